@@ -1,0 +1,27 @@
+//! What operator and worker tell each other.
+//!
+//! Three messages cross the boundary, each JSON, each with a golden file in `tests/`:
+//!
+//! | message | from → to | carried by |
+//! |---|---|---|
+//! | [`Manifest`] | operator → worker | a ConfigMap mounted at [`place::MANIFEST`] |
+//! | [`Report`] | worker → operator | `GET /status` on the admin port |
+//! | [`Failure`] | worker → operator | the container's termination message |
+//!
+//! A change here is a change of the contract between two images that may differ in
+//! version: fields are added as optional, never renamed, and never change their meaning.
+
+pub mod failure;
+pub mod manifest;
+pub mod place;
+pub mod report;
+
+pub use failure::{Class, Failure, Reason};
+pub use manifest::{
+    Case, Check, Device, Manifest, ManifestError, ModelEntry, ModelKey, Precision, Source, Task,
+    ValidationMode, ValidationPlan,
+};
+pub use report::{
+    CaseResult, ModelFacts, ModelReport, ModelState, Phase, PhaseTiming, Report, ValidationReport,
+    WarmupReport, WorkerState,
+};

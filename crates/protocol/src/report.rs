@@ -1,0 +1,199 @@
+//! What a worker says about itself, whole, at `GET /status` of its admin port.
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::manifest::{Device, ModelKey, Task};
+
+/// The state of a worker process and of each of its models.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The pod's uid; empty outside Kubernetes. Pod addresses are reused, uids are not.
+    pub pod_uid: String,
+    /// The pod's name; empty outside Kubernetes.
+    pub pod_name: String,
+    /// The revision that the manifest names.
+    pub revision: String,
+    /// The worker's own version.
+    pub worker_version: String,
+    /// Where the models run.
+    pub device: Device,
+    /// The process as a whole.
+    pub state: WorkerState,
+    /// Seconds since the process started.
+    pub uptime_seconds: f64,
+    /// Requests accepted and not yet answered.
+    pub in_flight: u64,
+    /// Every model of the manifest, in its order.
+    pub models: Vec<ModelReport>,
+}
+
+/// The process as a whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum WorkerState {
+    /// Models are on their way.
+    Starting,
+    /// Every model passed its gates.
+    Ready,
+    /// Told to stop: not ready, but finishing and still accepting while endpoints update.
+    Draining,
+    /// A model failed; the process is about to end.
+    Failed,
+}
+
+/// One model's way to readiness.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelReport {
+    /// `name:version`.
+    pub key: ModelKey,
+    /// What it is for.
+    pub task: Task,
+    /// Where it stands.
+    pub state: ModelState,
+    /// The phases that have ended, in order, and the running one.
+    pub phases: Vec<PhaseTiming>,
+    /// What the artifact turned out to be; none until it has been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<ModelFacts>,
+    /// The warm-up's figures; none until it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<WarmupReport>,
+    /// The validation's cases; none until it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationReport>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// Where a model stands.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum ModelState {
+    /// Not begun.
+    Pending,
+    /// In one of the phases of loading; the last of `phases` says which.
+    Loading,
+    /// Running the warm-up.
+    WarmingUp,
+    /// Running the validation cases.
+    Validating,
+    /// Passed every gate.
+    Ready,
+    /// Gave up.
+    Failed,
+}
+
+/// A step of a model's start, timed on its own.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Phase {
+    /// Bringing the files from the store to this pod.
+    Fetch,
+    /// Checking digest, headers and formats.
+    Verify,
+    /// Reading weights from storage into memory.
+    Read,
+    /// Building tensors and the tokenizer.
+    Build,
+    /// Moving tensors to the device.
+    Transfer,
+    /// First runs, until latencies settle.
+    WarmUp,
+    /// Asking the validation cases.
+    Validate,
+}
+
+impl Phase {
+    /// Every phase, in the order in which a model passes them.
+    pub const ALL: [Self; 7] = [
+        Self::Fetch,
+        Self::Verify,
+        Self::Read,
+        Self::Build,
+        Self::Transfer,
+        Self::WarmUp,
+        Self::Validate,
+    ];
+
+    /// The name as it stands in reports, logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetch => "Fetch",
+            Self::Verify => "Verify",
+            Self::Read => "Read",
+            Self::Build => "Build",
+            Self::Transfer => "Transfer",
+            Self::WarmUp => "WarmUp",
+            Self::Validate => "Validate",
+        }
+    }
+}
+
+/// How long a phase took and how many bytes it handled.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseTiming {
+    /// Which phase.
+    pub phase: Phase,
+    /// Seconds so far, or in all when `done`.
+    pub seconds: f64,
+    /// Bytes handled so far; 0 for phases that handle none.
+    pub bytes: u64,
+    /// Whether it has ended.
+    pub done: bool,
+}
+
+/// What an artifact turned out to be.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelFacts {
+    /// `sha256:` and 64 hexadecimal digits over the sorted list of (path, size, sha256).
+    pub digest: String,
+    /// The architecture as `config.json` names it, for example `BertModel`.
+    pub architecture: String,
+    /// Length of an output vector.
+    pub dimensions: u64,
+    /// Longest input in tokens; longer texts are refused.
+    pub max_tokens: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Size of all files of the artifact, in bytes.
+    pub bytes: u64,
+}
+
+/// What the warm-up measured.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmupReport {
+    /// How many runs in all.
+    pub runs: u64,
+    /// Milliseconds of the very first run.
+    pub first_millis: f64,
+    /// Median milliseconds of the last five runs of the smallest shape.
+    pub steady_millis: f64,
+}
+
+/// What the validation found.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ValidationReport {
+    /// Whether the user switched validation off.
+    pub disabled: bool,
+    /// The cases that ran, in order.
+    pub cases: Vec<CaseResult>,
+}
+
+/// One case's outcome.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaseResult {
+    /// The case's name.
+    pub name: String,
+    /// Whether the answer was as expected.
+    pub passed: bool,
+    /// What was expected, in words.
+    pub expected: String,
+    /// What was found, in words.
+    pub found: String,
+}

@@ -1,0 +1,194 @@
+//! The messages between two images of possibly different versions, byte for byte.
+//!
+//! A golden file is never edited to make a test pass: what it holds was sent by a release.
+//! A new optional field goes into a new file, and the old one must still be read.
+
+use lamplighter_protocol::{
+    Case, CaseResult, Check, Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey,
+    ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report, Source, Task,
+    ValidationMode, ValidationPlan, ValidationReport, WarmupReport, WorkerState,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn assert_golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    value: &T,
+    golden: &str,
+) {
+    assert_eq!(format!("{}\n", serde_json::to_string_pretty(value).unwrap()), golden);
+    assert_eq!(&serde_json::from_str::<T>(golden).unwrap(), value);
+}
+
+fn key(name: &str, version: &str) -> ModelKey {
+    ModelKey { name: name.to_owned(), version: version.to_owned() }
+}
+
+fn digest(digit: char) -> String {
+    format!("sha256:{}", digit.to_string().repeat(64))
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        format: 1,
+        deployment: "search/scripture".to_owned(),
+        revision: "7c9f0e5b21".to_owned(),
+        device: Device::Cuda,
+        precision: Precision::F32,
+        models: vec![
+            ModelEntry {
+                name: "embedder".to_owned(),
+                version: "2.1.0".to_owned(),
+                task: Task::Embedding,
+                default: true,
+                source: Source {
+                    uri: "s3://models/minilm/2.1.0".to_owned(),
+                    credentials: Some("/var/run/lamplighter/credentials/embedder-2.1.0".to_owned()),
+                },
+                expected_digest: Some(digest('a')),
+                validation: ValidationPlan {
+                    mode: ValidationMode::Required,
+                    cases: vec![
+                        Case {
+                            name: "near".to_owned(),
+                            check: Check::Similarity {
+                                texts: ["a cat".to_owned(), "a kitten".to_owned()],
+                                at_least: Some("0.6".to_owned()),
+                                at_most: None,
+                            },
+                        },
+                        Case {
+                            name: "order".to_owned(),
+                            check: Check::Ranking {
+                                query: "who built the ark?".to_owned(),
+                                passages: vec!["a boat".to_owned(), "Noah".to_owned()],
+                                order: vec![1, 0],
+                            },
+                        },
+                    ],
+                },
+            },
+            ModelEntry {
+                name: "embedder".to_owned(),
+                version: "2.0.0".to_owned(),
+                task: Task::Embedding,
+                default: false,
+                source: Source { uri: "pvc://models/minilm/2.0.0".to_owned(), credentials: None },
+                expected_digest: None,
+                validation: ValidationPlan { mode: ValidationMode::Disabled, cases: vec![] },
+            },
+        ],
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
+        reason: Reason::TensorShapeMismatch,
+        message: "the word embeddings do not fit config.json".to_owned(),
+        model: Some(key("embedder", "2.1.0")),
+        phase: Some(Phase::Build),
+        file: Some("model.safetensors".to_owned()),
+        tensor: Some("embeddings.word_embeddings.weight".to_owned()),
+        expected: Some("[30522, 384]".to_owned()),
+        found: Some("[30522, 383]".to_owned()),
+    }
+}
+
+fn report() -> Report {
+    let ready = ModelReport {
+        key: key("embedder", "2.0.0"),
+        task: Task::Embedding,
+        state: ModelState::Ready,
+        phases: vec![
+            PhaseTiming { phase: Phase::Fetch, seconds: 1.5, bytes: 90_900_000, done: true },
+            PhaseTiming { phase: Phase::Validate, seconds: 0.25, bytes: 0, done: true },
+        ],
+        facts: Some(ModelFacts {
+            digest: digest('b'),
+            architecture: "BertModel".to_owned(),
+            dimensions: 384,
+            max_tokens: 256,
+            parameters: 22_713_216,
+            bytes: 90_900_000,
+        }),
+        warmup: Some(WarmupReport { runs: 24, first_millis: 41.5, steady_millis: 2.25 }),
+        validation: Some(ValidationReport {
+            disabled: false,
+            cases: vec![CaseResult {
+                name: "near".to_owned(),
+                passed: true,
+                expected: "cosine at least 0.6".to_owned(),
+                found: "0.78".to_owned(),
+            }],
+        }),
+        failure: None,
+    };
+    let failed = ModelReport {
+        key: key("embedder", "2.1.0"),
+        task: Task::Embedding,
+        state: ModelState::Failed,
+        phases: vec![],
+        facts: None,
+        warmup: None,
+        validation: None,
+        failure: Some(failure()),
+    };
+    Report {
+        pod_uid: "3f1c9a52-6f0e-4c4f-9c1e-0d8b6a1f2e77".to_owned(),
+        pod_name: "scripture-green-7c9f0e5b21-x2x9k".to_owned(),
+        revision: "7c9f0e5b21".to_owned(),
+        worker_version: "0.1.0".to_owned(),
+        device: Device::Cpu,
+        state: WorkerState::Failed,
+        uptime_seconds: 12.5,
+        in_flight: 3,
+        models: vec![ready, failed],
+    }
+}
+
+#[test]
+fn a_manifest_reads_and_writes_as_its_golden_file() {
+    assert_golden(&manifest(), include_str!("golden/manifest.json"));
+    manifest().check().unwrap();
+}
+
+#[test]
+fn a_report_reads_and_writes_as_its_golden_file() {
+    assert_golden(&report(), include_str!("golden/report.json"));
+}
+
+#[test]
+fn a_failure_reads_and_writes_as_its_golden_file() {
+    let golden = include_str!("golden/failure.json");
+    assert_golden(&failure(), golden);
+    assert_eq!(Failure::from_termination_message(golden), Some(failure()));
+}
+
+#[test]
+fn the_shortest_manifest_is_filled_with_defaults() {
+    let manifest = Manifest::from_json(include_str!("golden/manifest_shortest.json")).unwrap();
+    assert_eq!(manifest.precision, Precision::Auto);
+    let model = &manifest.models[0];
+    assert!(!model.default);
+    assert_eq!(model.expected_digest, None);
+    assert_eq!(model.source.credentials, None);
+    assert_eq!(model.validation.mode, ValidationMode::Required);
+    assert_eq!(model.validation.cases, []);
+}
+
+#[test]
+fn a_report_of_a_later_worker_with_more_fields_is_still_read() {
+    let mut later: serde_json::Value =
+        serde_json::from_str(include_str!("golden/report.json")).unwrap();
+    later["models"][0]["laterField"] = "anything".into();
+    later["laterField"] = 1.into();
+    assert_eq!(serde_json::from_value::<Report>(later).unwrap(), report());
+}
+
+#[test]
+fn a_manifest_with_an_unknown_field_is_refused_because_it_would_be_ignored() {
+    let mut later: serde_json::Value =
+        serde_json::from_str(include_str!("golden/manifest.json")).unwrap();
+    later["models"][0]["quantisation"] = "Int4".into();
+    let error = Manifest::from_json(&later.to_string()).unwrap_err();
+    assert!(error.to_string().contains("quantisation"), "{error}");
+}
