@@ -1,0 +1,102 @@
+//! Worlds in a few words.
+
+use std::collections::BTreeMap;
+
+use lamplighter_plan::{
+    Failure, FailureClass, Goal, Pod, PodName, PodPhase, Revision, RevisionId, Seconds, Workload,
+    World,
+};
+
+pub(crate) const DEADLINE: Seconds = Seconds(600);
+
+/// A deployment that wants `replicas` of `revision` and has nothing.
+pub(crate) fn want(revision: &str, replicas: u32) -> World {
+    World {
+        goal: Goal { revision: id(revision), replicas },
+        deleting: false,
+        deadline: DEADLINE,
+        settled: None,
+        revisions: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn id(revision: &str) -> RevisionId {
+    RevisionId::new(revision)
+}
+
+pub(crate) trait WorldExt {
+    /// Adds a recorded revision with a workload; pods are named `<revision>-0`, `-1`, ….
+    fn have(self, revision: &str, replicas: u32, pods: Vec<Pod>) -> Self;
+    /// Adds a recorded revision without a workload.
+    fn recorded(self, revision: &str, sequence: i64) -> Self;
+    fn settled(self, revision: &str) -> Self;
+    fn refused(self, revision: &str, message: &str) -> Self;
+}
+
+impl WorldExt for World {
+    fn have(mut self, revision: &str, replicas: u32, pods: Vec<Pod>) -> Self {
+        let pods = pods
+            .into_iter()
+            .enumerate()
+            .map(|(ordinal, pod)| (PodName::new(format!("{revision}-{ordinal}")), pod))
+            .collect();
+        let workload = Workload { replicas, since: Seconds(5), pods, refused: None };
+        let sequence = i64::try_from(self.revisions.len()).unwrap();
+        self.revisions
+            .insert(id(revision), Revision { sequence, recorded: true, workload: Some(workload) });
+        self
+    }
+
+    fn recorded(mut self, revision: &str, sequence: i64) -> Self {
+        self.revisions.insert(id(revision), Revision { sequence, recorded: true, workload: None });
+        self
+    }
+
+    fn settled(mut self, revision: &str) -> Self {
+        self.settled = Some(id(revision));
+        self
+    }
+
+    fn refused(mut self, revision: &str, message: &str) -> Self {
+        let workload = self.revisions.get_mut(&id(revision)).unwrap().workload.as_mut().unwrap();
+        workload.refused = Some(message.to_owned());
+        self
+    }
+}
+
+pub(crate) fn pod(phase: PodPhase, since: u32) -> Pod {
+    Pod { phase, since: Seconds(since), failure: None }
+}
+
+pub(crate) fn ready() -> Pod {
+    pod(PodPhase::Ready, 60)
+}
+
+pub(crate) fn starting(since: u32) -> Pod {
+    pod(PodPhase::Starting, since)
+}
+
+pub(crate) fn terminating() -> Pod {
+    pod(PodPhase::Terminating, 3)
+}
+
+pub(crate) fn failed(reason: &str, class: FailureClass, since: u32) -> Pod {
+    Pod {
+        failure: Some(Failure {
+            container: "worker".to_owned(),
+            reason: reason.to_owned(),
+            message: format!("the worker said {reason}"),
+            class,
+        }),
+        ..starting(since)
+    }
+}
+
+pub(crate) fn waiting(reason: &str, since: u32) -> Pod {
+    let phase = PodPhase::Waiting { reason: reason.to_owned(), message: String::new() };
+    pod(phase, since)
+}
+
+pub(crate) fn unschedulable(message: &str, since: u32) -> Pod {
+    pod(PodPhase::Unschedulable { message: message.to_owned() }, since)
+}
