@@ -1,0 +1,323 @@
+//! Why an artifact cannot be fetched or is not fit to be loaded.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+
+/// One variant per cause. Files are named relative to the artifact's root, unless the trouble
+/// is with this machine's own disk.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The address cannot be understood.
+    #[error("{uri:?} is not an address of model files: {problem}")]
+    LocationInvalid {
+        /// The address.
+        uri: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The address has a scheme for which there is no source.
+    #[error("{uri:?} has the scheme {scheme}, supported are s3, pvc and image")]
+    SchemeUnsupported {
+        /// The address.
+        uri: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// The expected digest is not one.
+    #[error("{text:?} is not a digest; write sha256: and 64 lower-case hexadecimal digits")]
+    DigestInvalid {
+        /// What was found.
+        text: String,
+    },
+    /// Nothing is at the address.
+    #[error("there are no model files at {uri}")]
+    NotFound {
+        /// The address.
+        uri: String,
+    },
+    /// A file that every artifact must have is missing.
+    #[error("the artifact has no {file}; {remedy}")]
+    FileMissing {
+        /// The file.
+        file: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A path would leave its folder, or is nothing that can be read as a file.
+    #[error("{uri} holds {path:?}, which is refused: {problem}")]
+    PathRefused {
+        /// The address.
+        uri: String,
+        /// The path.
+        path: String,
+        /// Why.
+        problem: &'static str,
+    },
+    /// The store refused the credentials, or wanted some.
+    #[error("{uri} may not be read with these credentials: {found}")]
+    AuthDenied {
+        /// The address.
+        uri: String,
+        /// What the store said.
+        found: String,
+    },
+    /// The credentials or the store's settings are incomplete or malformed.
+    #[error("the setting {setting} cannot be used: {problem}")]
+    SettingInvalid {
+        /// The file below the credentials folder, or the environment variable.
+        setting: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store could not be reached or broke off, after all retries.
+    #[error("{uri} could not be downloaded: {found}")]
+    Download {
+        /// The address.
+        uri: String,
+        /// What happened.
+        found: String,
+    },
+    /// No byte arrived for too long.
+    #[error("nothing arrived from {uri} for {seconds} s, after {bytes} bytes")]
+    Stalled {
+        /// The address.
+        uri: String,
+        /// How long, in seconds.
+        seconds: u64,
+        /// How many bytes had arrived before.
+        bytes: u64,
+    },
+    /// A file was replaced while it was being read.
+    #[error("{file} of {uri} was replaced while it was read; publish new files under a new path")]
+    ChangedMeanwhile {
+        /// The address.
+        uri: String,
+        /// The file.
+        file: String,
+    },
+    /// The cache's volume has no room.
+    #[error("there is no room for {}: {source}; give the model cache a larger volume", .path.display())]
+    DiskFull {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or folder cannot be read.
+    #[error("{} cannot be read: {source}", .path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cache cannot be written.
+    #[error("{} cannot be written: {source}", .path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A cached copy is no longer what was downloaded. It has been removed: fetching again helps.
+    #[error("the cached {file} is {found}, it was {expected}; the copy was removed")]
+    CacheRotten {
+        /// The file.
+        file: String,
+        /// What was downloaded.
+        expected: String,
+        /// What is there now.
+        found: String,
+    },
+    /// The contents are not those that were pinned.
+    #[error("the artifact has the digest {found}, expected is {expected}")]
+    DigestMismatch {
+        /// The pinned digest.
+        expected: Digest,
+        /// The digest of the files.
+        found: Digest,
+    },
+    /// A weight file ends before its own header says.
+    #[error("{file} is truncated: {found} bytes instead of {expected}")]
+    Truncated {
+        /// The file.
+        file: String,
+        /// Its size by its header, in bytes.
+        expected: u64,
+        /// Its size, in bytes.
+        found: u64,
+    },
+    /// A weight file's header is not a valid safetensors header.
+    #[error("the header of {file} is not valid{}: expected {expected}, found {found}",
+        .tensor.as_ref().map(|tensor| format!(" at {tensor}")).unwrap_or_default())]
+    HeaderInvalid {
+        /// The file.
+        file: String,
+        /// The tensor, unless the header as a whole is wrong.
+        tensor: Option<String>,
+        /// What a valid header has.
+        expected: String,
+        /// What this one has.
+        found: String,
+    },
+    /// The weight index cannot be understood.
+    #[error("{file} is not a weight index: {problem}")]
+    IndexInvalid {
+        /// The index.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The weight index names a file that is not there.
+    #[error("{file} places {tensor} in {shard}, which is missing")]
+    IndexMissingShard {
+        /// The index.
+        file: String,
+        /// A tensor of the shard.
+        tensor: String,
+        /// The missing file.
+        shard: String,
+    },
+    /// The weight index places a tensor in a file that does not hold it.
+    #[error("{file} places {tensor} in {shard}, which does not hold it")]
+    IndexMissingTensor {
+        /// The index.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The file that should hold it.
+        shard: String,
+    },
+    /// The only weights are in a format that can run code when it is read.
+    #[error(
+        "{file} is a pickle, which can run code when it is read; convert the weights to safetensors"
+    )]
+    UnsafeFormat {
+        /// The file.
+        file: String,
+    },
+    /// A configuration file is not what it must be.
+    #[error("{file} cannot be used: {problem}")]
+    ConfigInvalid {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A bug: a task of this crate panicked.
+    #[error("a task broke off: {source}")]
+    Internal {
+        /// The runtime's words.
+        #[from]
+        source: tokio::task::JoinError,
+    },
+}
+
+impl ArtifactError {
+    /// The file or folder that the error is about.
+    pub fn file(&self) -> Option<String> {
+        match self {
+            Self::FileMissing { file, .. }
+            | Self::ChangedMeanwhile { file, .. }
+            | Self::CacheRotten { file, .. }
+            | Self::Truncated { file, .. }
+            | Self::HeaderInvalid { file, .. }
+            | Self::IndexInvalid { file, .. }
+            | Self::IndexMissingShard { file, .. }
+            | Self::IndexMissingTensor { file, .. }
+            | Self::UnsafeFormat { file }
+            | Self::ConfigInvalid { file, .. } => Some(file.clone()),
+            Self::PathRefused { path, .. } => Some(path.clone()),
+            Self::DiskFull { path, .. } | Self::Read { path, .. } | Self::Write { path, .. } => {
+                Some(path.display().to_string())
+            }
+            Self::LocationInvalid { .. }
+            | Self::SchemeUnsupported { .. }
+            | Self::DigestInvalid { .. }
+            | Self::NotFound { .. }
+            | Self::AuthDenied { .. }
+            | Self::SettingInvalid { .. }
+            | Self::Download { .. }
+            | Self::Stalled { .. }
+            | Self::DigestMismatch { .. }
+            | Self::Internal { .. } => None,
+        }
+    }
+
+    /// The tensor that the error is about.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::HeaderInvalid { tensor, .. } => tensor.as_deref(),
+            Self::IndexMissingShard { tensor, .. } | Self::IndexMissingTensor { tensor, .. } => {
+                Some(tensor)
+            }
+            _ => None,
+        }
+    }
+
+    /// What was expected.
+    pub fn expected(&self) -> Option<String> {
+        match self {
+            Self::CacheRotten { expected, .. } | Self::HeaderInvalid { expected, .. } => {
+                Some(expected.clone())
+            }
+            Self::DigestMismatch { expected, .. } => Some(expected.to_string()),
+            Self::Truncated { expected, .. } => Some(format!("{expected} bytes")),
+            Self::IndexMissingShard { shard, .. } => Some(shard.clone()),
+            Self::SchemeUnsupported { .. } => Some("s3, pvc or image".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// What was found instead.
+    pub fn found(&self) -> Option<String> {
+        match self {
+            Self::CacheRotten { found, .. }
+            | Self::HeaderInvalid { found, .. }
+            | Self::AuthDenied { found, .. }
+            | Self::Download { found, .. } => Some(found.clone()),
+            Self::DigestMismatch { found, .. } => Some(found.to_string()),
+            Self::Truncated { found, .. } => Some(format!("{found} bytes")),
+            Self::SchemeUnsupported { scheme, .. } => Some(scheme.clone()),
+            Self::DigestInvalid { text } => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn reading(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn writing(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, source }
+            }
+            _ => Self::Write { path, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_told_apart_from_other_trouble() {
+        let path = Path::new("/dev/full");
+        let mut full = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        let source = full.write_all(b"x").unwrap_err();
+        let error = ArtifactError::writing(path, source);
+        assert!(matches!(error, ArtifactError::DiskFull { .. }), "{error:?}");
+        assert_eq!(error.file().unwrap(), "/dev/full");
+
+        let source = std::fs::write("/proc/version", b"x").unwrap_err();
+        let error = ArtifactError::writing(Path::new("/proc/version"), source);
+        assert!(matches!(error, ArtifactError::Write { .. }), "{error:?}");
+    }
+}

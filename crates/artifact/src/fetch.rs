@@ -1,0 +1,93 @@
+//! From an address to files on this machine.
+
+use std::path::{Path, PathBuf};
+
+use crate::Progress;
+use crate::digest::FileRecord;
+use crate::download::{self, Remote};
+use crate::error::ArtifactError;
+use crate::folder::Folder;
+use crate::location::Location;
+use crate::publish::Shelf;
+use crate::s3;
+
+/// Where this machine keeps things.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Places {
+    /// Where downloads are kept, as `<name>/<version>/<identity of the listing>/`. May be shared
+    /// by several processes, on several machines.
+    pub cache: PathBuf,
+    /// Where claims are mounted, each in a folder of its name.
+    pub claims: PathBuf,
+    /// A folder with one file per setting of the store, named like the environment variables
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and
+    /// `AWS_ENDPOINT_URL`. What it does not hold is taken from the environment.
+    pub credentials: Option<PathBuf>,
+}
+
+/// Files that have been brought to this machine and not been looked at yet.
+#[derive(Debug)]
+pub struct Fetched {
+    pub(crate) folder: Folder,
+    pub(crate) sums: Sums,
+}
+
+/// What is known of the files' sums.
+#[derive(Debug)]
+pub(crate) enum Sums {
+    /// Nothing: the files lie where their owner put them.
+    Unknown,
+    /// They were summed while they were written just now.
+    Fresh(Vec<FileRecord>),
+    /// They were summed when they were written, some time ago.
+    Recorded(Vec<FileRecord>),
+}
+
+impl Fetched {
+    /// The folder that the files are in.
+    pub fn root(&self) -> &Path {
+        &self.folder.root
+    }
+}
+
+/// Brings the files of `model` in `version` to this machine.
+///
+/// A folder of the image or of a claim is used where it is. Objects of a store are downloaded
+/// into the cache and appear there all at once, complete; a copy that is there already is used
+/// again as long as the store lists the same objects, or cannot be reached at all. A fetch that
+/// is interrupted, by an error or by dropping the future, leaves nothing behind.
+pub async fn fetch(
+    location: &Location,
+    model: &str,
+    version: &str,
+    places: &Places,
+    progress: &dyn Progress,
+) -> Result<Fetched, ArtifactError> {
+    let uri = location.to_string();
+    let in_place = |root: PathBuf, volume: PathBuf| async move {
+        let open = move || Folder::open(&root, &volume, &uri);
+        let folder = tokio::task::spawn_blocking(open).await??;
+        let sums = Sums::Unknown;
+        Ok(Fetched { folder, sums })
+    };
+    match location {
+        Location::Image { path } => in_place(path.clone(), PathBuf::from("/")).await,
+        Location::Claim { claim, path } => {
+            let volume = places.claims.join(claim);
+            in_place(volume.join(path), volume).await
+        }
+        Location::S3 { bucket, prefix } => {
+            let settings = s3::Settings::read(places.credentials.as_deref(), &|name| {
+                std::env::var(name).ok().filter(|value| !value.is_empty())
+            })?;
+            let remote = Remote {
+                store: settings.connect(bucket)?,
+                prefix: prefix.clone(),
+                uri: location.to_string(),
+                patience: download::PATIENCE,
+            };
+            let shelf = Shelf::new(&places.cache, model, version)?;
+            download::fetch(&remote, &shelf, progress).await
+        }
+    }
+}

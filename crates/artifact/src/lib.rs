@@ -1,0 +1,43 @@
+//! Where model files come from: sources, verification, metadata.
+//!
+//! A model's files travel through three types, and only the last one is fit to be loaded:
+//!
+//! ```text
+//! Location ──fetch──▶ Fetched ──verify──▶ Artifact
+//! where it is         files on a disk      complete, safe in format, digest known
+//! ```
+//!
+//! [`fetch`] brings an object store's files into the cache; a folder that is already on this
+//! machine (in the image, on a mounted claim) stays where it is. [`verify`] reads every byte
+//! once and every weight file's header, and names what is wrong by file and tensor.
+//!
+//! This crate knows nothing of operators, workers or engines: what fails is an
+//! [`ArtifactError`], one variant per cause.
+
+mod digest;
+mod download;
+mod error;
+mod fetch;
+mod folder;
+mod header;
+mod location;
+mod publish;
+mod s3;
+mod verify;
+mod weights;
+
+pub use digest::{Digest, FileRecord, Sha256Sum};
+pub use error::ArtifactError;
+pub use fetch::{Fetched, Places, fetch};
+pub use location::Location;
+pub use safetensors::Dtype;
+pub use verify::{Artifact, verify};
+pub use weights::{TensorRecord, WeightIndex};
+
+/// Hears how far a fetch or a verification has come. Called often, from several tasks.
+pub trait Progress: Send + Sync {
+    /// The bytes that are going to be handled. Not called when there is nothing to do.
+    fn total(&self, bytes: u64);
+    /// That many bytes more have been handled.
+    fn add(&self, bytes: u64);
+}

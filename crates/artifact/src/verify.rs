@@ -1,0 +1,234 @@
+//! Whether files are an artifact that is fit to be loaded.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use sha2::Digest as _;
+
+use crate::Progress;
+use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum, is_counted};
+use crate::error::ArtifactError;
+use crate::fetch::{Fetched, Sums};
+use crate::folder::{Entry, Folder};
+use crate::weights::{self, WeightIndex};
+
+const CONFIG_FILE: &str = "config.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
+/// A model's configuration has a few kilobytes; a file of this size is something else.
+const MAX_CONFIG: u64 = 10_000_000;
+/// How many files are summed at a time.
+const FILES_AT_A_TIME: usize = 4;
+/// After how many bytes progress is reported.
+const STEP: u64 = 16 << 20;
+const BUFFER: usize = 256 << 10;
+
+/// The files of one model version: complete, in a safe format, and known by their digest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Artifact {
+    /// The folder they are in.
+    pub root: PathBuf,
+    /// The files that make up the digest, sorted by path.
+    pub files: Vec<FileRecord>,
+    /// The identity of their contents.
+    pub digest: Digest,
+    /// Their size altogether, in bytes.
+    pub bytes: u64,
+    /// The tensors.
+    pub weights: WeightIndex,
+    /// The file with validation cases, which is no part of the digest; none if there is none.
+    pub golden: Option<PathBuf>,
+}
+
+/// Checks that all files are there and well-formed, and sums every byte that has not been
+/// summed while it was downloaded.
+///
+/// What is wrong with a file's structure is reported before a wrong digest: it says more.
+pub async fn verify(
+    fetched: Fetched,
+    expected: Option<&Digest>,
+    progress: &dyn Progress,
+) -> Result<Artifact, ArtifactError> {
+    let Fetched { folder, sums } = fetched;
+    let folder = Arc::new(folder);
+    let files = blocking(&folder, Folder::list).await?;
+    if let Sums::Recorded(recorded) = sums {
+        let records = sum_files(&folder, files.clone(), progress).await?;
+        if let Some(rotten) = first_difference(&recorded, &records) {
+            blocking(&folder, discard).await?;
+            return Err(rotten);
+        }
+        let weights = check_structure(&folder, files).await?;
+        return finish(&folder, weights, records, expected);
+    }
+    let weights = check_structure(&folder, files.clone()).await?;
+    let records = match sums {
+        Sums::Fresh(records) => records,
+        Sums::Unknown | Sums::Recorded(_) => sum_files(&folder, files, progress).await?,
+    };
+    finish(&folder, weights, records, expected)
+}
+
+fn finish(
+    folder: &Folder,
+    weights: WeightIndex,
+    mut files: Vec<FileRecord>,
+    expected: Option<&Digest>,
+) -> Result<Artifact, ArtifactError> {
+    let found = Digest::of(&files);
+    if let Some(&expected) = expected
+        && expected != found
+    {
+        return Err(ArtifactError::DigestMismatch { expected, found });
+    }
+    let golden = files.iter().any(|file| file.path == GOLDEN_FILE);
+    files.retain(|file| is_counted(&file.path));
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Artifact {
+        root: folder.root.clone(),
+        bytes: files.iter().map(|file| file.size).sum(),
+        digest: found,
+        weights,
+        golden: golden.then(|| folder.root.join(GOLDEN_FILE)),
+        files,
+    })
+}
+
+/// A cached copy that differs from its record is of no use to anyone; removed, it will be
+/// downloaded again.
+fn discard(folder: &Folder) -> Result<(), ArtifactError> {
+    std::fs::remove_dir_all(&folder.root)
+        .map_err(|error| ArtifactError::writing(&folder.root, error))
+}
+
+fn first_difference(recorded: &[FileRecord], found: &[FileRecord]) -> Option<ArtifactError> {
+    let describe = |file: Option<&FileRecord>| match file {
+        Some(file) => format!("{} bytes with the sum {}", file.size, file.sha256),
+        None => "missing".to_owned(),
+    };
+    let by_path = |files: &[FileRecord], path: &str| -> Option<FileRecord> {
+        files.iter().find(|file| file.path == path).cloned()
+    };
+    let paths = recorded.iter().chain(found).map(|file| file.path.as_str());
+    paths.into_iter().find_map(|path| {
+        let [was, is] = [recorded, found].map(|files| by_path(files, path));
+        (was != is).then(|| ArtifactError::CacheRotten {
+            file: path.to_owned(),
+            expected: describe(was.as_ref()),
+            found: describe(is.as_ref()),
+        })
+    })
+}
+
+async fn check_structure(
+    folder: &Arc<Folder>,
+    files: Vec<Entry>,
+) -> Result<WeightIndex, ArtifactError> {
+    blocking(folder, move |folder| {
+        let weights = weights::read(&folder.root, &files)?;
+        check_config(&folder.root, &files)?;
+        if !files.iter().any(|file| file.path == TOKENIZER_FILE) {
+            return Err(ArtifactError::FileMissing {
+                file: TOKENIZER_FILE.to_owned(),
+                remedy: "save the tokenizer in its fast form, with save_pretrained",
+            });
+        }
+        Ok(weights)
+    })
+    .await
+}
+
+fn check_config(root: &Path, files: &[Entry]) -> Result<(), ArtifactError> {
+    let Some(entry) = files.iter().find(|file| file.path == CONFIG_FILE) else {
+        return Err(ArtifactError::FileMissing {
+            file: CONFIG_FILE.to_owned(),
+            remedy: "save the model with save_pretrained",
+        });
+    };
+    let invalid =
+        |problem: String| ArtifactError::ConfigInvalid { file: CONFIG_FILE.to_owned(), problem };
+    if entry.size > MAX_CONFIG {
+        return Err(invalid(format!("it has {} bytes", entry.size)));
+    }
+    let path = root.join(CONFIG_FILE);
+    let json = std::fs::read(&path).map_err(|error| ArtifactError::reading(&path, error))?;
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json)
+        .map(drop)
+        .map_err(|error| invalid(error.to_string()))
+}
+
+async fn sum_files(
+    folder: &Arc<Folder>,
+    files: Vec<Entry>,
+    progress: &dyn Progress,
+) -> Result<Vec<FileRecord>, ArtifactError> {
+    progress.total(files.iter().map(|file| file.size).sum());
+    let sums = files.into_iter().map(|entry| sum_file(folder, entry, progress));
+    stream::iter(sums).buffer_unordered(FILES_AT_A_TIME).try_collect().await
+}
+
+async fn sum_file(
+    folder: &Folder,
+    entry: Entry,
+    progress: &dyn Progress,
+) -> Result<FileRecord, ArtifactError> {
+    let path = folder.root.join(&entry.path);
+    let unreadable = |error| ArtifactError::reading(&path, error);
+    let opened = path.clone();
+    let mut sum =
+        tokio::task::spawn_blocking(move || Sum::open(&opened)).await?.map_err(unreadable)?;
+    loop {
+        let (advanced, read) =
+            tokio::task::spawn_blocking(move || sum.step()).await?.map_err(unreadable)?;
+        sum = advanced;
+        if read == 0 {
+            break;
+        }
+        progress.add(read);
+    }
+    if sum.size != entry.size {
+        return Err(ArtifactError::ChangedMeanwhile { uri: folder.uri.clone(), file: entry.path });
+    }
+    Ok(FileRecord { path: entry.path, size: sum.size, sha256: Sha256Sum::of(sum.hasher) })
+}
+
+/// The sum of a file, as far as it has been read.
+struct Sum {
+    file: File,
+    hasher: sha2::Sha256,
+    size: u64,
+}
+
+impl Sum {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, hasher: sha2::Sha256::new(), size: 0 })
+    }
+
+    /// Reads up to [`STEP`] bytes; none at the end.
+    fn step(mut self) -> io::Result<(Self, u64)> {
+        let mut buffer = vec![0; BUFFER];
+        let mut read = 0;
+        while read < STEP {
+            let length = match self.file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.hasher.update(&buffer[..length]);
+            read += length as u64;
+        }
+        self.size += read;
+        Ok((self, read))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    folder: &Arc<Folder>,
+    work: impl FnOnce(&Folder) -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    let folder = Arc::clone(folder);
+    tokio::task::spawn_blocking(move || work(&folder)).await?
+}

@@ -1,0 +1,164 @@
+//! Which tensors an artifact has, and in which of its files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use crate::error::ArtifactError;
+use crate::folder::Entry;
+use crate::header::{self, HeaderError, Tensor};
+
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+const INDEX_FILE: &str = "model.safetensors.index.json";
+/// An index is a list of names; a file of this size is something else.
+const MAX_INDEX: u64 = 100_000_000;
+
+/// A tensor and where it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TensorRecord {
+    /// The file, relative to the artifact's root.
+    pub file: String,
+    /// The number format.
+    pub dtype: Dtype,
+    /// The lengths of its dimensions, outermost first.
+    pub shape: Vec<u64>,
+}
+
+/// All tensors of an artifact by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct WeightIndex {
+    tensors: BTreeMap<String, TensorRecord>,
+}
+
+impl WeightIndex {
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorRecord> {
+        &self.tensors
+    }
+
+    /// The files that hold them, sorted, relative to the artifact's root.
+    pub fn files(&self) -> Vec<&str> {
+        let files: BTreeSet<&str> =
+            self.tensors.values().map(|tensor| tensor.file.as_str()).collect();
+        files.into_iter().collect()
+    }
+
+    /// How many weights there are: the elements of all floating-point tensors. Integer tensors,
+    /// such as a table of positions, are no weights.
+    pub fn parameters(&self) -> u64 {
+        let elements = |tensor: &TensorRecord| tensor.shape.iter().product::<u64>();
+        self.tensors.values().filter(|tensor| is_float(tensor.dtype)).map(elements).sum()
+    }
+
+    fn insert(&mut self, file: &str, tensors: Vec<Tensor>) -> Result<(), ArtifactError> {
+        for Tensor { name, dtype, shape } in tensors {
+            if let Some(other) = self.tensors.get(&name) {
+                return Err(ArtifactError::HeaderInvalid {
+                    file: file.to_owned(),
+                    tensor: Some(name),
+                    expected: "each tensor in one file".to_owned(),
+                    found: format!("the tensor also in {}", other.file),
+                });
+            }
+            let file = file.to_owned();
+            self.tensors.insert(name, TensorRecord { file, dtype, shape });
+        }
+        Ok(())
+    }
+}
+
+/// Reads the headers of an artifact's weight files.
+///
+/// As the libraries that write them do, a `model.safetensors` goes before an index.
+pub(crate) fn read(root: &Path, files: &[Entry]) -> Result<WeightIndex, ArtifactError> {
+    let mut index = WeightIndex::default();
+    if let Some(entry) = find(files, SINGLE_FILE) {
+        index.insert(SINGLE_FILE, read_header(root, entry)?)?;
+        return Ok(index);
+    }
+    if let Some(entry) = find(files, INDEX_FILE) {
+        let placed = read_index(root, entry)?;
+        let shards: BTreeMap<&String, &String> =
+            placed.iter().rev().map(|(tensor, shard)| (shard, tensor)).collect();
+        for (shard, tensor) in shards {
+            let entry = find(files, shard).ok_or_else(|| ArtifactError::IndexMissingShard {
+                file: INDEX_FILE.to_owned(),
+                tensor: tensor.clone(),
+                shard: shard.clone(),
+            })?;
+            index.insert(shard, read_header(root, entry)?)?;
+        }
+        for (tensor, shard) in placed {
+            if index.tensors.get(&tensor).is_none_or(|found| found.file != shard) {
+                let file = INDEX_FILE.to_owned();
+                return Err(ArtifactError::IndexMissingTensor { file, tensor, shard });
+            }
+        }
+        return Ok(index);
+    }
+    Err(match files.iter().find(|entry| is_pickle(&entry.path)) {
+        Some(pickle) => ArtifactError::UnsafeFormat { file: pickle.path.clone() },
+        None => ArtifactError::FileMissing {
+            file: SINGLE_FILE.to_owned(),
+            remedy: "save the weights with safetensors, as one file or with an index",
+        },
+    })
+}
+
+fn find<'a>(files: &'a [Entry], path: &str) -> Option<&'a Entry> {
+    files.iter().find(|entry| entry.path == path)
+}
+
+/// `torch.save` and its kin write pickles: <https://docs.pytorch.org/docs/stable/generated/torch.load.html>.
+fn is_pickle(path: &str) -> bool {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("bin" | "pt" | "pth" | "pkl" | "pickle" | "ckpt"))
+}
+
+fn is_float(dtype: Dtype) -> bool {
+    !matches!(
+        dtype,
+        Dtype::BOOL
+            | Dtype::U8
+            | Dtype::I8
+            | Dtype::I16
+            | Dtype::U16
+            | Dtype::I32
+            | Dtype::U32
+            | Dtype::I64
+            | Dtype::U64
+    )
+}
+
+fn read_header(root: &Path, entry: &Entry) -> Result<Vec<Tensor>, ArtifactError> {
+    let path = root.join(&entry.path);
+    let mut file = File::open(&path).map_err(|error| ArtifactError::reading(&path, error))?;
+    header::read(&entry.path, entry.size, &mut file).map_err(|error| match error {
+        HeaderError::Invalid(error) => error,
+        HeaderError::Io(error) => ArtifactError::reading(&path, error),
+    })
+}
+
+/// The index's `weight_map`: tensor name to file name.
+fn read_index(root: &Path, entry: &Entry) -> Result<BTreeMap<String, String>, ArtifactError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+
+    let invalid =
+        |problem: String| ArtifactError::IndexInvalid { file: entry.path.clone(), problem };
+    if entry.size > MAX_INDEX {
+        return Err(invalid(format!("it has {} bytes", entry.size)));
+    }
+    let path = root.join(&entry.path);
+    let json = std::fs::read(&path).map_err(|error| ArtifactError::reading(&path, error))?;
+    let index: Index = serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))?;
+    if index.weight_map.is_empty() {
+        return Err(invalid("it places no tensor".to_owned()));
+    }
+    Ok(index.weight_map)
+}
