@@ -11,7 +11,7 @@ pub const MANIFEST_DIR: &str = "/etc/lamplighter";
 /// One folder per model that has a `secretRef`: files named like the environment variables of
 /// the store's own tools (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …).
 pub const CREDENTIALS_DIR: &str = "/var/run/lamplighter/credentials";
-/// One folder per mounted PersistentVolumeClaim, named like the claim.
+/// One folder per mounted `PersistentVolumeClaim`, named like the claim.
 pub const CLAIMS_DIR: &str = "/mnt/lamplighter/claims";
 /// Where fetched artifacts are kept.
 pub const CACHE_DIR: &str = "/var/cache/lamplighter";

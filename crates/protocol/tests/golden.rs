@@ -15,8 +15,9 @@ fn assert_golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
     value: &T,
     golden: &str,
 ) {
-    assert_eq!(format!("{}\n", serde_json::to_string_pretty(value).unwrap()), golden);
-    assert_eq!(&serde_json::from_str::<T>(golden).unwrap(), value);
+    let written = serde_json::to_string_pretty(value).map(|json| format!("{json}\n"));
+    assert_eq!(written.ok().as_deref(), Some(golden));
+    assert_eq!(serde_json::from_str::<T>(golden).ok().as_ref(), Some(value));
 }
 
 fn key(name: &str, version: &str) -> ModelKey {

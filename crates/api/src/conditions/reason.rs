@@ -1,0 +1,103 @@
+//! Why a condition is as it is, in one word.
+
+use std::borrow::Cow;
+
+/// Why a condition is as it is, as far as the operator itself knows. A worker's own reasons
+/// (`lamplighter_protocol::Reason`) stand in the same place, by their names.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// Every wanted pod passed every gate.
+    AllPodsReady,
+    /// Some wanted pods passed every gate, others have not.
+    SomePodsReady,
+    /// No pod passed every gate yet.
+    NoPodReady,
+    /// `spec.replicas` is 0.
+    ScaledToZero,
+    /// A revision is being brought up.
+    RollingOut,
+    /// The revision of the current spec serves.
+    NewRevisionAvailable,
+    /// Pods did not pass their gates within `rollout.progressDeadlineSeconds`.
+    ProgressDeadlineExceeded,
+    /// Pods of the revision gave up; the condition's message has their own words.
+    PodsFailed,
+    /// The scheduler finds no node for a pod.
+    Unschedulable,
+    /// The image of the worker cannot be pulled.
+    ImagePullFailed,
+    /// A Secret, ConfigMap or claim that a pod needs is not there.
+    ConfigMissing,
+    /// The container ended without a reason that the operator can read.
+    ContainerCrashed,
+    /// There is neither `worker.image` nor an image that the operator was installed with.
+    WorkerImageUnknown,
+    /// An object of a name that the operator needs belongs to somebody else.
+    NameTaken,
+    /// The apiserver refused an object that the spec asks for.
+    ChildRefused,
+    /// The warm-up of every model passed.
+    WarmUpPassed,
+    /// The validation of every model passed.
+    CasesPassed,
+    /// `validation.mode: Disabled` for at least one model.
+    ValidationDisabled,
+    /// Nothing is known yet.
+    NotYetObserved,
+}
+
+impl Reason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Self; 19] = [
+        Self::AllPodsReady,
+        Self::SomePodsReady,
+        Self::NoPodReady,
+        Self::ScaledToZero,
+        Self::RollingOut,
+        Self::NewRevisionAvailable,
+        Self::ProgressDeadlineExceeded,
+        Self::PodsFailed,
+        Self::Unschedulable,
+        Self::ImagePullFailed,
+        Self::ConfigMissing,
+        Self::ContainerCrashed,
+        Self::WorkerImageUnknown,
+        Self::NameTaken,
+        Self::ChildRefused,
+        Self::WarmUpPassed,
+        Self::CasesPassed,
+        Self::ValidationDisabled,
+        Self::NotYetObserved,
+    ];
+
+    /// The name in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllPodsReady => "AllPodsReady",
+            Self::SomePodsReady => "SomePodsReady",
+            Self::NoPodReady => "NoPodReady",
+            Self::ScaledToZero => "ScaledToZero",
+            Self::RollingOut => "RollingOut",
+            Self::NewRevisionAvailable => "NewRevisionAvailable",
+            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::PodsFailed => "PodsFailed",
+            Self::Unschedulable => "Unschedulable",
+            Self::ImagePullFailed => "ImagePullFailed",
+            Self::ConfigMissing => "ConfigMissing",
+            Self::ContainerCrashed => "ContainerCrashed",
+            Self::WorkerImageUnknown => "WorkerImageUnknown",
+            Self::NameTaken => "NameTaken",
+            Self::ChildRefused => "ChildRefused",
+            Self::WarmUpPassed => "WarmUpPassed",
+            Self::CasesPassed => "CasesPassed",
+            Self::ValidationDisabled => "ValidationDisabled",
+            Self::NotYetObserved => "NotYetObserved",
+        }
+    }
+}
+
+impl From<Reason> for Cow<'static, str> {
+    fn from(reason: Reason) -> Self {
+        Self::Borrowed(reason.as_str())
+    }
+}

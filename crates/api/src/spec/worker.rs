@@ -1,0 +1,143 @@
+//! The pods that load and serve the models.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvFromSource, EnvVar, ResourceRequirements, Toleration,
+};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::LocalReference;
+
+/// The extended resource by which pods ask for NVIDIA GPUs.
+pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
+
+/// The pods that load and serve the models.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.device) || !has(self.resources) || !((has(self.resources.limits) && 'nvidia.com/gpu' in self.resources.limits) || (has(self.resources.requests) && 'nvidia.com/gpu' in self.resources.requests))")
+        .message("worker.device: unset means Cuda where nvidia.com/gpu is requested, and the CUDA worker is not part of this version; set worker.device: Cpu")
+)]
+pub struct WorkerSpec {
+    /// The worker image. Unset: the image that the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
+    pub image: Option<String>,
+
+    /// When the node pulls the image. Unset: `Always` for the tag `latest`, else `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ImagePullPolicy")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// Secrets of this namespace with the credentials of the image registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<LocalReference>,
+
+    /// Where the models run. Unset: `Cuda` where `nvidia.com/gpu` is requested, else `Cpu`. A
+    /// device that is missing is an error, never a fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Device")]
+    #[x_kube(validation = Rule::new("self != 'Cuda'")
+        .message("worker.device: the CUDA worker is not part of this version; set worker.device: Cpu"))]
+    pub device: Option<Device>,
+
+    /// Compute resources of the worker container, as in a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::resources")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Environment variables of the worker container, as in a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::env")]
+    pub env: Vec<EnvVar>,
+
+    /// `ConfigMap`s and Secrets whose entries become environment variables, as in a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::env_from")]
+    pub env_from: Vec<EnvFromSource>,
+
+    /// Labels that a node must have, as in a pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schema::labels")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints that the pods tolerate, as in a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::tolerations")]
+    pub tolerations: Vec<Toleration>,
+
+    /// Where pods must or should run, relative to nodes and other pods, as in a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::affinity")]
+    pub affinity: Option<Affinity>,
+
+    /// The `ServiceAccount` of the pods. Its token is not mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
+
+    /// The `PriorityClass` of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub priority_class_name: Option<String>,
+
+    /// The `RuntimeClass` of the pods, for example `nvidia`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub runtime_class_name: Option<String>,
+}
+
+impl WorkerSpec {
+    /// Where the models run: `device`, or what an unset `device` means.
+    pub fn effective_device(&self) -> Device {
+        self.device.unwrap_or_else(|| {
+            let asks_for_gpu = self.resources.iter().any(|resources| {
+                [&resources.limits, &resources.requests]
+                    .into_iter()
+                    .flatten()
+                    .any(|quantities| quantities.contains_key(GPU_RESOURCE))
+            });
+            if asks_for_gpu { Device::Cuda } else { Device::Cpu }
+        })
+    }
+}
+
+/// Where models run.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub enum Device {
+    /// The host's processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// When a node pulls an image.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub enum ImagePullPolicy {
+    /// Before each start.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Never: the node must have it.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// The name as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The phases of loading after the weights are in memory.
+
+use std::path::Path;
+
+use crate::bert::Bert;
+use crate::config::BertConfig;
+use crate::error::EngineError;
+use crate::layout::Network;
+use crate::sentence::Recipe;
+use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
+use crate::{Device, Engine, Facts};
+
+/// A model that is complete and checked, in the host's memory.
+pub struct Built {
+    config: BertConfig,
+    network: Network,
+    tokenizer: Tokenizer,
+    facts: Facts,
+}
+
+impl Built {
+    /// What the model is.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Reads the configuration and the tokenizer of the artifact in `dir` and checks that its
+/// weights are of the shape that the configuration says and finite.
+pub fn build(weights: Weights, dir: &Path) -> Result<Built, EngineError> {
+    let config = BertConfig::read(dir)?;
+    let recipe = Recipe::read(dir, &config)?;
+    let network = Network::take(weights, &config)?;
+    let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
+    let facts = Facts {
+        architecture: config.architecture().to_owned(),
+        dimensions: config.hidden_size,
+        max_tokens: recipe.max_tokens,
+        parameters: network.parameters,
+        pooling: recipe.pooling,
+        normalized: recipe.normalize,
+        dtype: network.dtype,
+    };
+    Ok(Built { config, network, tokenizer, facts })
+}
+
+/// Moves a model to its device. A device that is missing, or that this build has no code for,
+/// is [`EngineError::DeviceUnavailable`].
+pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
+    let Built { config, network, tokenizer, facts } = built;
+    let device = match device {
+        Device::Cpu => candle_core::Device::Cpu,
+        Device::Cuda => candle_core::Device::new_cuda(0).map_err(|error| {
+            let source = error.into();
+            EngineError::DeviceUnavailable { device, source }
+        })?,
+    };
+    let engine = Bert::new(&config, network, tokenizer, facts, &device)?;
+    Ok(Box::new(engine))
+}

@@ -1,0 +1,128 @@
+//! From one vector for each token to one for the text.
+
+use std::fmt;
+
+/// How token vectors become one, by the names of
+/// <https://github.com/huggingface/sentence-transformers/blob/v6.2.0/sentence_transformers/sentence_transformer/modules/pooling.py>.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Pooling {
+    /// The first token's vector.
+    Cls,
+    /// The mean over all tokens.
+    Mean,
+    /// The largest value in each dimension.
+    Max,
+    /// The last token's vector.
+    LastToken,
+}
+
+impl Pooling {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Cls, Self::Mean, Self::Max, Self::LastToken]
+            .into_iter()
+            .find(|pooling| pooling.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::LastToken => "lasttoken",
+        }
+    }
+
+    /// One vector of `dimensions` from those of a text's tokens, one after the other and
+    /// without padding. There is at least one.
+    pub(crate) fn apply(self, tokens: &[f32], dimensions: usize) -> Vec<f32> {
+        let mut rows = tokens.chunks_exact(dimensions);
+        let mut vector = rows.next().map(<[f32]>::to_vec).unwrap_or_default();
+        match self {
+            Self::Cls => {}
+            Self::LastToken => {
+                if let Some(last) = rows.next_back() {
+                    vector.copy_from_slice(last);
+                }
+            }
+            Self::Max => {
+                for row in rows {
+                    for (largest, value) in vector.iter_mut().zip(row) {
+                        // Not f32::max, which would hide a NaN.
+                        if !(*value <= *largest || largest.is_nan()) {
+                            *largest = *value;
+                        }
+                    }
+                }
+            }
+            Self::Mean => {
+                let mut count = 1.0;
+                for row in rows {
+                    count += 1.0;
+                    for (sum, value) in vector.iter_mut().zip(row) {
+                        *sum += value;
+                    }
+                }
+                for sum in &mut vector {
+                    *sum /= count;
+                }
+            }
+        }
+        vector
+    }
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Brings a vector to length 1; a zero vector stays one. The bound is that of
+/// <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.normalize.html>.
+pub(crate) fn normalize(vector: &mut [f32]) {
+    let squares: f32 = vector.iter().map(|value| value * value).sum();
+    let length = squares.sqrt().max(1e-12);
+    for value in vector {
+        *value /= length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENS: [f32; 6] = [1.0, -8.0, 2.0, -4.0, 6.0, -6.0];
+
+    #[test]
+    fn each_pooling_takes_what_its_name_says() {
+        for (name, expected) in [
+            ("cls", [1.0, -8.0]),
+            ("mean", [3.0, -6.0]),
+            ("max", [6.0, -4.0]),
+            ("lasttoken", [6.0, -6.0]),
+        ] {
+            let pooling = Pooling::from_name(name).unwrap();
+            assert_eq!(pooling.apply(&TOKENS, 2), expected, "{name}");
+            assert_eq!(pooling.apply(&TOKENS[..2], 2), TOKENS[..2], "{name} of one token");
+            assert_eq!(pooling.to_string(), name);
+        }
+        assert_eq!(Pooling::from_name("weightedmean"), None);
+    }
+
+    #[test]
+    fn the_largest_value_does_not_hide_a_nan() {
+        for tokens in [[1.0, f32::NAN, 2.0], [f32::NAN, 1.0, 2.0], [1.0, 2.0, f32::NAN]] {
+            assert!(Pooling::Max.apply(&tokens, 1)[0].is_nan(), "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn normalising_gives_length_one_and_leaves_zero_alone() {
+        for (mut vector, expected) in
+            [(vec![3.0, -4.0], vec![0.6, -0.8]), (vec![0.0, 0.0], vec![0.0, 0.0])]
+        {
+            normalize(&mut vector);
+            assert_eq!(vector, expected);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use super::*;
+
+/// Texts are their own vectors: `"1 0"`. One that is none cannot be answered.
+fn embed(texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
+    let vector = |(index, text): (usize, &&str)| {
+        let numbers = text.split(' ').map(str::parse);
+        numbers
+            .collect::<Result<Vec<f32>, _>>()
+            .map_err(|error| EngineError::Untokenizable { index, problem: error.to_string() })
+    };
+    texts.iter().enumerate().map(vector).collect()
+}
+
+fn outcome(check: Check) -> Outcome {
+    let case = Case { name: "case".to_owned(), check };
+    let outcomes = run(&[case], &embed);
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes[0].name, "case");
+    outcomes.into_iter().next().unwrap()
+}
+
+fn similarity(a: &str, b: &str, at_least: Option<f64>, at_most: Option<f64>) -> Outcome {
+    outcome(Check::Similarity { texts: [a.to_owned(), b.to_owned()], at_least, at_most })
+}
+
+fn ranking(query: &str, passages: &[&str], order: &[usize]) -> Outcome {
+    outcome(Check::Ranking {
+        query: query.to_owned(),
+        passages: passages.iter().map(ToString::to_string).collect(),
+        order: order.to_vec(),
+    })
+}
+
+fn vector(text: &str, expected: &[f32], min_cosine: f64) -> Outcome {
+    outcome(Check::Vector { text: text.to_owned(), expected: expected.to_vec(), min_cosine })
+}
+
+#[test]
+fn a_similarity_lies_within_its_bounds() {
+    for (b, at_least, at_most, passes) in [
+        ("1 0", Some(1.0), None, true),
+        ("3 4", Some(0.6), Some(0.6), true),
+        ("3 4", Some(0.61), None, false),
+        ("3 4", None, Some(0.59), false),
+        ("-1 0", None, Some(-1.0), true),
+        ("0 1", Some(0.0), None, true),
+        ("3 4", None, None, false),
+        ("0 0", Some(-1.0), Some(1.0), false),
+        ("NaN 0", Some(-1.0), Some(1.0), false),
+        ("1 0 0", Some(-1.0), Some(1.0), false),
+        ("no number", Some(-1.0), Some(1.0), false),
+    ] {
+        let outcome = similarity("1 0", b, at_least, at_most);
+        assert_eq!(outcome.passed, passes, "{b} {at_least:?} {at_most:?}: {outcome:?}");
+    }
+    let outcome = similarity("1 0", "3 4", Some(0.7), None);
+    assert_eq!(outcome.expected, "cosine at least 0.7");
+    assert_eq!(outcome.found, "cosine 0.6000000");
+    let outcome = similarity("1 0", "no number", Some(0.7), None);
+    assert!(outcome.found.starts_with("no answer: text 1"), "{outcome:?}");
+}
+
+#[test]
+fn a_ranking_has_exactly_its_order() {
+    let passages = ["0 1", "2 0", "1 1"];
+    for (order, passes) in [
+        (&[1, 2, 0][..], true),
+        (&[2, 1, 0], false),
+        (&[1, 2], false),
+        (&[1, 2, 0, 3], false),
+        (&[1, 1, 0], false),
+        (&[], false),
+    ] {
+        let outcome = ranking("1 0", &passages, order);
+        assert_eq!(outcome.passed, passes, "{order:?}: {outcome:?}");
+    }
+    assert!(ranking("1 0", &["1 0", "2 0"], &[0, 1]).passed, "ties keep their order");
+    assert!(!ranking("1 0", &["1 0", "0 0"], &[0, 1]).passed, "zero has no direction");
+    assert!(!ranking("1 0", &[], &[]).passed, "nothing is no ranking");
+    let found = ranking("1 0", &passages, &[0, 1, 2]).found;
+    assert_eq!(found, "order [1, 2, 0] (1: 1.000000, 2: 0.707107, 0: 0.000000)");
+}
+
+#[test]
+fn a_vector_has_the_recorded_direction() {
+    assert!(vector("3 4", &[0.6, 0.8], 0.99999).passed);
+    assert!(vector("3 4.01", &[0.6, 0.8], 0.99999).passed);
+    assert!(!vector("3 4.1", &[0.6, 0.8], 0.99999).passed);
+    let outcome = vector("3 4 0", &[0.6, 0.8], 0.1);
+    assert!(!outcome.passed);
+    assert_eq!(outcome.found, "a vector of 3 numbers, the recorded one has 2");
+    assert!(!vector("0 0", &[0.6, 0.8], -1.0).passed);
+}
+
+#[test]
+fn an_answer_of_another_length_has_not_passed() {
+    let checks = [
+        Check::Similarity {
+            texts: ["1".to_owned(), "1".to_owned()],
+            at_least: Some(0.0),
+            at_most: None,
+        },
+        Check::Ranking { query: "1".to_owned(), passages: vec!["1".to_owned()], order: vec![0] },
+        Check::Vector { text: "1".to_owned(), expected: vec![1.0], min_cosine: 0.0 },
+    ];
+    for check in checks {
+        let case = Case { name: "case".to_owned(), check };
+        let outcomes = run(&[case], &|_| Ok(Vec::new()));
+        assert!(!outcomes[0].passed, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn bounds_are_decimal_numbers_between_minus_one_and_one() {
+    for (text, expected) in [("0.6", 0.6), ("-1", -1.0), ("1.0", 1.0), (".5", 0.5)] {
+        assert_eq!(parse_cosine(text), Some(expected), "{text}");
+    }
+    for text in ["", "1.01", "-2", "NaN", "inf", "1e-3", "0,5", " 0.5", "+0.5", "half"] {
+        assert_eq!(parse_cosine(text), None, "{text}");
+    }
+}

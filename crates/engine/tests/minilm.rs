@@ -1,0 +1,105 @@
+//! The real model all-MiniLM-L6-v2 against vectors made with sentence-transformers
+//! (`golden/recipe.py`).
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use lamplighter_engine::golden::Golden;
+use lamplighter_engine::validation::{self, Check};
+use lamplighter_engine::{
+    Device, Dtype, Engine, EngineError, Facts, Pooling, build, embed_texts, read, transfer, warmup,
+};
+
+const GOLDEN: &str = include_str!("golden/all-minilm-l6-v2.json");
+
+fn engine() -> &'static dyn Engine {
+    static ENGINE: OnceLock<Box<dyn Engine>> = OnceLock::new();
+    let load = || {
+        let dir = PathBuf::from(std::env::var("LAMPLIGHTER_MINILM").unwrap());
+        let weights = read(&dir, &["model.safetensors"], &|_| {}).unwrap();
+        transfer(build(weights, &dir).unwrap(), Device::Cpu).unwrap()
+    };
+    ENGINE.get_or_init(load).as_ref()
+}
+
+fn golden() -> Golden {
+    let json: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
+    Golden::parse(GOLDEN, json["artifactDigest"].as_str().unwrap()).unwrap()
+}
+
+fn texts() -> Vec<String> {
+    let text = |case: validation::Case| match case.check {
+        Check::Vector { text, .. } => text,
+        other => panic!("{other:?}"),
+    };
+    golden().cases().into_iter().map(text).collect()
+}
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn the_model_says_what_it_is() {
+    let expected = Facts {
+        architecture: "BertModel".to_owned(),
+        dimensions: 384,
+        max_tokens: 256,
+        parameters: 22_565_376,
+        pooling: Pooling::Mean,
+        normalized: true,
+        dtype: Dtype::F32,
+    };
+    assert_eq!(engine().facts(), &expected);
+}
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn answers_are_those_of_sentence_transformers() {
+    let cases = golden().cases();
+    let outcomes = validation::run(&cases, &|texts| embed_texts(engine(), texts));
+    for (case, outcome) in cases.iter().zip(&outcomes) {
+        assert!(outcome.passed, "{outcome:?}");
+        let Check::Vector { text, expected, min_cosine } = &case.check else {
+            panic!("{case:?}");
+        };
+        assert!(*min_cosine >= 0.99999, "the reference is checked loosely: {min_cosine}");
+        let found = &embed_texts(engine(), &[text]).unwrap()[0];
+        let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{}: {}, numbers differ by up to {apart:.1e}", case.name, outcome.found);
+        assert!(apart <= 1e-5, "{}: {apart}", case.name);
+    }
+}
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn a_text_has_the_same_vector_alone_and_in_a_batch() {
+    let texts = texts();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    // The longest with two short ones, so that most of the batch is padding.
+    let mixed = [texts[0], texts[texts.len() - 1], texts[4], texts[5]];
+    let together = engine().embed(&engine().tokenize(&mixed).unwrap()).unwrap();
+    for (text, together) in mixed.iter().zip(&together) {
+        let alone = &embed_texts(engine(), &[text]).unwrap()[0];
+        let apart = alone.iter().zip(together).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{} characters: numbers differ by up to {apart:.1e}", text.len());
+        assert!(apart <= 1e-6, "{text:?}: {apart}");
+    }
+}
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn texts_above_256_tokens_are_refused() {
+    let error = engine().tokenize(&[&"lamp ".repeat(255)]).unwrap_err();
+    assert!(matches!(error, EngineError::TooLong { tokens: 257, limit: 256, .. }), "{error:?}");
+    assert_eq!(engine().tokenize(&[&"lamp ".repeat(254)]).unwrap()[0].ids.len(), 256);
+}
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn the_model_warms_up_within_a_minute() {
+    let begun = Instant::now();
+    let warmup = warmup::warm_up(engine(), Duration::from_mins(1), &Instant::now).unwrap();
+    println!("{warmup:?} in {:?}", begun.elapsed());
+    assert!(warmup.steady > Duration::ZERO);
+}

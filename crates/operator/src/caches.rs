@@ -1,0 +1,214 @@
+//! What the cluster looks like, kept by watches: one watch per kind feeds both the cache and the
+//! queue, so a reconcile reads no object from the apiserver that it has seen before.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, SelectAll};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{ReconcileRequest, trigger_owners, trigger_self, trigger_with};
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::{WatchStreamExt, predicates, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use lamplighter_api::{ModelDeployment, names};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::error::Error;
+
+/// How long a reconcile waits for the caches. Filling them takes seconds even for thousands of
+/// objects; longer means that a watch is refused.
+pub const SYNC_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Names of objects to reconcile.
+pub type Queue =
+    SelectAll<BoxStream<'static, Result<ReconcileRequest<ModelDeployment>, watcher::Error>>>;
+
+/// The caches. Children are those with our label only; a foreign object of a name that we need
+/// is not among them.
+#[derive(Clone)]
+pub struct Caches {
+    /// What users ask for.
+    pub deployments: Store<ModelDeployment>,
+    /// Workloads, without their pod templates.
+    pub replica_sets: Store<ReplicaSet>,
+    /// Records of revisions.
+    pub records: Store<ControllerRevision>,
+    /// Manifests; their contents never change and are not kept.
+    pub manifests: Store<PartialObjectMeta<ConfigMap>>,
+    /// Services.
+    pub services: Store<Service>,
+    /// Disruption budgets.
+    pub disruption_budgets: Store<PodDisruptionBudget>,
+    /// Worker pods.
+    pub pods: Store<Pod>,
+}
+
+/// The writing ends of [`Caches`].
+#[derive(Default)]
+pub struct Writers {
+    /// What users ask for.
+    pub deployments: Writer<ModelDeployment>,
+    /// Workloads.
+    pub replica_sets: Writer<ReplicaSet>,
+    /// Records of revisions.
+    pub records: Writer<ControllerRevision>,
+    /// Manifests.
+    pub manifests: Writer<PartialObjectMeta<ConfigMap>>,
+    /// Services.
+    pub services: Writer<Service>,
+    /// Disruption budgets.
+    pub disruption_budgets: Writer<PodDisruptionBudget>,
+    /// Worker pods.
+    pub pods: Writer<Pod>,
+}
+
+impl Caches {
+    /// Empty caches, and what fills them.
+    pub fn new() -> (Self, Writers) {
+        let writers = Writers::default();
+        let caches = Self {
+            deployments: writers.deployments.as_reader(),
+            replica_sets: writers.replica_sets.as_reader(),
+            records: writers.records.as_reader(),
+            manifests: writers.manifests.as_reader(),
+            services: writers.services.as_reader(),
+            disruption_budgets: writers.disruption_budgets.as_reader(),
+            pods: writers.pods.as_reader(),
+        };
+        (caches, writers)
+    }
+
+    /// Returns when every cache has been filled once: deciding on a half-filled view could
+    /// create what is already there.
+    pub async fn synced(&self) -> Result<(), Error> {
+        let children = async {
+            tokio::try_join!(
+                self.replica_sets.wait_until_ready(),
+                self.records.wait_until_ready(),
+                self.manifests.wait_until_ready(),
+                self.services.wait_until_ready(),
+                self.disruption_budgets.wait_until_ready(),
+                self.pods.wait_until_ready(),
+            )
+        };
+        match timeout(SYNC_DEADLINE, children).await {
+            Ok(Ok(_)) => Ok(()),
+            // A writer that is gone will never fill its cache: the same to whoever waits.
+            Ok(Err(_)) | Err(_) => Err(Error::CachesNotSynced(SYNC_DEADLINE)),
+        }
+    }
+}
+
+/// Starts the watches. The queue must be polled for the caches to fill.
+pub fn watch(client: &Client, namespace: Option<&str>, writers: Writers) -> Queue {
+    let Writers {
+        deployments,
+        replica_sets,
+        records,
+        manifests,
+        services,
+        disruption_budgets,
+        pods,
+    } = writers;
+    let mut queue = Queue::new();
+    queue.push(own(api(client, namespace), deployments));
+    queue.push(owned(api(client, namespace), replica_sets, |set: &mut ReplicaSet| {
+        if let Some(spec) = &mut set.spec {
+            spec.template = None;
+        }
+    }));
+    queue.push(owned(api(client, namespace), records, without_managers));
+    queue.push(owned(api(client, namespace), manifests, without_managers));
+    // Managers are kept where we compare what we own.
+    queue.push(owned(api(client, namespace), services, |_| {}));
+    queue.push(owned(api(client, namespace), disruption_budgets, |_| {}));
+    queue.push(labelled(api(client, namespace), pods));
+    queue
+}
+
+type Requests = BoxStream<'static, Result<ReconcileRequest<ModelDeployment>, watcher::Error>>;
+
+/// The resource itself: a change of its spec, of annotations (they carry commands), or its
+/// deletion. Our own status writes change none of these and wake nobody.
+fn own(api: Api<ModelDeployment>, writer: Writer<ModelDeployment>) -> Requests {
+    let changes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(
+            kube::runtime::Predicate::combine(predicates::generation, predicates::annotations),
+            kube::runtime::PredicateConfig::default(),
+        );
+    trigger_self(changes, ()).boxed()
+}
+
+/// Children wake their owner whenever they change or go.
+fn owned<K>(api: Api<K>, writer: Writer<K>, shrink: impl Fn(&mut K) + Send + 'static) -> Requests
+where
+    K: Child,
+{
+    let touched = children(api, shrink).reflect(writer).touched_objects();
+    trigger_owners(touched, (), ()).boxed()
+}
+
+/// Pods belong to a ReplicaSet; the label says to which deployment.
+fn labelled(api: Api<Pod>, writer: Writer<Pod>) -> Requests {
+    let touched = children(api, without_managers).reflect(writer).touched_objects();
+    let to_deployment = |pod: Pod| {
+        let name = pod.labels().get(names::LABEL_DEPLOYMENT)?;
+        let namespace = pod.namespace()?;
+        Some(ObjectRef::<ModelDeployment>::new(name).within(&namespace))
+    };
+    trigger_with(touched.map_ok(to_deployment), |deployment| deployment).boxed()
+}
+
+fn children<K: Child>(
+    api: Api<K>,
+    shrink: impl Fn(&mut K) + Send + 'static,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
+    let labelled = watcher::Config::default().labels(names::LABEL_DEPLOYMENT);
+    watcher(api, labelled).default_backoff().modify(shrink)
+}
+
+/// What a child's type must be able to do.
+pub trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+fn without_managers<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

@@ -1,0 +1,409 @@
+//! Step 6: brings the children to what they should be.
+//!
+//! # Rules
+//!
+//! - Only objects with our owner uid are written. A foreign object of a name that we need is
+//!   named in the error and left alone.
+//! - What is already as it should be is not written.
+//! - Every write to an existing object carries its uid and resourceVersion: a decision that was
+//!   made on an old view is refused by the apiserver and made again.
+//! - A name that is in no cache is looked up before it is created: a foreign object has not our
+//!   label and is in no cache, and an apply would merge into it. What appears in between meets an
+//!   apply without force, which the apiserver refuses where values differ.
+//! - The order is fixed, and any prefix is safe: see [`apply`].
+
+use std::fmt;
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use lamplighter_api::names;
+use lamplighter_plan::{Action, RevisionId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::compare::is_applied;
+use super::fetch::Fetched;
+use super::ownership::{Ownership, ownership};
+use super::render::Rendered;
+use crate::context::Context;
+use crate::error::{Class, Error, classify, said};
+use crate::metrics::Metrics;
+
+/// What was done, and what stopped it. Status and events are derived from this, never from what
+/// was merely rendered.
+#[must_use = "what was applied, and what was not, must be reported"]
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The changes, in the order in which they were made.
+    pub changes: Vec<Change>,
+    /// What stopped it; everything after that was not tried.
+    pub failure: Option<Error>,
+}
+
+/// A change of the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// An object was created.
+    Created(ObjectName),
+    /// An object was brought back to what it should be.
+    Updated(ObjectName),
+    /// An action of the plan was carried out.
+    Done(Action),
+}
+
+/// An object in words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+/// Why a child is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It could not be looked up.
+    #[error("{object} cannot be read: {}", said(source))]
+    Read {
+        /// The object.
+        object: ObjectName,
+        /// What the apiserver said.
+        source: kube::Error,
+    },
+    /// It could not be written.
+    #[error("{object} cannot be written: {}", said(source))]
+    Write {
+        /// The object.
+        object: ObjectName,
+        /// What the apiserver said.
+        source: kube::Error,
+    },
+    /// Its name is taken.
+    #[error(
+        "{object} exists and belongs to {owner}; nothing was changed. Delete or rename it, or give this ModelDeployment another name"
+    )]
+    NameTaken {
+        /// The object.
+        object: ObjectName,
+        /// Whose it is.
+        owner: String,
+    },
+    /// Its name is still taken by a child of a deleted `ModelDeployment` of the same name.
+    #[error("{object} belongs to a deleted ModelDeployment of the same name and is not gone yet")]
+    Predecessor {
+        /// The object.
+        object: ObjectName,
+    },
+}
+
+/// Brings the children to what they should be.
+///
+/// The order: the record first, because the image that was resolved for a revision must not be
+/// lost; the manifest before the workload whose pods mount it; Service and budget before the first
+/// pod; then the plan's actions in the plan's order. Stops at the first failure.
+pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> Applied {
+    let Rendered {
+        owner,
+        namespace,
+        name,
+        record,
+        manifest,
+        service,
+        disruption_budget,
+        workload,
+        actions,
+    } = rendered;
+    let mut writer = Writer {
+        client: context.client.clone(),
+        metrics: context.metrics.clone(),
+        owner,
+        namespace,
+        name,
+        changes: Vec::new(),
+    };
+    let outcome = async {
+        writer.ensure_exists(&record, metadata(&fetched.records, &record)).await?;
+        writer.ensure_exists(&manifest, metadata(&fetched.manifests, &manifest)).await?;
+        writer.ensure_equal(&service, fetched.service.as_deref()).await?;
+        writer.ensure_equal(&disruption_budget, fetched.disruption_budget.as_deref()).await?;
+        for action in actions {
+            writer.act(&action, fetched, &workload).await?;
+        }
+        Ok::<_, ApplyError>(())
+    }
+    .await;
+    Applied { changes: writer.changes, failure: outcome.err().map(Error::Apply) }
+}
+
+struct Writer {
+    client: Client,
+    metrics: Metrics,
+    owner: OwnerReference,
+    namespace: String,
+    name: String,
+    changes: Vec<Change>,
+}
+
+/// A kind of child.
+trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + k8s_openapi::Resource
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + k8s_openapi::Resource
+{
+}
+
+impl Writer {
+    /// The object is there. What it contains was decided when it was created.
+    async fn ensure_exists<K: Child>(
+        &mut self,
+        rendered: &K,
+        cached: Option<&ObjectMeta>,
+    ) -> Result<(), ApplyError> {
+        if cached.is_some() {
+            return Ok(());
+        }
+        match self.look_up(rendered).await? {
+            None => self.create(rendered).await,
+            Some(live) => self.relabel(rendered, &live).await,
+        }
+    }
+
+    /// The object is there and is as rendered, in every field that is rendered.
+    async fn ensure_equal<K: Child>(
+        &mut self,
+        rendered: &K,
+        cached: Option<&K>,
+    ) -> Result<(), ApplyError> {
+        let live = match cached {
+            Some(live) => {
+                self.check_owner(rendered, live.meta())?;
+                live.clone()
+            }
+            None => match self.look_up(rendered).await? {
+                Some(live) => live,
+                None => return self.create(rendered).await,
+            },
+        };
+        let body = value(rendered)?;
+        let is_unchanged =
+            is_applied(&body, &value(&live)?, live.managed_fields(), names::FIELD_MANAGER);
+        if is_unchanged {
+            return Ok(());
+        }
+        let patch = Patch::Apply(guarded(body, live.meta()));
+        let params = PatchParams::apply(names::FIELD_MANAGER).force();
+        self.patch(rendered, &params, &patch).await?;
+        self.changes.push(Change::Updated(object(rendered)));
+        Ok(())
+    }
+
+    /// The live object of the rendered one's name, if it is there and ours.
+    async fn look_up<K: Child>(&self, rendered: &K) -> Result<Option<K>, ApplyError> {
+        let found = self
+            .api::<K>()
+            .get_opt(&rendered.name_any())
+            .await
+            .map_err(|source| ApplyError::Read { object: object(rendered), source })?;
+        if let Some(live) = &found {
+            self.check_owner(rendered, live.meta())?;
+        }
+        Ok(found)
+    }
+
+    fn check_owner<K: Child>(&self, rendered: &K, live: &ObjectMeta) -> Result<(), ApplyError> {
+        let object = object(rendered);
+        match ownership(live, &self.owner) {
+            Ownership::Ours => Ok(()),
+            Ownership::Predecessor => Err(ApplyError::Predecessor { object }),
+            Ownership::Foreign(owner) => Err(ApplyError::NameTaken { object, owner }),
+        }
+    }
+
+    async fn create<K: Child>(&mut self, rendered: &K) -> Result<(), ApplyError> {
+        let params = PatchParams::apply(names::FIELD_MANAGER);
+        self.patch(rendered, &params, &Patch::Apply(value(rendered)?)).await?;
+        self.changes.push(Change::Created(object(rendered)));
+        Ok(())
+    }
+
+    /// An object of ours that is in no cache has lost its label, or was made a moment ago.
+    async fn relabel<K: Child>(&mut self, rendered: &K, live: &K) -> Result<(), ApplyError> {
+        let labelled =
+            rendered.labels().iter().all(|(key, label)| live.labels().get(key) == Some(label));
+        if labelled {
+            return Ok(());
+        }
+        let labels = json!({"metadata": {"labels": rendered.labels()}});
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.patch(rendered, &params, &Patch::Merge(guarded(labels, live.meta()))).await?;
+        self.changes.push(Change::Updated(object(rendered)));
+        Ok(())
+    }
+
+    async fn act(
+        &mut self,
+        action: &Action,
+        fetched: &Fetched,
+        workload: &ReplicaSet,
+    ) -> Result<(), ApplyError> {
+        match action {
+            Action::Create { .. } => self.ensure_exists(workload, None).await?,
+            Action::Scale { revision, to, .. } => self.scale(revision, *to, fetched).await?,
+            // The manifest first: while the workload is there, the deletion is decided again.
+            Action::Delete { revision } => {
+                self.delete::<ConfigMap>(revision, &fetched.manifests).await?;
+                self.delete::<ReplicaSet>(revision, &fetched.replica_sets).await?;
+            }
+            // A manifest is left over when its spec changed before its workload was made.
+            Action::Forget { revision } => {
+                self.delete::<ConfigMap>(revision, &fetched.manifests).await?;
+                self.delete::<ControllerRevision>(revision, &fetched.records).await?;
+            }
+        }
+        self.changes.push(Change::Done(action.clone()));
+        Ok(())
+    }
+
+    async fn scale(
+        &self,
+        revision: &RevisionId,
+        to: u32,
+        fetched: &Fetched,
+    ) -> Result<(), ApplyError> {
+        let name = names::revision_object(&self.name, revision.as_str());
+        let Some(set) = fetched.replica_sets.iter().find(|set| set.name_any() == name) else {
+            return Ok(());
+        };
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let replicas = guarded(json!({"spec": {"replicas": to}}), set.meta());
+        self.patch(set.as_ref(), &params, &Patch::Merge(replicas)).await
+    }
+
+    async fn delete<K: Child>(
+        &self,
+        revision: &RevisionId,
+        cached: &[std::sync::Arc<impl Resource>],
+    ) -> Result<(), ApplyError> {
+        let name = names::revision_object(&self.name, revision.as_str());
+        let Some(live) = cached.iter().find(|found| found.name_any() == name) else {
+            return Ok(());
+        };
+        let params = DeleteParams::background().preconditions(Preconditions {
+            uid: live.meta().uid.clone(),
+            resource_version: live.meta().resource_version.clone(),
+        });
+        match self.api::<K>().delete(&name, &params).await {
+            Ok(_) => {
+                self.metrics.wrote(K::KIND);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(source) => {
+                Err(ApplyError::Write { object: ObjectName { kind: K::KIND, name }, source })
+            }
+        }
+    }
+
+    async fn patch<K: Child>(
+        &self,
+        target: &K,
+        params: &PatchParams,
+        patch: &Patch<Value>,
+    ) -> Result<(), ApplyError> {
+        self.api::<K>()
+            .patch(&target.name_any(), params, patch)
+            .await
+            .map_err(|source| ApplyError::Write { object: object(target), source })?;
+        self.metrics.wrote(K::KIND);
+        Ok(())
+    }
+
+    fn api<K: Child>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+/// The patch, refused unless the object is still the one that was seen.
+fn guarded(mut patch: Value, seen: &ObjectMeta) -> Value {
+    patch["metadata"]["uid"] = json!(seen.uid);
+    patch["metadata"]["resourceVersion"] = json!(seen.resource_version);
+    patch
+}
+
+/// The cached metadata of the object that has the rendered one's name.
+fn metadata<'a, K: Resource>(
+    cached: &'a [std::sync::Arc<K>],
+    rendered: &impl Resource,
+) -> Option<&'a ObjectMeta> {
+    let name = rendered.meta().name.as_ref();
+    cached.iter().map(|found| found.meta()).find(|found| found.name.as_ref() == name)
+}
+
+fn object<K: Child>(of: &K) -> ObjectName {
+    ObjectName { kind: K::KIND, name: of.name_any() }
+}
+
+/// A child as JSON. Types of the Kubernetes API always can be, so a failure is reported like one
+/// of the apiserver.
+fn value<K: Child>(child: &K) -> Result<Value, ApplyError> {
+    serde_json::to_value(child).map_err(|error| ApplyError::Write {
+        object: object(child),
+        source: kube::Error::SerdeError(error),
+    })
+}
+
+// === impl Applied ===
+
+impl Applied {
+    /// Nothing was tried.
+    pub fn nothing_because(error: Error) -> Self {
+        Self { changes: Vec::new(), failure: Some(error) }
+    }
+}
+
+// === impl ObjectName ===
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+// === impl ApplyError ===
+
+impl ApplyError {
+    /// What it means for the next attempt.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => classify(source),
+            Self::NameTaken { .. } => Class::Refused,
+            Self::Predecessor { .. } => Class::Transient,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The pod template: one container under the `restricted` Pod Security Standard
+//! (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use lamplighter_api::names;
+use lamplighter_protocol::place;
+
+use crate::reconcile::observe::CONTAINER;
+use crate::reconcile::validate::{ENVIRONMENT, Valid};
+
+/// Name of the port for requests.
+pub(super) const SERVING: &str = "serving";
+/// Name of the port for probes, metrics and reports.
+const ADMIN: &str = "admin";
+/// User and group of the worker, as in the worker image. Fixed, so that volumes keep an owner
+/// that fits.
+const USER: i64 = 65532;
+/// How long endpoints may take to forget a pod that was told to stop. Until then it keeps
+/// accepting, so it counts towards the time that it may take to end.
+const PROPAGATION_SECONDS: u32 = 10;
+/// Between the end of the drain and the kill: closing files, flushing logs.
+const SLACK_SECONDS: u32 = 5;
+/// Environment variable of the worker: seconds from SIGTERM until it accepts no more.
+const ENV_DRAIN_DELAY: &str = "LAMPLIGHTER_DRAIN_DELAY_SECONDS";
+/// Environment variable of the worker: seconds after that to finish what is in flight.
+const ENV_DRAIN_TIMEOUT: &str = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS";
+/// Environment variable of the worker: seconds until it gives up a start. The same as for the
+/// rollout, so that a slow load is not cut off by a limit that the user did not set.
+const ENV_START_DEADLINE: &str = "LAMPLIGHTER_START_DEADLINE_SECONDS";
+
+pub(super) fn template(valid: &Valid) -> PodTemplateSpec {
+    let worker = &valid.worker;
+    let volumes = volumes(valid);
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(names::pod_labels(&valid.name, ENVIRONMENT, valid.revision.as_str())),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            containers: vec![container(valid, &volumes)],
+            volumes: Some(volumes.into_iter().map(|mounted| mounted.volume).collect()),
+            security_context: Some(pod_security()),
+            termination_grace_period_seconds: Some(i64::from(
+                valid.drain_seconds.saturating_add(PROPAGATION_SECONDS + SLACK_SECONDS),
+            )),
+            // A worker never talks to the apiserver, and Services of the namespace are no
+            // business of its environment.
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            image_pull_secrets: non_empty(
+                worker
+                    .image_pull_secrets
+                    .iter()
+                    .map(|secret| LocalObjectReference { name: secret.name.clone() })
+                    .collect(),
+            ),
+            service_account_name: worker.service_account_name.clone(),
+            priority_class_name: worker.priority_class_name.clone(),
+            runtime_class_name: worker.runtime_class_name.clone(),
+            node_selector: (!worker.node_selector.is_empty()).then(|| worker.node_selector.clone()),
+            tolerations: non_empty(worker.tolerations.clone()),
+            affinity: worker.affinity.clone(),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(valid: &Valid, volumes: &[Mounted]) -> Container {
+    let worker = &valid.worker;
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(valid.snapshot.image().to_owned()),
+        image_pull_policy: worker.image_pull_policy.map(|policy| policy.as_str().to_owned()),
+        args: Some(vec!["serve".to_owned()]),
+        ports: Some(vec![port(SERVING, place::SERVING_PORT), port(ADMIN, place::ADMIN_PORT)]),
+        env: Some(environment(valid)),
+        env_from: non_empty(worker.env_from.clone()),
+        resources: worker.resources.clone(),
+        volume_mounts: Some(volumes.iter().map(|mounted| mounted.mount.clone()).collect()),
+        // The process is alive, nothing else: a busy or a loading pod is never killed by a probe.
+        liveness_probe: Some(Probe {
+            period_seconds: Some(10),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(6),
+            ..get(place::LIVE_ROUTE)
+        }),
+        readiness_probe: Some(Probe {
+            period_seconds: Some(2),
+            timeout_seconds: Some(2),
+            failure_threshold: Some(3),
+            ..get(place::READY_ROUTE)
+        }),
+        termination_message_path: Some(place::TERMINATION_LOG.to_owned()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        // A cache of many gigabytes is not walked through at each start.
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn environment(valid: &Valid) -> Vec<EnvVar> {
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let value = |name: &str, seconds: u32| EnvVar {
+        name: name.to_owned(),
+        value: Some(seconds.to_string()),
+        ..EnvVar::default()
+    };
+    let mut all = vec![
+        field(place::ENV_POD_UID, "metadata.uid"),
+        field(place::ENV_POD_NAME, "metadata.name"),
+        value(ENV_DRAIN_DELAY, PROPAGATION_SECONDS),
+        value(ENV_DRAIN_TIMEOUT, valid.drain_seconds),
+        value(ENV_START_DEADLINE, valid.progress_deadline_seconds),
+    ];
+    all.extend(valid.worker.env.iter().cloned());
+    all
+}
+
+/// A volume and where it is mounted.
+struct Mounted {
+    volume: Volume,
+    mount: VolumeMount,
+}
+
+impl Mounted {
+    fn new(path: &str, read_only: bool, volume: Volume) -> Self {
+        let mount = VolumeMount {
+            name: volume.name.clone(),
+            mount_path: path.to_owned(),
+            read_only: read_only.then_some(true),
+            ..VolumeMount::default()
+        };
+        Self { volume, mount }
+    }
+}
+
+fn volumes(valid: &Valid) -> Vec<Mounted> {
+    let manifest = names::revision_object(&valid.name, valid.revision.as_str());
+    let mut all = vec![
+        Mounted::new(
+            place::MANIFEST_DIR,
+            true,
+            Volume {
+                name: "manifest".to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: manifest,
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+        ),
+        Mounted::new(place::CACHE_DIR, false, scratch("cache")),
+        Mounted::new("/tmp", false, scratch("tmp")),
+    ];
+    all.extend(valid.credentials.iter().enumerate().map(|(number, credentials)| {
+        Mounted::new(
+            &credentials.directory,
+            true,
+            Volume {
+                name: format!("credentials-{number}"),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(credentials.secret.clone()),
+                    // A missing Secret would hold the pod in ContainerCreating for ever; the
+                    // worker says at once which credentials it lacks.
+                    optional: Some(true),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+        )
+    }));
+    all.extend(valid.claims.iter().enumerate().map(|(number, claim)| {
+        Mounted::new(
+            &format!("{}/{claim}", place::CLAIMS_DIR),
+            true,
+            Volume {
+                name: format!("claim-{number}"),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: claim.clone(),
+                    read_only: Some(true),
+                }),
+                ..Volume::default()
+            },
+        )
+    }));
+    all
+}
+
+fn scratch(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+fn port(name: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn get(path: &str) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(ADMIN.to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        ..Probe::default()
+    }
+}
+
+fn non_empty<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}

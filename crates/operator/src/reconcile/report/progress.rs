@@ -1,0 +1,66 @@
+//! What the pods' own reports add: how far a start is, and what was loaded.
+
+use lamplighter_api::ServedModel;
+use lamplighter_protocol::{ModelReport, ModelState, Report};
+
+use crate::reconcile::fetch::Fetched;
+
+/// One sentence about the first pod that is on its way; none when no pod tells.
+pub(super) fn progress(fetched: &Fetched) -> Option<String> {
+    fetched.reports.iter().filter_map(|(pod, report)| Some((pod, report.as_ref().ok()?))).find_map(
+        |(pod, report)| {
+            let model = report.models.iter().find(|model| is_on_its_way(model.state))?;
+            Some(format!("pod {pod}: model {} {}", model.key, doing(model)))
+        },
+    )
+}
+
+fn is_on_its_way(state: ModelState) -> bool {
+    match state {
+        ModelState::Pending
+        | ModelState::Loading
+        | ModelState::WarmingUp
+        | ModelState::Validating => true,
+        ModelState::Ready | ModelState::Failed => false,
+    }
+}
+
+fn doing(model: &ModelReport) -> String {
+    let Some(running) = model.phases.last() else { return "has not begun".to_owned() };
+    let phase = running.phase.as_str();
+    if running.bytes == 0 {
+        format!("is in phase {phase}")
+    } else {
+        format!("is in phase {phase}, {} MB so far", running.bytes / 1_000_000)
+    }
+}
+
+/// The models as a pod of this revision reports them; empty unless one knows all of them.
+pub(super) fn served_models(fetched: &Fetched, revision: &str) -> Vec<ServedModel> {
+    fetched
+        .reports
+        .values()
+        .filter_map(|report| report.as_ref().ok())
+        .filter(|report| report.revision == revision)
+        .find_map(facts)
+        .unwrap_or_default()
+}
+
+fn facts(report: &Report) -> Option<Vec<ServedModel>> {
+    let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    report
+        .models
+        .iter()
+        .map(|model| {
+            let facts = model.facts.as_ref()?;
+            Some(ServedModel {
+                name: model.key.name.clone(),
+                version: model.key.version.clone(),
+                digest: facts.digest.clone(),
+                architecture: facts.architecture.clone(),
+                parameters: large(facts.parameters),
+                bytes: large(facts.bytes),
+            })
+        })
+        .collect()
+}

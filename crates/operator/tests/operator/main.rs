@@ -1,0 +1,11 @@
+//! The operator's pipeline from outside: what it renders, what it says, what it sends.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test that calls them")]
+
+mod apiserver;
+mod conditions;
+mod fixtures;
+mod lease;
+mod pipeline;
+mod render;

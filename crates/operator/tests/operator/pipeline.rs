@@ -1,0 +1,425 @@
+//! What leaves the process: which requests a reconcile makes, with which preconditions, and what
+//! becomes of every kind of answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use kube::runtime::controller::Action;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{Lookup, store::Writer};
+use kube::runtime::watcher::Event;
+use lamplighter_operator::backoff::Attempts;
+use lamplighter_operator::caches::{Caches, Writers};
+use lamplighter_operator::context::{Clock, Context};
+use lamplighter_operator::error::{Class, Error};
+use lamplighter_operator::metrics::Metrics;
+use lamplighter_operator::reconcile::reconcile;
+use lamplighter_operator::reports::Reporter;
+use lamplighter_telemetry::metrics::Registry;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::apiserver::{ApiServer, Asked};
+use crate::fixtures::{
+    IMAGE, NAME, NAMESPACE, SPEC, UID, deployment, from, now, pod, ready, valid,
+};
+
+const SERVICE: &str = "/api/v1/namespaces/library/services/scripture-search";
+const DEPLOYMENT: &str =
+    "/apis/lamplighter.dev/v1alpha1/namespaces/library/modeldeployments/scripture-search";
+
+struct Cluster {
+    server: ApiServer,
+    writers: Writers,
+    context: Arc<Context>,
+}
+
+impl Cluster {
+    /// A cluster in which only the deployment is.
+    fn new() -> Self {
+        let (server, client) = ApiServer::start();
+        let (caches, writers) = Caches::new();
+        let context = Context {
+            recorder: Recorder::new(client.clone(), "lamplighter-operator".into()),
+            client,
+            caches,
+            reporter: Reporter::new(),
+            metrics: Metrics::new(&mut Registry::default()),
+            attempts: Attempts::default(),
+            worker_image: IMAGE.to_owned(),
+            clock: Clock::stopped_at(now()),
+        };
+        server.put(DEPLOYMENT, serde_json::to_value(deployment()).unwrap());
+        Self { server, writers, context: Arc::new(context) }
+    }
+
+    /// A cluster in which the deployment is complete and reported.
+    async fn complete() -> Self {
+        let mut cluster = Self::new();
+        cluster.reconcile().await.unwrap();
+        cluster.pods(valid().revision.as_str(), 2);
+        cluster.reconcile().await.unwrap();
+        cluster.server.take_asked();
+        cluster
+    }
+
+    /// The kubelet and the ReplicaSet's controller, in an instant.
+    fn pods(&self, revision: &str, count: usize) {
+        for number in 0..count {
+            let name = format!("{NAME}-{revision}-{number}");
+            let object = pod(&name, revision, &ready());
+            self.server.put(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}"), object);
+        }
+    }
+
+    /// What the watches deliver.
+    fn sync(&mut self) {
+        let server = &self.server;
+        fill(&mut self.writers.deployments, server, "modeldeployments");
+        fill(&mut self.writers.replica_sets, server, "replicasets");
+        fill(&mut self.writers.records, server, "controllerrevisions");
+        fill(&mut self.writers.manifests, server, "configmaps");
+        fill(&mut self.writers.services, server, "services");
+        fill(&mut self.writers.disruption_budgets, server, "poddisruptionbudgets");
+        fill(&mut self.writers.pods, server, "pods");
+    }
+
+    async fn reconcile(&mut self) -> Result<Action, Error> {
+        self.sync();
+        self.reconcile_unsynced().await
+    }
+
+    /// With what the caches happen to hold.
+    async fn reconcile_unsynced(&mut self) -> Result<Action, Error> {
+        let deployment = self.context.caches.deployments.state().pop().unwrap();
+        reconcile(deployment, Arc::clone(&self.context)).await
+    }
+
+    /// The requests since the last time, one a line; events left out.
+    fn asked(&self) -> Vec<Asked> {
+        let asked = self.server.take_asked();
+        asked.into_iter().filter(|asked| !asked.path.contains("/events")).collect()
+    }
+
+    fn condition(&self, kind: &str) -> Value {
+        let deployment = self.server.get(DEPLOYMENT).unwrap();
+        let conditions = deployment["status"]["conditions"].as_array().unwrap();
+        conditions.iter().find(|condition| condition["type"] == kind).unwrap().clone()
+    }
+
+    fn change_model(&self) {
+        self.server.edit(DEPLOYMENT, |deployment| {
+            deployment["spec"]["models"][0]["version"] = json!("2.2.0");
+            deployment["metadata"]["generation"] = json!(4);
+        });
+    }
+}
+
+fn fill<K>(writer: &mut Writer<K>, server: &ApiServer, plural: &str)
+where
+    K: Lookup<DynamicType = ()> + Clone + DeserializeOwned + 'static,
+{
+    writer.apply_watcher_event(&Event::Init);
+    for object in server.all(plural) {
+        // Only what has our label is watched; the resource itself is always.
+        let labels = &object["metadata"]["labels"];
+        if plural == "modeldeployments" || !labels["lamplighter.dev/deployment"].is_null() {
+            writer.apply_watcher_event(&Event::InitApply(from(object)));
+        }
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+}
+
+fn lines(asked: &[Asked]) -> String {
+    asked.iter().map(Asked::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn find<'a>(asked: &'a [Asked], method: &Method, path_end: &str) -> &'a Asked {
+    asked
+        .iter()
+        .find(|asked| asked.method == *method && asked.path.ends_with(path_end))
+        .unwrap_or_else(|| panic!("no {method} …{path_end} in\n{}", lines(asked)))
+}
+
+#[tokio::test]
+async fn a_new_deployment_is_built_in_the_documented_order() {
+    let mut cluster = Cluster::new();
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.asked();
+    let revision = valid().revision;
+    insta::assert_snapshot!(lines(&asked).replace(revision.as_str(), "REVISION"));
+    for request in asked.iter().filter(|asked| asked.method == Method::PATCH) {
+        assert!(request.query.contains("fieldManager=lamplighter-operator"), "{request}");
+    }
+    let set = &find(&asked, &Method::PATCH, revision.as_str()).body;
+    assert_eq!(set["metadata"]["ownerReferences"][0]["uid"], UID);
+    let status = &find(&asked, &Method::PATCH, "/status").body;
+    assert_eq!(status["status"]["observedGeneration"], 3);
+    assert!(status["metadata"]["resourceVersion"].is_string());
+    assert!(status["spec"].is_null());
+}
+
+#[tokio::test]
+async fn nothing_is_sent_while_nothing_changes() {
+    let mut cluster = Cluster::complete().await;
+    assert_eq!(cluster.condition("Ready")["status"], "True");
+    cluster.sync();
+    // Not even for events: a converged deployment costs nothing at all.
+    for _ in 0..3 {
+        let action = cluster.reconcile().await.unwrap();
+        assert_ne!(action, Action::requeue(Duration::from_secs(10)));
+        assert_eq!(lines(&cluster.server.take_asked()), "");
+    }
+}
+
+#[tokio::test]
+async fn a_new_default_image_sends_nothing() {
+    let mut cluster = Cluster::complete().await;
+    let upgraded = "registry.example/lamplighter-worker:9.9.9".to_owned();
+    Arc::get_mut(&mut cluster.context).unwrap().worker_image = upgraded;
+    cluster.reconcile().await.unwrap();
+    assert_eq!(lines(&cluster.asked()), "");
+}
+
+#[tokio::test]
+async fn a_changed_child_is_brought_back_by_one_guarded_write() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.edit(SERVICE, |service| {
+        service["spec"]["selector"] = json!({"app": "somebody-else"});
+        service["metadata"]["annotations"]["theirs"] = json!("kept");
+    });
+    let before = cluster.server.get(SERVICE).unwrap();
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.asked();
+    let write = find(&asked, &Method::PATCH, SERVICE);
+    assert!(write.query.contains("force=true"));
+    assert_eq!(write.body["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(write.body["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    assert_eq!(asked.len(), 1, "{}", lines(&asked));
+    let after = cluster.server.get(SERVICE).unwrap();
+    assert_eq!(after["metadata"]["annotations"]["theirs"], "kept");
+    assert_eq!(after["spec"]["selector"]["lamplighter.dev/traffic"], "true");
+}
+
+#[tokio::test]
+async fn an_annotation_that_leaves_the_spec_leaves_the_service() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["spec"]["service"]["annotations"] = json!({});
+    });
+    cluster.reconcile().await.unwrap();
+    find(&cluster.asked(), &Method::PATCH, SERVICE);
+    let service = cluster.server.get(SERVICE).unwrap();
+    assert_eq!(service["metadata"]["annotations"]["example.com/pool"], Value::Null);
+    cluster.reconcile().await.unwrap();
+    assert_eq!(lines(&cluster.asked()), "");
+}
+
+#[tokio::test]
+async fn a_deleted_child_is_made_again() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.remove(SERVICE);
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.asked();
+    assert_eq!(lines(&asked), format!("GET {SERVICE}\nPATCH {SERVICE} (apply)"));
+}
+
+#[tokio::test]
+async fn a_foreign_service_is_left_alone_and_named() {
+    let mut cluster = Cluster::new();
+    let foreign = json!({
+        "metadata": {
+            "name": NAME, "namespace": NAMESPACE,
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "x",
+                "controller": true,
+            }],
+        },
+        "spec": {"selector": {"app": "web"}},
+    });
+    cluster.server.put(SERVICE, foreign);
+    let before = cluster.server.get(SERVICE);
+    let error = cluster.reconcile().await.unwrap_err();
+    assert_eq!((error.class(), error.category()), (Class::Refused, "NameTaken"));
+    assert_eq!(cluster.server.get(SERVICE), before);
+    let stalled = cluster.condition("Stalled");
+    assert_eq!(stalled["reason"], "NameTaken");
+    let message = stalled["message"].as_str().unwrap();
+    assert!(message.contains("Service scripture-search exists and belongs to Deployment web"));
+    let asked = cluster.asked();
+    assert!(!lines(&asked).contains("replicasets"), "{}", lines(&asked));
+}
+
+#[tokio::test]
+async fn what_a_predecessor_left_is_waited_for() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["metadata"]["uid"] = json!("another-life");
+        deployment["status"] = Value::Null;
+    });
+    let error = cluster.reconcile().await.unwrap_err();
+    assert_eq!((error.class(), error.category()), (Class::Transient, "PredecessorNotGone"));
+    assert_eq!(cluster.condition("Reconciling")["status"], "True");
+    let writes = cluster.asked();
+    let writes: Vec<_> = writes.iter().filter(|asked| asked.method != Method::GET).collect();
+    assert_eq!(writes.len(), 1, "only the status is written");
+}
+
+#[tokio::test]
+async fn a_rollout_takes_the_old_revision_down_only_after_the_new_one_is_ready() {
+    let mut cluster = Cluster::complete().await;
+    let old = valid().revision;
+    cluster.change_model();
+    cluster.reconcile().await.unwrap();
+    let sets = cluster.server.all("replicasets");
+    let replicas: Vec<_> = sets.iter().map(|set| set["spec"]["replicas"].clone()).collect();
+    assert_eq!(replicas, [json!(2), json!(2)], "the old one keeps its pods");
+
+    let is_new =
+        |set: &&Value| set["metadata"]["labels"]["lamplighter.dev/revision"] != old.as_str();
+    let new = sets.iter().find(is_new).unwrap();
+    let new = new["metadata"]["labels"]["lamplighter.dev/revision"].as_str().unwrap().to_owned();
+    cluster.pods(&new, 2);
+    cluster.asked();
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.asked();
+    let scale = find(&asked, &Method::PATCH, old.as_str());
+    assert_eq!(scale.body["spec"], json!({"replicas": 0}));
+    assert!(scale.body["metadata"]["resourceVersion"].is_string());
+    assert_eq!(scale.content_type, "application/merge-patch+json");
+
+    for number in 0..2 {
+        let name = format!("{NAME}-{old}-{number}");
+        cluster.server.remove(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}"));
+    }
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.asked();
+    let deleted: Vec<_> = asked.iter().filter(|asked| asked.method == Method::DELETE).collect();
+    let [manifest, workload] = deleted.as_slice() else { panic!("{}", lines(&asked)) };
+    assert!(manifest.path.contains("/configmaps/"), "the manifest first");
+    assert!(workload.path.contains("/replicasets/"));
+    for request in deleted {
+        assert!(request.body["preconditions"]["uid"].is_string(), "{request}");
+        assert!(request.body["preconditions"]["resourceVersion"].is_string(), "{request}");
+    }
+    let records = cluster.server.all("controllerrevisions");
+    assert_eq!(records.len(), 2, "the old record stays");
+
+    cluster.reconcile().await.unwrap();
+    cluster.asked();
+    cluster.reconcile().await.unwrap();
+    assert_eq!(lines(&cluster.asked()), "", "and then nothing");
+}
+
+#[tokio::test]
+async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
+    let mut cluster = Cluster::complete().await;
+    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", valid().revision);
+    cluster.server.edit(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] = json!(1));
+    cluster.sync();
+    cluster.server.edit(&path, |set| set["spec"]["replicas"] = json!(5));
+    let error = cluster.reconcile_unsynced().await.unwrap_err();
+    assert_eq!(error.class(), Class::Conflict);
+    assert_eq!(lines(&cluster.asked()), format!("PATCH {path} (merge)"));
+    assert_eq!(cluster.server.get(&path).unwrap()["spec"]["replicas"], 5);
+}
+
+#[tokio::test]
+async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
+    let mut cluster = Cluster::new();
+    cluster.sync();
+    cluster.reconcile_unsynced().await.unwrap();
+    let first = cluster.server.all("replicasets");
+    cluster.asked();
+    // The status moved on, and the children have not been delivered.
+    fill(&mut cluster.writers.deployments, &cluster.server, "modeldeployments");
+    cluster.reconcile_unsynced().await.unwrap();
+    let asked = cluster.asked();
+    let written = asked
+        .iter()
+        .any(|asked| asked.method == Method::PATCH && asked.path.contains("/replicasets/"));
+    assert!(!written, "{}", lines(&asked));
+    assert_eq!(cluster.server.all("replicasets"), first);
+}
+
+#[tokio::test]
+async fn what_the_apiserver_refuses_is_reported_in_its_words() {
+    let mut cluster = Cluster::new();
+    let refusal = "spec.ports[0].nodePort: port is already allocated";
+    cluster.server.fail(Method::PATCH, SERVICE, 422, refusal);
+    let error = cluster.reconcile().await.unwrap_err();
+    assert_eq!(error.class(), Class::Refused);
+    let stalled = cluster.condition("Stalled");
+    assert_eq!(stalled["reason"], "ChildRefused");
+    assert!(stalled["message"].as_str().unwrap().contains(refusal));
+    // It goes on by itself once the port is free.
+    cluster.reconcile().await.unwrap();
+    assert_eq!(cluster.condition("Reconciling")["status"], "True");
+}
+
+#[tokio::test]
+async fn an_apiserver_that_is_away_is_tried_again_and_said_so() {
+    let mut cluster = Cluster::new();
+    cluster.server.fail(Method::PATCH, SERVICE, 503, "try later");
+    let error = cluster.reconcile().await.unwrap_err();
+    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(cluster.condition("Ready")["status"], "False");
+    assert_eq!(cluster.condition("Reconciling")["status"], "True");
+}
+
+#[tokio::test]
+async fn a_status_of_an_old_view_is_refused_and_made_again() {
+    let mut cluster = Cluster::new();
+    cluster.sync();
+    cluster.change_model();
+    let error = cluster.reconcile_unsynced().await.unwrap_err();
+    assert_eq!((error.class(), error.category()), (Class::Conflict, "StatusFailed"));
+    assert_eq!(cluster.server.get(DEPLOYMENT).unwrap()["status"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_deployment_that_went_away_meanwhile_is_no_error() {
+    let mut cluster = Cluster::new();
+    cluster.server.fail(Method::PATCH, "/status", 404, "not found");
+    assert_eq!(cluster.reconcile().await.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_being_deleted_is_left_to_the_garbage_collector() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["metadata"]["deletionTimestamp"] = json!(now().to_string());
+    });
+    cluster.server.remove(SERVICE);
+    assert_eq!(cluster.reconcile().await.unwrap(), Action::await_change());
+    assert_eq!(lines(&cluster.asked()), "");
+}
+
+#[tokio::test]
+async fn a_spec_that_contradicts_itself_changes_nothing_but_the_status() {
+    let mut cluster = Cluster::complete().await;
+    let spec = SPEC.replace("name: classic", "name: embedder");
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["spec"] = serde_saphyr::from_str(&spec).unwrap();
+    });
+    cluster.reconcile().await.unwrap();
+    assert_eq!(lines(&cluster.asked()), format!("PATCH {DEPLOYMENT}/status (apply, forced)"));
+    assert_eq!(cluster.condition("Stalled")["reason"], "ModelsInvalid");
+}
+
+#[tokio::test]
+async fn an_event_tells_each_step_once() {
+    let mut cluster = Cluster::new();
+    cluster.reconcile().await.unwrap();
+    cluster.pods(valid().revision.as_str(), 2);
+    cluster.reconcile().await.unwrap();
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.server.take_asked();
+    let events: Vec<_> = asked
+        .iter()
+        .filter(|asked| asked.path.contains("/events"))
+        .map(|asked| asked.body["reason"].clone())
+        .collect();
+    assert_eq!(events, [json!("RevisionCreated"), json!("AllPodsReady")]);
+}

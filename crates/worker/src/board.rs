@@ -1,0 +1,253 @@
+//! What the worker knows of itself, in one place: the probes, `/status` and the metrics read it,
+//! the loads write it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lamplighter_protocol::{
+    Device, Failure, Manifest, ModelFacts, ModelKey, Phase, Report, Task, ValidationReport,
+    WarmupReport, WorkerState,
+};
+use lamplighter_telemetry::probe::Readiness;
+
+use crate::lifecycle::{self, Event, ModelProgress, PhaseEnd};
+use crate::metrics::Metrics;
+
+/// Which pod this is and what it serves.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The pod's uid; empty outside Kubernetes.
+    pub pod_uid: String,
+    /// The pod's name; empty outside Kubernetes.
+    pub pod_name: String,
+    /// The revision that the manifest names.
+    pub revision: String,
+    /// Where the models run.
+    pub device: Device,
+}
+
+/// The state of the worker and of each of its models.
+#[derive(Debug)]
+pub struct Board {
+    identity: Identity,
+    started: Instant,
+    readiness: Readiness,
+    metrics: Metrics,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: WorkerState,
+    models: Vec<(ModelKey, Task, ModelProgress)>,
+}
+
+impl Board {
+    /// A worker that has just started.
+    pub fn new(identity: Identity, manifest: &Manifest, metrics: Metrics) -> Self {
+        let models = manifest
+            .models
+            .iter()
+            .map(|model| (model.key(), model.task, ModelProgress::default()))
+            .collect();
+        let board = Self {
+            identity,
+            started: Instant::now(),
+            readiness: Readiness::not_ready_yet("Starting", "no model has begun to load"),
+            metrics,
+            inner: Mutex::new(Inner { state: WorkerState::Starting, models }),
+        };
+        for (key, _, progress) in &board.lock().models {
+            board.metrics.state(key, progress.state());
+        }
+        board
+    }
+
+    /// Which pod this is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The handle behind `/readyz`.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// The figures.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The process as a whole.
+    pub fn state(&self) -> WorkerState {
+        self.lock().state
+    }
+
+    /// Something happened to the worker; returns the state after it.
+    pub fn happened(&self, event: Event) -> WorkerState {
+        let mut inner = self.lock();
+        inner.state = lifecycle::next(inner.state, event);
+        self.tell_readiness(&inner);
+        inner.state
+    }
+
+    /// A handle for the load of one model, by its place in the manifest.
+    pub fn track(self: &Arc<Self>, index: usize) -> Tracker {
+        Tracker { board: Arc::clone(self), index }
+    }
+
+    /// Which models have not passed yet and what each is doing, in words.
+    pub fn waiting_for(&self) -> String {
+        waiting_for(&self.lock())
+    }
+
+    /// All of it, as it is told to the operator.
+    pub fn report(&self) -> Report {
+        let now = self.started.elapsed();
+        let inner = self.lock();
+        Report {
+            pod_uid: self.identity.pod_uid.clone(),
+            pod_name: self.identity.pod_name.clone(),
+            revision: self.identity.revision.clone(),
+            worker_version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.identity.device,
+            state: inner.state,
+            uptime_seconds: now.as_secs_f64(),
+            in_flight: u64::try_from(self.metrics.in_flight().get()).unwrap_or_default(),
+            models: inner
+                .models
+                .iter()
+                .map(|(key, task, progress)| progress.report(key.clone(), *task, now))
+                .collect(),
+        }
+    }
+
+    fn tell_readiness(&self, inner: &Inner) {
+        match inner.state {
+            WorkerState::Starting => {
+                self.readiness.set_not_ready("Loading", waiting_for(inner));
+            }
+            WorkerState::Ready => self.readiness.set_ready(),
+            WorkerState::Draining => {
+                self.readiness.set_not_ready("Draining", "the worker was told to stop");
+            }
+            WorkerState::Failed => {
+                self.readiness
+                    .set_not_ready("Failed", "a model failed; the worker is about to end");
+            }
+        }
+    }
+
+    /// A thread that panicked while it held the lock has left plain data behind.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn waiting_for(inner: &Inner) -> String {
+    let waiting: Vec<String> = inner
+        .models
+        .iter()
+        .filter(|(_, _, progress)| progress.state() != lamplighter_protocol::ModelState::Ready)
+        .map(|(key, _, progress)| match progress.running() {
+            Some(phase) => format!("{key} is in phase {}", phase.as_str()),
+            None => format!("{key} is {:?}", progress.state()),
+        })
+        .collect();
+    waiting.join(", ")
+}
+
+/// Tells the board how one model's load goes. Clones tell of the same model.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    board: Arc<Board>,
+    index: usize,
+}
+
+impl Tracker {
+    /// A phase begins; the one before has ended.
+    pub fn begin(&self, phase: Phase) {
+        self.change(|progress, now| progress.begin(phase, now));
+    }
+
+    /// The running phase handled more bytes.
+    pub fn add_bytes(&self, bytes: u64) {
+        if let Some((_, _, progress)) = self.board.lock().models.get_mut(self.index) {
+            progress.add_bytes(bytes);
+        }
+    }
+
+    /// What the artifact turned out to be.
+    pub fn facts(&self, facts: ModelFacts) {
+        self.change(|progress, _| {
+            progress.set_facts(facts);
+            None
+        });
+    }
+
+    /// What the warm-up measured.
+    pub fn warmup(&self, warmup: WarmupReport) {
+        self.change(|progress, _| {
+            progress.set_warmup(warmup);
+            None
+        });
+    }
+
+    /// What the validation found.
+    pub fn validation(&self, validation: ValidationReport) {
+        let passed = validation.cases.iter().filter(|case| case.passed).count();
+        let failed = validation.cases.len() - passed;
+        if let Some((key, _, _)) = self.board.lock().models.get(self.index) {
+            self.board.metrics.cases(key, passed, failed);
+        }
+        self.change(|progress, _| {
+            progress.set_validation(validation);
+            None
+        });
+    }
+
+    /// Every gate is passed.
+    pub fn pass(&self) {
+        self.change(ModelProgress::pass);
+    }
+
+    /// The model gave up.
+    pub fn fail(&self, failure: Failure) {
+        self.change(|progress, now| progress.fail(failure, now));
+    }
+
+    /// The phase that runs.
+    pub fn running(&self) -> Option<Phase> {
+        let inner = self.board.lock();
+        inner.models.get(self.index)?.2.running()
+    }
+
+    fn change(&self, step: impl FnOnce(&mut ModelProgress, Duration) -> Option<PhaseEnd>) {
+        let now = self.board.started.elapsed();
+        let mut inner = self.board.lock();
+        let Some((key, _, progress)) = inner.models.get_mut(self.index) else {
+            return;
+        };
+        let ended = step(progress, now);
+        if let Some(ended) = ended {
+            tracing::info!(
+                model = %key,
+                phase = ended.phase.as_str(),
+                seconds = ended.took.as_secs_f64(),
+                bytes = ended.bytes,
+                "phase ended"
+            );
+            self.board.metrics.phase(key, ended);
+        }
+        self.board.metrics.state(key, progress.state());
+        self.board.tell_readiness(&inner);
+    }
+}
+
+impl lamplighter_artifact::Progress for Tracker {
+    fn total(&self, _bytes: u64) {}
+
+    fn add(&self, bytes: u64) {
+        self.add_bytes(bytes);
+    }
+}

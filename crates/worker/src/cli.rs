@@ -1,0 +1,215 @@
+//! The command line: every flag has an environment variable and a default that fits a pod.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use lamplighter_protocol::place;
+use lamplighter_telemetry::log::LogArgs;
+
+/// Serves models that were proven right, and no others.
+#[derive(Debug, Parser)]
+#[command(name = "lamplighter-worker", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load every model of a manifest, check their answers, then serve them.
+    Serve(Box<ServeArgs>),
+    /// Record golden.json: what an artifact answers now, as what it must answer later.
+    Golden(GoldenArgs),
+}
+
+/// Loads every model of the manifest in parallel and warms each up; then asks the validation
+/// cases. Only when all passed does /readyz on the admin port say 200 and the serving port
+/// answer. A model that fails ends the process with exit code 1 and a JSON object in the
+/// termination log: its reason, the model, the phase, the file.
+///
+/// On SIGTERM: /readyz turns 503, requests are still accepted for the drain delay while
+/// endpoints update, then the listener closes and what is in flight is finished.
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct ServeArgs {
+    /// The manifest: which models, from where, and how their answers are checked.
+    #[arg(long, env = "LAMPLIGHTER_MANIFEST", default_value = place::MANIFEST, value_name = "FILE")]
+    pub manifest: PathBuf,
+
+    /// Where requests for inference are answered.
+    #[arg(long, env = "LAMPLIGHTER_LISTEN", default_value_t = any(place::SERVING_PORT), value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Where probes, /status and /metrics are answered, from the first millisecond.
+    #[arg(long, env = "LAMPLIGHTER_ADMIN_LISTEN", default_value_t = any(place::ADMIN_PORT), value_name = "ADDRESS")]
+    pub admin_listen: SocketAddr,
+
+    /// Where downloaded artifacts are kept; may be shared by several pods.
+    #[arg(long, env = "LAMPLIGHTER_CACHE_DIR", default_value = place::CACHE_DIR, value_name = "DIR")]
+    pub cache_dir: PathBuf,
+
+    /// Where claims are mounted, each in a folder of its name.
+    #[arg(long, env = "LAMPLIGHTER_CLAIMS_DIR", default_value = place::CLAIMS_DIR, value_name = "DIR")]
+    pub claims_dir: PathBuf,
+
+    /// Where the reason of a failed start is left for the kubelet.
+    #[arg(long, env = "LAMPLIGHTER_TERMINATION_LOG", default_value = place::TERMINATION_LOG, value_name = "FILE")]
+    pub termination_log: PathBuf,
+
+    /// The pod's uid, by the downward API; named in a header of every response.
+    #[arg(long, env = place::ENV_POD_UID, default_value = "", hide_default_value = true, value_parser = header_text)]
+    pub pod_uid: String,
+
+    /// The pod's name, by the downward API.
+    #[arg(long, env = place::ENV_POD_NAME, default_value = "", hide_default_value = true)]
+    pub pod_name: String,
+
+    /// How long all models together may take to start.
+    #[arg(long, env = "LAMPLIGHTER_START_DEADLINE_SECONDS", default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    pub start_deadline_seconds: Duration,
+
+    /// How long one model's warm-up may take.
+    #[arg(long, env = "LAMPLIGHTER_WARM_UP_DEADLINE_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub warm_up_deadline_seconds: Duration,
+
+    /// How long requests are still accepted after SIGTERM, while endpoints update.
+    #[arg(long, env = "LAMPLIGHTER_DRAIN_DELAY_SECONDS", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_delay_seconds: Duration,
+
+    /// How long what is in flight may take after that. Delay and timeout together must be less
+    /// than the pod's termination grace period.
+    #[arg(long, env = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_timeout_seconds: Duration,
+
+    /// Limits of what is served.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Limits of what is served.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// How many texts may wait or run at once; above that, requests get 429 with Retry-After.
+    #[arg(long, env = "LAMPLIGHTER_MAX_QUEUED_TEXTS", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "TEXTS")]
+    pub max_queued_texts: u32,
+
+    /// How long a request's body may be, in bytes; above that, 413.
+    #[arg(
+        long,
+        env = "LAMPLIGHTER_MAX_REQUEST_BYTES",
+        default_value = "4194304",
+        value_name = "BYTES"
+    )]
+    pub max_request_bytes: usize,
+
+    /// How long a request may take from its head to its answer; above that, 408 while its body
+    /// arrives and 504 after.
+    #[arg(long, env = "LAMPLIGHTER_REQUEST_TIMEOUT_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    pub request_timeout_seconds: Duration,
+
+    /// How long a connection may wait for the next request's whole head before it is closed.
+    #[arg(long, env = "LAMPLIGHTER_IDLE_TIMEOUT_SECONDS", default_value = "75", value_parser = seconds, value_name = "SECONDS")]
+    pub idle_timeout_seconds: Duration,
+
+    /// After which time a connection is closed with its next answer, so that clients with
+    /// long-lived connections follow the Service to other pods.
+    #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTION_AGE_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    pub max_connection_age_seconds: Duration,
+
+    /// How many batches run at once; the default is the number of cores that the container has.
+    #[arg(long, env = "LAMPLIGHTER_COMPUTE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
+    pub compute_threads: Option<u32>,
+}
+
+/// Loads the artifact, asks it each text and records the vectors, with the artifact's digest.
+/// Keep the file beside the weights: a worker runs its cases before it serves, and refuses the
+/// file when the artifact is another one.
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct GoldenArgs {
+    /// The artifact's folder.
+    #[arg(long, env = "LAMPLIGHTER_GOLDEN_ARTIFACT", value_name = "DIR")]
+    pub artifact: PathBuf,
+
+    /// A text to record; may be given several times.
+    #[arg(long = "text", env = "LAMPLIGHTER_GOLDEN_TEXT", value_name = "TEXT")]
+    pub texts: Vec<String>,
+
+    /// A file with one text a line. Without any text, a few sentences are used.
+    #[arg(long, env = "LAMPLIGHTER_GOLDEN_TEXTS_FILE", value_name = "FILE")]
+    pub texts_file: Option<PathBuf>,
+
+    /// Where to write; by default golden.json in the artifact's folder.
+    #[arg(long, env = "LAMPLIGHTER_GOLDEN_OUTPUT", value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// How near a later answer must come to the recorded one.
+    #[arg(
+        long,
+        env = "LAMPLIGHTER_GOLDEN_MIN_COSINE",
+        default_value = "0.9999",
+        value_name = "COSINE"
+    )]
+    pub min_cosine: String,
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| format!("{text:?} is not a whole number of seconds"))
+}
+
+fn header_text(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} cannot stand in a header"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_flag_has_an_environment_variable() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let built_in = ["help", "version"].contains(&flag.get_id().as_str());
+                assert!(
+                    built_in || flag.get_env().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    flag.get_id()
+                );
+                assert!(built_in || flag.get_help().is_some(), "{}", flag.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_needs_no_flag_at_all() {
+        let cli = Cli::try_parse_from(["lamplighter-worker", "serve"]).unwrap();
+        let Command::Serve(args) = cli.command else {
+            panic!("serve was asked for");
+        };
+        assert_eq!(args.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(args.admin_listen.to_string(), "0.0.0.0:8081");
+        assert_eq!(args.drain_delay_seconds, Duration::from_secs(5));
+    }
+}

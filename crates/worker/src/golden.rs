@@ -1,0 +1,90 @@
+//! `lamplighter-worker golden`: records an artifact's own validation cases.
+
+use std::path::{Path, PathBuf};
+
+use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
+use lamplighter_engine::golden::{FILE, Golden};
+use lamplighter_engine::{Device, EngineError, build, read, transfer};
+use lamplighter_protocol::{Failure, Phase, Reason};
+
+use crate::cli::GoldenArgs;
+use crate::failure;
+
+/// Asked when no text is given: several topics, lengths and scripts, so that damage to any
+/// part of a model moves at least one of the vectors.
+const TEXTS: [&str; 6] = [
+    "light",
+    "The lamplighter walked down the street and lit one lamp after another.",
+    "A cat sleeps on the warm stone wall in the afternoon sun.",
+    "In 1999 the price of copper rose by 7 % within three weeks.",
+    "Größere Straßen wurden früher beleuchtet als die kleinen Gassen.",
+    "def add(a, b): return a + b",
+];
+
+/// Loads the artifact and writes what it answers now.
+pub async fn record(args: &GoldenArgs) -> Result<(), Failure> {
+    let artifact = open(&args.artifact).await?;
+    let texts = texts(args)?;
+    let output = args.output.clone().unwrap_or_else(|| artifact.root.join(FILE));
+    let digest = artifact.digest.to_string();
+    let count = texts.len();
+    let min_cosine = args.min_cosine.clone();
+    let json = tokio::task::spawn_blocking(move || answers(&artifact, &texts, &min_cosine))
+        .await
+        .map_err(|lost| failure::of_lost_task(&lost))?
+        .map_err(|error| failure::of_engine(&error, Phase::Validate))?;
+    std::fs::write(&output, json)
+        .map_err(|error| internal(format!("{} cannot be written: {error}", output.display())))?;
+    tracing::info!(file = %output.display(), %digest, cases = count, "recorded");
+    Ok(())
+}
+
+async fn open(dir: &Path) -> Result<Artifact, Failure> {
+    let path = dir
+        .canonicalize()
+        .map_err(|error| internal(format!("{} cannot be opened: {error}", dir.display())))?;
+    let places = Places { cache: PathBuf::new(), claims: PathBuf::new(), credentials: None };
+    let opened = async {
+        let location = Location::Image { path };
+        let fetched = fetch(&location, "artifact", "local", &places, &Unheard).await?;
+        verify(fetched, None, &Unheard).await
+    };
+    opened.await.map_err(|error| failure::of_artifact(&error))
+}
+
+fn answers(
+    artifact: &Artifact,
+    texts: &[(String, String)],
+    min_cosine: &str,
+) -> Result<String, EngineError> {
+    let weights = read(&artifact.root, &artifact.weights.files(), &|_| {})?;
+    let engine = transfer(build(weights, &artifact.root)?, Device::Cpu)?;
+    let digest = artifact.digest.to_string();
+    Golden::record(engine.as_ref(), &digest, texts, min_cosine)?.to_json()
+}
+
+/// Texts with the names that reports show for them.
+fn texts(args: &GoldenArgs) -> Result<Vec<(String, String)>, Failure> {
+    let mut texts = args.texts.clone();
+    if let Some(file) = &args.texts_file {
+        let lines = std::fs::read_to_string(file)
+            .map_err(|error| internal(format!("{} cannot be read: {error}", file.display())))?;
+        texts.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    if texts.is_empty() {
+        texts = TEXTS.map(str::to_owned).to_vec();
+    }
+    let named = texts.into_iter().enumerate();
+    Ok(named.map(|(index, text)| (format!("golden-{}", index + 1), text)).collect())
+}
+
+struct Unheard;
+
+impl Progress for Unheard {
+    fn total(&self, _bytes: u64) {}
+    fn add(&self, _bytes: u64) {}
+}
+
+fn internal(message: String) -> Failure {
+    Failure::new(Reason::Internal, message)
+}

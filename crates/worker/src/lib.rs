@@ -1,0 +1,30 @@
+//! The serving process: one worker, many models, all of them right before the first request.
+//!
+//! ```text
+//! serve ── load (each model: fetch → verify → read → build → transfer → warm up → validate)
+//!   │        └── board: what /readyz, /status and the metrics say meanwhile
+//!   ├── server: accept, age and drain connections
+//!   │     └── http: routes and error shapes ── registry: which model ── run: on which thread
+//!   └── admin: probes, status, metrics, on a listener of their own
+//! ```
+//!
+//! Nothing is loaded on the request path: the [`registry`] is complete before the first request
+//! is let in and never changes. A model that fails any gate ends the process with a typed
+//! [`lamplighter_protocol::Failure`].
+
+#![expect(clippy::result_large_err, reason = "a failure is made once and ends the process")]
+
+pub mod admin;
+pub mod board;
+mod cases;
+pub mod cli;
+pub mod failure;
+pub mod golden;
+pub mod http;
+pub mod lifecycle;
+pub mod load;
+pub mod metrics;
+pub mod registry;
+pub mod run;
+pub mod serve;
+pub mod server;

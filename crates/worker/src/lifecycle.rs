@@ -1,0 +1,278 @@
+//! Where a worker and its models stand, and what may come next: decided here, without I/O.
+//!
+//! ```text
+//! Starting ──all passed──▶ Ready ──told to stop──▶ Draining
+//!    │  └──────────told to stop───────────────────────▲
+//!    └──a model failed──▶ Failed
+//! ```
+//!
+//! `Draining` and `Failed` are final: a model that passes after the worker was told to stop
+//! makes nothing ready, and a signal does not hide a failure.
+
+use std::time::Duration;
+
+use lamplighter_protocol::{
+    Failure, ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Task,
+    ValidationReport, WarmupReport, WorkerState,
+};
+
+/// What happens to a worker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// Every model passed every gate.
+    AllPassed,
+    /// A model failed, or the start took too long.
+    StartFailed,
+    /// SIGTERM or SIGINT.
+    ToldToStop,
+}
+
+/// The state after an event.
+pub fn next(state: WorkerState, event: Event) -> WorkerState {
+    match (state, event) {
+        (WorkerState::Starting, Event::AllPassed) => WorkerState::Ready,
+        (WorkerState::Starting, Event::StartFailed) => WorkerState::Failed,
+        (WorkerState::Starting | WorkerState::Ready, Event::ToldToStop) => WorkerState::Draining,
+        (WorkerState::Ready | WorkerState::Draining | WorkerState::Failed, _) => state,
+    }
+}
+
+/// One model's way to readiness. Times are since the process started.
+#[derive(Clone, Debug)]
+pub struct ModelProgress {
+    state: ModelState,
+    phases: Vec<Timed>,
+    facts: Option<ModelFacts>,
+    warmup: Option<WarmupReport>,
+    validation: Option<ValidationReport>,
+    failure: Option<Failure>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    phase: Phase,
+    begun: Duration,
+    took: Option<Duration>,
+    bytes: u64,
+}
+
+/// How a phase that ended went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PhaseEnd {
+    /// Which one.
+    pub phase: Phase,
+    /// How long it took.
+    pub took: Duration,
+    /// How many bytes it handled.
+    pub bytes: u64,
+}
+
+impl Default for ModelProgress {
+    fn default() -> Self {
+        Self {
+            state: ModelState::Pending,
+            phases: Vec::new(),
+            facts: None,
+            warmup: None,
+            validation: None,
+            failure: None,
+        }
+    }
+}
+
+impl ModelProgress {
+    /// Where the model stands.
+    pub fn state(&self) -> ModelState {
+        self.state
+    }
+
+    /// The phase that runs; none before the first and after the last.
+    pub fn running(&self) -> Option<Phase> {
+        let last = self.phases.last()?;
+        last.took.is_none().then_some(last.phase)
+    }
+
+    /// A phase begins; the one before has ended. A model that has passed or failed stays so.
+    pub fn begin(&mut self, phase: Phase, at: Duration) -> Option<PhaseEnd> {
+        if self.is_over() {
+            return None;
+        }
+        let ended = self.end(at);
+        self.state = match phase {
+            Phase::Fetch | Phase::Verify | Phase::Read | Phase::Build | Phase::Transfer => {
+                ModelState::Loading
+            }
+            Phase::WarmUp => ModelState::WarmingUp,
+            Phase::Validate => ModelState::Validating,
+        };
+        self.phases.push(Timed { phase, begun: at, took: None, bytes: 0 });
+        ended
+    }
+
+    /// The running phase handled more bytes.
+    pub fn add_bytes(&mut self, bytes: u64) {
+        if let Some(last) = self.phases.last_mut()
+            && last.took.is_none()
+        {
+            last.bytes = last.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// What the artifact turned out to be.
+    pub fn set_facts(&mut self, facts: ModelFacts) {
+        self.facts = Some(facts);
+    }
+
+    /// What the warm-up measured.
+    pub fn set_warmup(&mut self, warmup: WarmupReport) {
+        self.warmup = Some(warmup);
+    }
+
+    /// What the validation found.
+    pub fn set_validation(&mut self, validation: ValidationReport) {
+        self.validation = Some(validation);
+    }
+
+    /// Every gate is passed.
+    pub fn pass(&mut self, at: Duration) -> Option<PhaseEnd> {
+        if self.is_over() {
+            return None;
+        }
+        self.state = ModelState::Ready;
+        self.end(at)
+    }
+
+    /// The model gave up.
+    pub fn fail(&mut self, failure: Failure, at: Duration) -> Option<PhaseEnd> {
+        if self.is_over() {
+            return None;
+        }
+        self.state = ModelState::Failed;
+        self.failure = Some(failure);
+        self.end(at)
+    }
+
+    /// All of it, as it is told to others.
+    pub fn report(&self, key: ModelKey, task: Task, now: Duration) -> ModelReport {
+        let timing = |timed: &Timed| PhaseTiming {
+            phase: timed.phase,
+            seconds: timed.took.unwrap_or_else(|| now.saturating_sub(timed.begun)).as_secs_f64(),
+            bytes: timed.bytes,
+            done: timed.took.is_some(),
+        };
+        ModelReport {
+            key,
+            task,
+            state: self.state,
+            phases: self.phases.iter().map(timing).collect(),
+            facts: self.facts.clone(),
+            warmup: self.warmup.clone(),
+            validation: self.validation.clone(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, ModelState::Ready | ModelState::Failed)
+    }
+
+    fn end(&mut self, at: Duration) -> Option<PhaseEnd> {
+        let last = self.phases.last_mut()?;
+        if last.took.is_some() {
+            return None;
+        }
+        let took = at.saturating_sub(last.begun);
+        last.took = Some(took);
+        Some(PhaseEnd { phase: last.phase, took, bytes: last.bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_protocol::Reason;
+
+    use super::*;
+
+    const EVENTS: [Event; 3] = [Event::AllPassed, Event::StartFailed, Event::ToldToStop];
+
+    #[test]
+    fn a_worker_is_ready_only_after_every_model_passed_and_only_once() {
+        for first in EVENTS {
+            for second in EVENTS {
+                for third in EVENTS {
+                    let mut state = WorkerState::Starting;
+                    let mut left_ready = false;
+                    for (step, event) in [first, second, third].into_iter().enumerate() {
+                        let before = state;
+                        state = next(state, event);
+                        left_ready |= before == WorkerState::Ready && state != before;
+                        let became_ready = before != state && state == WorkerState::Ready;
+                        assert!(!became_ready || (step == 0 && event == Event::AllPassed));
+                        assert!(!(left_ready && state == WorkerState::Ready));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn draining_and_failed_are_final() {
+        for state in [WorkerState::Draining, WorkerState::Failed] {
+            for event in EVENTS {
+                assert_eq!(next(state, event), state);
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_passes_its_phases_in_order_and_each_is_timed_and_counted() {
+        let at = Duration::from_secs;
+        let mut model = ModelProgress::default();
+        assert_eq!(model.state(), ModelState::Pending);
+        assert_eq!(model.begin(Phase::Fetch, at(1)), None);
+        model.add_bytes(70);
+        model.add_bytes(30);
+        let fetched = PhaseEnd { phase: Phase::Fetch, took: at(2), bytes: 100 };
+        assert_eq!(model.begin(Phase::Verify, at(3)), Some(fetched));
+        assert_eq!(model.state(), ModelState::Loading);
+        assert_eq!(model.running(), Some(Phase::Verify));
+        model.begin(Phase::WarmUp, at(4));
+        assert_eq!(model.state(), ModelState::WarmingUp);
+        model.begin(Phase::Validate, at(6));
+        assert_eq!(model.state(), ModelState::Validating);
+
+        let key = ModelKey::try_from("a:1".to_owned()).unwrap();
+        let running = model.report(key.clone(), Task::Embedding, at(9));
+        let last = running.phases.last().unwrap();
+        assert_eq!((last.seconds, last.done), (3.0, false));
+
+        model.pass(at(10)).unwrap();
+        let passed = model.report(key, Task::Embedding, at(99));
+        assert_eq!(passed.state, ModelState::Ready);
+        let timings: Vec<_> = passed
+            .phases
+            .iter()
+            .map(|timing| (timing.phase, timing.seconds, timing.bytes, timing.done))
+            .collect();
+        assert_eq!(
+            timings,
+            [
+                (Phase::Fetch, 2.0, 100, true),
+                (Phase::Verify, 1.0, 0, true),
+                (Phase::WarmUp, 2.0, 0, true),
+                (Phase::Validate, 4.0, 0, true),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_failed_model_hears_later_changes_nothing() {
+        let mut model = ModelProgress::default();
+        model.begin(Phase::Read, Duration::ZERO);
+        model.fail(Failure::new(Reason::ReadFailed, "gone"), Duration::from_secs(1));
+        assert_eq!(model.begin(Phase::Build, Duration::from_secs(2)), None);
+        assert_eq!(model.pass(Duration::from_secs(2)), None);
+        assert_eq!(model.state(), ModelState::Failed);
+        assert_eq!(model.running(), None);
+    }
+}

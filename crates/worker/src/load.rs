@@ -1,0 +1,219 @@
+//! One model's way from an address to right answers, and all models' ways side by side.
+//!
+//! A model's phases run one after the other; the models run in parallel. The first one that
+//! fails ends the start, because a pod that serves less than its manifest serves nothing.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lamplighter_artifact::{Artifact, ArtifactError, Digest, Location, Places, fetch, verify};
+use lamplighter_engine::{Engine, EngineError, build, read, transfer, warmup};
+use lamplighter_protocol::{
+    Device, Failure, Manifest, ModelEntry, ModelFacts, Phase, ValidationMode, WarmupReport,
+};
+use tokio::task::JoinSet;
+
+use crate::board::{Board, Tracker};
+use crate::registry::{Model, Registry};
+use crate::{cases, failure};
+
+/// What every load of a worker has in common.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where downloads are kept.
+    pub cache: PathBuf,
+    /// Where claims are mounted.
+    pub claims: PathBuf,
+    /// Where the models run.
+    pub device: Device,
+    /// How long one warm-up may take.
+    pub warm_up_deadline: Duration,
+}
+
+/// Loads every model of the manifest in parallel with `load`; the first failure is the answer.
+///
+/// A load that panics is [`lamplighter_protocol::Reason::Internal`]. The loads that are still
+/// running when one fails are dropped.
+pub async fn load_all<F, L>(
+    manifest: &Manifest,
+    board: &Arc<Board>,
+    load: L,
+) -> Result<Registry, Failure>
+where
+    L: Fn(ModelEntry, Tracker) -> F,
+    F: Future<Output = Result<Model, Failure>> + Send + 'static,
+{
+    let mut loads = JoinSet::new();
+    let mut tasks = std::collections::HashMap::new();
+    for (index, entry) in manifest.models.iter().enumerate() {
+        let tracker = board.track(index);
+        let task = loads.spawn(load(entry.clone(), tracker));
+        tasks.insert(task.id(), index);
+    }
+    let mut models: Vec<Option<Model>> = manifest.models.iter().map(|_| None).collect();
+    while let Some(ended) = loads.join_next_with_id().await {
+        let (id, loaded) = match ended {
+            Ok((id, loaded)) => (id, loaded),
+            Err(lost) => (lost.id(), Err(failure::of_lost_task(&lost))),
+        };
+        let Some(index) = tasks.get(&id).copied() else {
+            continue;
+        };
+        let tracker = board.track(index);
+        match loaded {
+            Ok(model) => {
+                tracker.pass();
+                models[index] = Some(model);
+            }
+            Err(failed) => {
+                let failed = complete(failed, &manifest.models[index], &tracker);
+                tracker.fail(failed.clone());
+                return Err(failed);
+            }
+        }
+    }
+    let loaded = manifest.models.iter().cloned().zip(models);
+    Ok(Registry::new(loaded.filter_map(|(entry, model)| Some((entry, model?))).collect()))
+}
+
+/// Loads one model through every phase.
+pub async fn load_model(
+    setup: Setup,
+    entry: ModelEntry,
+    tracker: Tracker,
+) -> Result<Model, Failure> {
+    let artifact = fetch_and_verify(&setup, &entry, &tracker).await?;
+    let engine = bring_up(&artifact, setup.device, &tracker).await?;
+    let facts = ModelFacts {
+        digest: artifact.digest.to_string(),
+        architecture: engine.facts().architecture.clone(),
+        dimensions: engine.facts().dimensions as u64,
+        max_tokens: engine.facts().max_tokens as u64,
+        parameters: engine.facts().parameters,
+        bytes: artifact.bytes,
+    };
+    tracker.facts(facts.clone());
+    warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
+    validate(&engine, &entry, artifact, &tracker).await?;
+    Ok(Model { key: entry.key(), facts, engine })
+}
+
+async fn fetch_and_verify(
+    setup: &Setup,
+    entry: &ModelEntry,
+    tracker: &Tracker,
+) -> Result<Artifact, Failure> {
+    let location = Location::parse(&entry.source.uri).map_err(|e| failure::of_artifact(&e))?;
+    let expected: Option<Digest> = match &entry.expected_digest {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|e| failure::of_artifact(&e))?),
+    };
+    let places = Places {
+        cache: setup.cache.clone(),
+        claims: setup.claims.clone(),
+        credentials: entry.source.credentials.clone().map(PathBuf::from),
+    };
+    let attempt = async || -> Result<Artifact, ArtifactError> {
+        tracker.begin(Phase::Fetch);
+        let fetched = fetch(&location, &entry.name, &entry.version, &places, tracker).await?;
+        tracker.begin(Phase::Verify);
+        verify(fetched, expected.as_ref(), tracker).await
+    };
+    match attempt().await {
+        // Verifying removed the rotten copy, so that a second fetch downloads it again.
+        Err(rotten @ ArtifactError::CacheRotten { .. }) => {
+            tracing::warn!(model = %entry.key(), error = %rotten, "fetching again");
+            attempt().await
+        }
+        first => first,
+    }
+    .map_err(|error| failure::of_artifact(&error))
+}
+
+async fn bring_up(
+    artifact: &Artifact,
+    device: Device,
+    tracker: &Tracker,
+) -> Result<Arc<dyn Engine>, Failure> {
+    let root = artifact.root.clone();
+    let files: Vec<String> = artifact.weights.files().into_iter().map(str::to_owned).collect();
+    let bytes = tracker.clone();
+    let weights = blocking(Phase::Read, tracker, move || {
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        read(&root, &files, &|read| bytes.add_bytes(read))
+    })
+    .await?;
+    let root = artifact.root.clone();
+    let built = blocking(Phase::Build, tracker, move || build(weights, &root)).await?;
+    let device = match device {
+        Device::Cpu => lamplighter_engine::Device::Cpu,
+        Device::Cuda => lamplighter_engine::Device::Cuda,
+    };
+    let engine = blocking(Phase::Transfer, tracker, move || transfer(built, device)).await?;
+    Ok(Arc::from(engine))
+}
+
+async fn warm_up(
+    engine: &Arc<dyn Engine>,
+    deadline: Duration,
+    tracker: &Tracker,
+) -> Result<(), Failure> {
+    let warmed = Arc::clone(engine);
+    let warmup = blocking(Phase::WarmUp, tracker, move || {
+        warmup::warm_up(warmed.as_ref(), deadline, &Instant::now)
+    })
+    .await?;
+    if !warmup.settled {
+        tracing::warn!("latencies had not settled when the warm-up's time was over");
+    }
+    tracker.warmup(WarmupReport {
+        runs: warmup.runs,
+        first_millis: warmup.first.as_secs_f64() * 1_000.0,
+        steady_millis: warmup.steady.as_secs_f64() * 1_000.0,
+    });
+    Ok(())
+}
+
+async fn validate(
+    engine: &Arc<dyn Engine>,
+    entry: &ModelEntry,
+    artifact: Artifact,
+    tracker: &Tracker,
+) -> Result<(), Failure> {
+    tracker.begin(Phase::Validate);
+    if entry.validation.mode == ValidationMode::Disabled {
+        tracker.validation(cases::disabled());
+        return Ok(());
+    }
+    let asked = Arc::clone(engine);
+    let plan = entry.validation.clone();
+    let report = tokio::task::spawn_blocking(move || {
+        let cases = cases::collect(&plan, &artifact)?;
+        Ok(cases::ask(asked.as_ref(), &cases))
+    })
+    .await
+    .unwrap_or_else(|lost| Err(failure::of_lost_task(&lost)))?;
+    tracker.validation(report.clone());
+    cases::judge(entry.validation.mode, &report)
+}
+
+/// Begins a phase and runs its work on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    phase: Phase,
+    tracker: &Tracker,
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, Failure> {
+    tracker.begin(phase);
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|lost| failure::of_lost_task(&lost))?
+        .map_err(|error| failure::of_engine(&error, phase))
+}
+
+fn complete(mut failed: Failure, entry: &ModelEntry, tracker: &Tracker) -> Failure {
+    failed.model.get_or_insert_with(|| entry.key());
+    failed.phase = failed.phase.or_else(|| tracker.running());
+    failed
+}

@@ -1,0 +1,53 @@
+//! The command line of the worker.
+
+#![expect(clippy::result_large_err, reason = "a failure is made once and ends the process")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lamplighter_protocol::{Failure, Reason};
+use lamplighter_telemetry::{log, shutdown};
+use lamplighter_worker::cli::{Cli, Command};
+use lamplighter_worker::{failure, golden, serve};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = prepare(&cli).and_then(|runtime| {
+        let outcome = runtime.block_on(run(&cli));
+        // A model that is still being read would otherwise hold the process at its end.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            failure::log(&failed);
+            if let Command::Serve(args) = &cli.command {
+                failure::leave_last_words(&failed, &args.termination_log);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare(cli: &Cli) -> Result<tokio::runtime::Runtime, Failure> {
+    log::init(&cli.log).map_err(internal)?;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| Failure::new(Reason::Internal, "a TLS provider was already installed"))?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve(args) => {
+            let stop = shutdown::signals().map_err(internal)?;
+            serve::serve(args, stop).await
+        }
+        Command::Golden(args) => golden::record(args).await,
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Reason::Internal, error.to_string())
+}

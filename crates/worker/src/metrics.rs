@@ -1,0 +1,220 @@
+//! The worker's own figures, all with the prefix `lamplighter_worker_`.
+//!
+//! Labels are bounded: routes are the patterns that the router knows, models are the manifest's.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use lamplighter_protocol::{ModelKey, ModelState};
+use lamplighter_telemetry::metrics::Registry;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::lifecycle::PhaseEnd;
+
+/// Seconds of a request: a short query takes about a millisecond, a full batch some seconds.
+const REQUEST_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const STATES: [(ModelState, &str); 6] = [
+    (ModelState::Pending, "Pending"),
+    (ModelState::Loading, "Loading"),
+    (ModelState::WarmingUp, "WarmingUp"),
+    (ModelState::Validating, "Validating"),
+    (ModelState::Ready, "Ready"),
+    (ModelState::Failed, "Failed"),
+];
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Route {
+    route: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RouteCode {
+    route: String,
+    code: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Model {
+    model: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModelInState {
+    model: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModelPhase {
+    model: String,
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModelCases {
+    model: String,
+    passed: bool,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Handles to every figure; what they count is shared with the registry they stand in.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<RouteCode, Counter>,
+    request_seconds: Family<Route, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    connections: Gauge,
+    queued_texts: Gauge,
+    refused_texts: Counter,
+    texts: Family<Model, Counter>,
+    tokens: Family<Model, Counter>,
+    failed_batches: Family<Model, Counter>,
+    non_finite: Family<Model, Counter>,
+    model_state: Family<ModelInState, Gauge>,
+    load_seconds: Family<ModelPhase, Seconds>,
+    load_bytes: Family<Model, Counter>,
+    validation_cases: Family<ModelCases, Gauge>,
+}
+
+impl Metrics {
+    /// Makes the figures and registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let buckets: fn() -> Histogram = || Histogram::new(REQUEST_BUCKETS);
+        let made = Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(buckets),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            queued_texts: Gauge::default(),
+            refused_texts: Counter::default(),
+            texts: Family::default(),
+            tokens: Family::default(),
+            failed_batches: Family::default(),
+            non_finite: Family::default(),
+            model_state: Family::default(),
+            load_seconds: Family::default(),
+            load_bytes: Family::default(),
+            validation_cases: Family::default(),
+        };
+        made.register(registry.sub_registry_with_prefix("lamplighter_worker"));
+        made
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register("requests", "Answered requests", self.requests.clone());
+        to.register("request_seconds", "Time from head to answer", self.request_seconds.clone());
+        to.register("in_flight", "Requests that are not answered yet", self.in_flight.clone());
+        to.register(
+            "connections",
+            "Open connections to the serving port",
+            self.connections.clone(),
+        );
+        to.register("queued_texts", "Texts that wait or run", self.queued_texts.clone());
+        to.register(
+            "refused_texts",
+            "Texts refused as the queue was full",
+            self.refused_texts.clone(),
+        );
+        to.register("texts", "Texts that were answered", self.texts.clone());
+        to.register("tokens", "Tokens of the texts that were answered", self.tokens.clone());
+        to.register(
+            "failed_batches",
+            "Batches that the engine failed",
+            self.failed_batches.clone(),
+        );
+        to.register("non_finite", "Outputs that were NaN or infinite", self.non_finite.clone());
+        to.register("model_state", "1 for the state that a model is in", self.model_state.clone());
+        to.register("load_seconds", "Time of each phase of a start", self.load_seconds.clone());
+        to.register(
+            "load_bytes",
+            "Bytes handled by all phases of a start",
+            self.load_bytes.clone(),
+        );
+        to.register(
+            "validation_cases",
+            "Validation cases by outcome",
+            self.validation_cases.clone(),
+        );
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, route: &str, code: u16, took: Duration) {
+        let route = route.to_owned();
+        let labels = RouteCode { route: route.clone(), code };
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.get_or_create(&Route { route }).observe(took.as_secs_f64());
+    }
+
+    /// Requests that are not answered yet.
+    pub fn in_flight(&self) -> &Gauge {
+        &self.in_flight
+    }
+
+    /// Open connections to the serving port.
+    pub fn connections(&self) -> &Gauge {
+        &self.connections
+    }
+
+    /// Texts that wait or run.
+    pub fn queued_texts(&self) -> &Gauge {
+        &self.queued_texts
+    }
+
+    /// Texts were refused because the queue was full.
+    pub fn refused(&self, texts: usize) {
+        self.refused_texts.inc_by(texts as u64);
+    }
+
+    /// Texts were answered.
+    pub fn ran(&self, model: &ModelKey, texts: usize, tokens: usize) {
+        let labels = label(model);
+        self.texts.get_or_create(&labels).inc_by(texts as u64);
+        self.tokens.get_or_create(&labels).inc_by(tokens as u64);
+    }
+
+    /// A batch failed in the engine.
+    pub fn failed(&self, model: &ModelKey) {
+        self.failed_batches.get_or_create(&label(model)).inc();
+    }
+
+    /// An output was NaN or infinite.
+    pub fn non_finite(&self, model: &ModelKey) {
+        self.non_finite.get_or_create(&label(model)).inc();
+    }
+
+    /// A model is in this state and in no other.
+    pub fn state(&self, model: &ModelKey, state: ModelState) {
+        for (candidate, name) in STATES {
+            let labels = ModelInState { model: model.to_string(), state: name };
+            self.model_state.get_or_create(&labels).set(i64::from(candidate == state));
+        }
+    }
+
+    /// A phase of a model's start has ended.
+    pub fn phase(&self, model: &ModelKey, ended: PhaseEnd) {
+        let labels = ModelPhase { model: model.to_string(), phase: ended.phase.as_str() };
+        self.load_seconds.get_or_create(&labels).set(ended.took.as_secs_f64());
+        self.load_bytes.get_or_create(&label(model)).inc_by(ended.bytes);
+    }
+
+    /// A model's validation cases have run.
+    pub fn cases(&self, model: &ModelKey, passed: usize, failed: usize) {
+        for (outcome, count) in [(true, passed), (false, failed)] {
+            let labels = ModelCases { model: model.to_string(), passed: outcome };
+            self.validation_cases
+                .get_or_create(&labels)
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+fn label(model: &ModelKey) -> Model {
+    Model { model: model.to_string() }
+}

@@ -1,0 +1,299 @@
+//! From tokens to vectors: admission, batches, and the threads that they run on.
+//!
+//! Requests do not share batches yet; whoever forms batches across requests replaces
+//! [`Runner::embed`] and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lamplighter_engine::{EngineError, Limits, Tokens};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::Metrics;
+use crate::registry::Model;
+
+/// Retry-After says at most this many seconds.
+const LONGEST_WAIT: u64 = 60;
+
+/// Why texts were not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// As many texts wait as may wait.
+    #[error("the queue is full: {limit} texts wait or run; try again in {retry_after} s")]
+    QueueFull {
+        /// How many may wait.
+        limit: usize,
+        /// When the texts that wait now will probably be done, in seconds.
+        retry_after: u64,
+    },
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An output was NaN or infinite.
+    #[error("the model answered with a number that is not finite")]
+    NonFinite,
+    /// The engine gave another number of vectors than there were texts.
+    #[error("a bug: the engine answered {texts} texts with {vectors} vectors")]
+    Miscounted {
+        /// Texts in the batch.
+        texts: usize,
+        /// Vectors in the answer.
+        vectors: usize,
+    },
+    /// The engine panicked, or the process is ending.
+    #[error("a bug: the run was lost ({0})")]
+    Lost(String),
+}
+
+/// Runs models on a bounded number of threads, for a bounded number of texts.
+#[derive(Debug)]
+pub struct Runner {
+    threads: usize,
+    compute: Arc<Semaphore>,
+    limit: usize,
+    admission: Arc<Semaphore>,
+    pace: Pace,
+    metrics: Metrics,
+}
+
+/// The right to have a number of texts waiting or running; given back when dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    _permit: OwnedSemaphorePermit,
+    texts: i64,
+    metrics: Metrics,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.metrics.queued_texts().dec_by(self.texts);
+    }
+}
+
+impl Runner {
+    /// Runs `threads` batches at once and admits up to `limit` texts.
+    pub fn new(threads: usize, limit: usize, metrics: Metrics) -> Self {
+        Self {
+            threads,
+            compute: Arc::new(Semaphore::new(threads)),
+            limit,
+            admission: Arc::new(Semaphore::new(limit)),
+            pace: Pace::default(),
+            metrics,
+        }
+    }
+
+    /// How many texts may wait or run at once, and so the most that one request may have.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Admits all texts of a request or none of them.
+    pub fn admit(&self, texts: usize) -> Result<Admitted, RunError> {
+        let full = || {
+            self.metrics.refused(texts);
+            let waiting = self.limit - self.admission.available_permits();
+            RunError::QueueFull {
+                limit: self.limit,
+                retry_after: self.pace.seconds_for(waiting, self.threads),
+            }
+        };
+        let count = u32::try_from(texts).map_err(|_| full())?;
+        let permit =
+            Arc::clone(&self.admission).try_acquire_many_owned(count).map_err(|_| full())?;
+        let texts = i64::from(count);
+        self.metrics.queued_texts().inc_by(texts);
+        Ok(Admitted { _permit: permit, texts, metrics: self.metrics.clone() })
+    }
+
+    /// Splits each text into tokens.
+    pub async fn tokenize(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<String>,
+    ) -> Result<Vec<Tokens>, RunError> {
+        let engine = Arc::clone(&model.engine);
+        self.compute(move || {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            engine.tokenize(&texts)
+        })
+        .await
+        .and_then(|tokens| tokens.map_err(RunError::from))
+    }
+
+    /// One vector for each text, in order.
+    ///
+    /// At most as many batches of one request are in the queue for a thread as there are
+    /// threads, so that a large request does not stand in front of all others.
+    pub async fn embed(
+        &self,
+        model: &Arc<Model>,
+        mut texts: Vec<Tokens>,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let batches = split(&lengths, model.engine.limits());
+        let runs = batches.into_iter().map(|places| {
+            let batch = places.iter().map(|&at| std::mem::take(&mut texts[at])).collect();
+            async move { Ok((places, self.run_batch(model, batch).await?)) }
+        });
+        let answered: Vec<(Vec<usize>, Vec<Vec<f32>>)> = stream::iter(runs.collect::<Vec<_>>())
+            .buffer_unordered(self.threads)
+            .map(|answered: Result<_, RunError>| answered)
+            .try_collect()
+            .await?;
+        self.metrics.ran(&model.key, lengths.len(), lengths.iter().sum());
+        let mut vectors = vec![Vec::new(); lengths.len()];
+        for (places, answers) in answered {
+            for (at, vector) in places.into_iter().zip(answers) {
+                vectors[at] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    async fn run_batch(
+        &self,
+        model: &Arc<Model>,
+        batch: Vec<Tokens>,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
+        let texts = batch.len();
+        let engine = Arc::clone(&model.engine);
+        let ran = self
+            .compute(move || {
+                let started = Instant::now();
+                engine.embed(&batch).map(|vectors| (vectors, started.elapsed()))
+            })
+            .await
+            .and_then(|answer| answer.map_err(RunError::from))
+            .and_then(|(vectors, took)| Ok((check(vectors, texts)?, took)));
+        match &ran {
+            Ok((_, took)) => self.pace.observe(texts, *took),
+            Err(error) => {
+                self.metrics.failed(&model.key);
+                if is_non_finite(error) {
+                    self.metrics.non_finite(&model.key);
+                }
+            }
+        }
+        ran.map(|(vectors, _)| vectors)
+    }
+
+    /// Waits for a thread, then works on it. Work that has begun goes on when the caller is
+    /// gone, and holds its thread until it is done.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RunError> {
+        let lost = |error: &dyn std::fmt::Display| RunError::Lost(error.to_string());
+        let permit =
+            Arc::clone(&self.compute).acquire_owned().await.map_err(|closed| lost(&closed))?;
+        tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        })
+        .await
+        .map_err(|panicked| lost(&panicked))
+    }
+}
+
+/// Whether the model's output was at fault rather than the request or the machine.
+pub fn is_non_finite(error: &RunError) -> bool {
+    matches!(error, RunError::NonFinite | RunError::Engine(EngineError::OutputNonFinite { .. }))
+}
+
+fn check(vectors: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vec<f32>>, RunError> {
+    if vectors.len() != texts {
+        return Err(RunError::Miscounted { texts, vectors: vectors.len() });
+    }
+    if vectors.iter().flatten().all(|value| value.is_finite()) {
+        Ok(vectors)
+    } else {
+        Err(RunError::NonFinite)
+    }
+}
+
+/// Places of texts, in batches within the limits. Texts of like length come together, because
+/// a batch is computed as a rectangle.
+fn split(lengths: &[usize], limits: Limits) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = (0..lengths.len()).collect();
+    places.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut longest = 0;
+    for at in places {
+        match batches.last_mut() {
+            Some(batch)
+                if batch.len() < limits.max_batch_texts
+                    && (batch.len() + 1).saturating_mul(longest) <= limits.max_batch_tokens =>
+            {
+                batch.push(at);
+            }
+            _ => {
+                longest = lengths[at];
+                batches.push(vec![at]);
+            }
+        }
+    }
+    batches
+}
+
+/// How long a text has taken lately, for Retry-After.
+#[derive(Debug, Default)]
+struct Pace {
+    nanos_per_text: AtomicU64,
+}
+
+impl Pace {
+    /// An eighth of the new on seven eighths of the old.
+    fn observe(&self, texts: usize, took: Duration) {
+        let now = u64::try_from(took.as_nanos() / texts.max(1) as u128).unwrap_or(u64::MAX);
+        let old = self.nanos_per_text.load(Ordering::Relaxed);
+        let mixed = if old == 0 { now } else { old / 8 * 7 + now / 8 };
+        self.nanos_per_text.store(mixed, Ordering::Relaxed);
+    }
+
+    /// At least one second: a client that comes back at once finds the queue as it left it.
+    fn seconds_for(&self, texts: usize, threads: usize) -> u64 {
+        let nanos = self.nanos_per_text.load(Ordering::Relaxed);
+        let total = u128::from(nanos) * texts as u128 / threads.max(1) as u128;
+        let seconds = total.div_ceil(1_000_000_000);
+        u64::try_from(seconds).unwrap_or(LONGEST_WAIT).clamp(1, LONGEST_WAIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_text_is_in_one_batch_and_every_batch_is_within_the_limits(
+            lengths in prop::collection::vec(1..=64_usize, 0..200),
+            max_batch_texts in 1..20_usize,
+            max_batch_tokens in 64..1_000_usize,
+        ) {
+            let batches = split(&lengths, Limits { max_batch_tokens, max_batch_texts });
+            let mut places: Vec<usize> = batches.iter().flatten().copied().collect();
+            places.sort_unstable();
+            prop_assert_eq!(places, (0..lengths.len()).collect::<Vec<_>>());
+            for batch in &batches {
+                let longest = batch.iter().map(|&at| lengths[at]).max().unwrap();
+                prop_assert!(batch.len() <= max_batch_texts);
+                prop_assert!(batch.len() * longest <= max_batch_tokens);
+            }
+        }
+    }
+
+    #[test]
+    fn the_wait_is_what_the_queue_takes_in_whole_seconds() {
+        let pace = Pace::default();
+        assert_eq!(pace.seconds_for(1_000, 2), 1, "nothing has been measured yet");
+        pace.observe(10, Duration::from_secs(1));
+        assert_eq!(pace.seconds_for(45, 2), 3);
+        assert_eq!(pace.seconds_for(1_000_000, 2), LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,205 @@
+//! `lamplighter-worker serve`: the whole life of a worker.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_protocol::{Failure, Manifest, ModelEntry, Reason, WorkerState};
+use lamplighter_telemetry::admin::{self, Admin};
+use lamplighter_telemetry::metrics::Registry as MetricsRegistry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::{Board, Identity, Tracker};
+use crate::cli::{LimitArgs, ServeArgs};
+use crate::http::{self, App, Limits};
+use crate::lifecycle::Event;
+use crate::load::{Setup, load_all, load_model};
+use crate::metrics::Metrics;
+use crate::registry::{Model, Registry};
+use crate::run::Runner;
+use crate::server::{Drain, Patience, Server};
+
+/// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
+pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
+    let manifest = read_manifest(&args.manifest)?;
+    let setup = Setup {
+        cache: args.cache_dir.clone(),
+        claims: args.claims_dir.clone(),
+        device: manifest.device,
+        warm_up_deadline: args.warm_up_deadline_seconds,
+    };
+    let worker = Worker::bind(args, manifest).await?;
+    let load = move |entry, tracker| load_model(setup.clone(), entry, tracker);
+    worker.run(load, stop).await
+}
+
+/// A worker whose listeners are bound: probes are answered from here on, requests with 503.
+pub struct Worker {
+    manifest: Manifest,
+    board: Arc<Board>,
+    app: Arc<App>,
+    admin: Admin,
+    admin_stop: CancellationToken,
+    server: Server,
+    start_deadline: Duration,
+    drain: Drain,
+}
+
+impl Worker {
+    /// Binds the admin listener, then the serving one.
+    pub async fn bind(args: &ServeArgs, manifest: Manifest) -> Result<Self, Failure> {
+        let mut registry = MetricsRegistry::default();
+        let metrics = Metrics::new(&mut registry);
+        let identity = Identity {
+            pod_uid: args.pod_uid.clone(),
+            pod_name: args.pod_name.clone(),
+            revision: manifest.revision.clone(),
+            device: manifest.device,
+        };
+        let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
+        let admin_stop = CancellationToken::new();
+        let routes = crate::admin::router(&board, registry);
+        let admin =
+            admin::serve(args.admin_listen, routes, admin_stop.clone()).await.map_err(internal)?;
+
+        let limits = &args.limits;
+        let runner = Runner::new(threads(limits), texts(limits), metrics.clone());
+        let app = Arc::new(App::new(
+            Arc::clone(&board),
+            runner,
+            Limits { body: limits.max_request_bytes, time: limits.request_timeout_seconds },
+        ));
+        let patience =
+            Patience { idle: limits.idle_timeout_seconds, age: limits.max_connection_age_seconds };
+        let server = listen(args.listen, &app, patience, &metrics).await?;
+        tracing::info!(
+            serving = %server.address(),
+            admin = %admin.address(),
+            revision = manifest.revision,
+            models = manifest.models.len(),
+            "listening"
+        );
+        Ok(Self {
+            manifest,
+            board,
+            app,
+            admin,
+            admin_stop,
+            server,
+            start_deadline: args.start_deadline_seconds,
+            drain: Drain { delay: args.drain_delay_seconds, timeout: args.drain_timeout_seconds },
+        })
+    }
+
+    /// Where requests are answered.
+    pub fn serving_address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Where probes are answered.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Loads with `load`, serves until `stop` is cancelled, and drains.
+    pub async fn run<F, L>(self, load: L, stop: CancellationToken) -> Result<(), Failure>
+    where
+        L: Fn(ModelEntry, Tracker) -> F,
+        F: Future<Output = Result<Model, Failure>> + Send + 'static,
+    {
+        let started = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            started = self.start(load) => Some(started),
+        };
+        match started {
+            Some(Ok(registry)) => {
+                self.app.open(registry);
+                self.board.happened(Event::AllPassed);
+                tracing::info!("every model passed: ready");
+                stop.cancelled().await;
+            }
+            Some(Err(failed)) => {
+                self.board.happened(Event::StartFailed);
+                return Err(failed);
+            }
+            None => tracing::info!("told to stop before the models were ready"),
+        }
+        self.end().await
+    }
+
+    async fn start<F, L>(&self, load: L) -> Result<Registry, Failure>
+    where
+        L: Fn(ModelEntry, Tracker) -> F,
+        F: Future<Output = Result<Model, Failure>> + Send + 'static,
+    {
+        let loads = load_all(&self.manifest, &self.board, load);
+        tokio::time::timeout(self.start_deadline, loads).await.unwrap_or_else(|_| {
+            let message = format!(
+                "the models were not ready within {} s: {}",
+                self.start_deadline.as_secs(),
+                self.board.waiting_for()
+            );
+            Err(Failure::new(Reason::StartDeadlineExceeded, message))
+        })
+    }
+
+    /// The probes answer until the last request is done.
+    async fn end(self) -> Result<(), Failure> {
+        let was_ready = self.board.state() == WorkerState::Ready;
+        self.board.happened(Event::ToldToStop);
+        let drain = Drain {
+            // No endpoint ever named a pod that was never ready.
+            delay: if was_ready { self.drain.delay } else { Duration::ZERO },
+            ..self.drain
+        };
+        let cut = self.server.drain(drain).await;
+        if cut == 0 {
+            tracing::info!("drained: nothing was lost");
+        } else {
+            tracing::error!(connections = cut, "the drain's time was over before these ended");
+        }
+        self.admin_stop.cancel();
+        self.admin.stopped().await.map_err(internal)
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    let invalid = |problem: String| Failure {
+        file: Some(path.display().to_string()),
+        ..Failure::new(Reason::ManifestInvalid, problem)
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| invalid(format!("{} cannot be read: {error}", path.display())))?;
+    Manifest::from_json(&text).map_err(|error| invalid(error.to_string()))
+}
+
+async fn listen(
+    address: SocketAddr,
+    app: &Arc<App>,
+    patience: Patience,
+    metrics: &Metrics,
+) -> Result<Server, Failure> {
+    let cannot = |error| internal(format!("cannot listen on {address} for requests: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let router = http::router(Arc::clone(app));
+    Server::start(listener, router, patience, metrics.connections().clone()).map_err(cannot)
+}
+
+/// What the container may use, not what the host has.
+fn threads(limits: &LimitArgs) -> usize {
+    match limits.compute_threads {
+        Some(threads) => usize::try_from(threads).unwrap_or(1),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+fn texts(limits: &LimitArgs) -> usize {
+    usize::try_from(limits.max_queued_texts).unwrap_or(usize::MAX)
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Reason::Internal, error.to_string())
+}

@@ -1,0 +1,176 @@
+//! One connection, from its first byte to a close that loses no request.
+//!
+//! In HTTP/1.1 a server that closes an idle connection may cross a request on its way. So a
+//! connection is told to close with an answer (`Connection: close`) wherever there is one, and
+//! closed while idle only at the very end. In HTTP/2 GOAWAY says which requests will still be
+//! answered, so it is sent at once
+//! (<https://www.rfc-editor.org/rfc/rfc9113#section-6.8>).
+
+use std::convert::Infallible;
+use std::hash::BuildHasher;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Version};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::Patience;
+
+/// A connection that was accepted last may have its first request still on the way.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How often an HTTP/2 client must show that it is still there.
+const PING: Duration = Duration::from_secs(20);
+/// How many requests of one HTTP/2 connection run at once.
+const STREAMS: u32 = 256;
+
+/// What a listener tells its connections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signals {
+    /// Close with the next answer.
+    pub(super) draining: CancellationToken,
+    /// Finish what runs, then close.
+    pub(super) closing: CancellationToken,
+    /// Close now.
+    pub(super) cut: CancellationToken,
+}
+
+struct Connection {
+    signals: Signals,
+    idle: Duration,
+    retires: Instant,
+    used: AtomicBool,
+    first_request: Notify,
+    is_http2: Notify,
+}
+
+/// Serves a connection until it is closed.
+pub(super) async fn serve(stream: TcpStream, router: Router, patience: Patience, signals: Signals) {
+    let cut = signals.cut.clone();
+    let state = Arc::new(Connection {
+        signals,
+        idle: patience.idle,
+        retires: Instant::now() + jittered(patience.age),
+        used: AtomicBool::new(false),
+        first_request: Notify::new(),
+        is_http2: Notify::new(),
+    });
+    let answering = Arc::clone(&state);
+    let service = service_fn(move |request: Request<Incoming>| {
+        answer(Arc::clone(&answering), router.clone(), request)
+    });
+    let builder = builder(patience.idle);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut farewell = pin!(state.farewell());
+    let mut told = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = serving.as_mut() => break ended,
+            () = cut.cancelled() => return,
+            () = farewell.as_mut(), if !told => {
+                serving.as_mut().graceful_shutdown();
+                told = true;
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // The client went away, was too slow, or does not speak HTTP: its own affair.
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+fn builder(idle: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(STREAMS);
+    builder
+}
+
+async fn answer(
+    connection: Arc<Connection>,
+    router: Router,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let http2 = request.version() == Version::HTTP_2;
+    connection.saw_request(http2);
+    let mut response = router.oneshot(request).await?;
+    if !http2 && connection.is_retiring() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+impl Connection {
+    fn saw_request(&self, http2: bool) {
+        self.used.store(true, Ordering::Release);
+        self.first_request.notify_one();
+        if http2 {
+            self.is_http2.notify_one();
+        }
+    }
+
+    fn is_retiring(&self) -> bool {
+        self.signals.draining.is_cancelled() || Instant::now() >= self.retires
+    }
+
+    /// Returns when the connection is to finish what runs and close.
+    async fn farewell(&self) {
+        tokio::select! {
+            () = self.goaway() => {}
+            () = self.end_of_listener() => {}
+            () = self.silence() => {}
+        }
+    }
+
+    /// HTTP/2 is told as soon as there is a reason.
+    async fn goaway(&self) {
+        tokio::select! {
+            () = self.signals.draining.cancelled() => {}
+            () = tokio::time::sleep_until(self.retires.into()) => {}
+        }
+        self.is_http2.notified().await;
+    }
+
+    async fn end_of_listener(&self) {
+        self.signals.closing.cancelled().await;
+        if !self.used.load(Ordering::Acquire) {
+            tokio::select! {
+                () = self.first_request.notified() => {}
+                () = tokio::time::sleep(FIRST_REQUEST) => {}
+            }
+        }
+    }
+
+    /// The read timeout of HTTP/1 begins when the protocol is known, which a client that sends
+    /// nothing never makes it.
+    async fn silence(&self) {
+        tokio::time::sleep(self.idle).await;
+        if self.used.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Four fifths of the age and a random part of the last one.
+fn jittered(age: Duration) -> Duration {
+    let random = std::hash::RandomState::new().hash_one(());
+    let part = u32::try_from(random % 256).unwrap_or_default();
+    age * 4 / 5 + age / 5 / 256 * part
+}

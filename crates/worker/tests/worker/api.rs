@@ -1,0 +1,494 @@
+//! Every route and every way to ask it wrongly.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::stream;
+use lamplighter_protocol::place::POD_HEADER;
+use lamplighter_worker::http::Limits;
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, call, get, post};
+use crate::support::fake::{self, Fake, vector};
+use crate::support::{Bench, DEADLINE, POD};
+
+const EMBEDDINGS: &str = "/v1/embeddings";
+
+fn bench() -> Bench {
+    Bench::ready(&Arc::new(Fake::new()))
+}
+
+async fn embed(bench: &Bench, body: &Value) -> Answer {
+    call(&bench.app, post(EMBEDDINGS, body.to_string())).await
+}
+
+fn vectors(answer: &Answer) -> Vec<Vec<f32>> {
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let json = answer.json();
+    let data = json["data"].as_array().unwrap();
+    for (index, entry) in data.iter().enumerate() {
+        assert_eq!(entry["index"], index, "{json}");
+        assert_eq!(entry["object"], "embedding", "{json}");
+    }
+    data.iter().map(|entry| serde_json::from_value(entry["embedding"].clone()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn good_requests_are_answered() {
+    let bench = bench();
+    let words = |count: usize| "a ".repeat(count);
+    let table: Vec<(Value, Vec<&str>, usize)> = vec![
+        (json!({"model": "embedder", "input": "a lamp"}), vec!["a lamp"], 2),
+        (json!({"model": "embedder:1", "input": "a"}), vec!["a"], 1),
+        (json!({"model": "embedder:2", "input": ["a"]}), vec!["a"], 1),
+        (json!({"model": "other", "input": ["b c", "d"]}), vec!["b c", "d"], 3),
+        (json!({"model": "other:1", "input": ["ä", "日本 語"]}), vec!["ä", "日本 語"], 3),
+        (json!({"model": "other", "input": [1, 4]}), vec!["a lamp"], 2),
+        (json!({"model": "other", "input": [[1, 4], [4]]}), vec!["a lamp", "lamp"], 3),
+        (json!({"model": "other", "input": "a", "encoding_format": "float"}), vec!["a"], 1),
+        (json!({"model": "other", "input": "a", "encoding_format": null}), vec!["a"], 1),
+        (json!({"model": "other", "input": "a", "dimensions": fake::DIMENSIONS}), vec!["a"], 1),
+        (json!({"model": "other", "input": "a", "dimensions": null}), vec!["a"], 1),
+        (json!({"model": "other", "input": "a", "user": "u-1"}), vec!["a"], 1),
+        (json!({"model": "other", "input": "a", "later_field": {"x": []}}), vec!["a"], 1),
+    ];
+    for (body, texts, tokens) in table {
+        let answer = embed(&bench, &body).await;
+        let expected: Vec<Vec<f32>> = texts.iter().map(|text| vector(text)).collect();
+        assert_eq!(vectors(&answer), expected, "{body}");
+        let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+        assert_eq!(answer.json()["usage"], usage, "{body}");
+        assert_eq!(answer.json()["object"], "list", "{body}");
+    }
+    let longest = json!({"model": "other", "input": words(fake::MAX_TOKENS)});
+    assert_eq!(embed(&bench, &longest).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_plain_name_means_the_default_version_and_the_answer_says_which() {
+    let bench = bench();
+    for (asked, meant) in
+        [("embedder", "embedder:2"), ("embedder:1", "embedder:1"), ("other", "other:1")]
+    {
+        let answer = embed(&bench, &json!({"model": asked, "input": "a"})).await;
+        assert_eq!(answer.json()["model"], meant);
+    }
+}
+
+#[tokio::test]
+async fn base64_holds_the_same_numbers_as_floats() {
+    let bench = bench();
+    let input = ["a lamp", "b", "the river and the stone"];
+    let floats = embed(&bench, &json!({"model": "other", "input": input})).await;
+    let body = json!({"model": "other", "input": input, "encoding_format": "base64"});
+    let encoded = embed(&bench, &body).await.json();
+    let decoded: Vec<Vec<f32>> = encoded["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let bytes = STANDARD.decode(entry["embedding"].as_str().unwrap()).unwrap();
+            let (numbers, rest) = bytes.as_chunks();
+            assert!(rest.is_empty());
+            numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        })
+        .collect();
+    assert_eq!(decoded, vectors(&floats));
+}
+
+#[tokio::test]
+async fn many_texts_of_all_lengths_come_back_in_order_from_several_batches() {
+    let engine = Arc::new(Fake::new());
+    let bench = Bench::ready(&engine);
+    let texts: Vec<String> = (0..500)
+        .map(|index| format!("w{index}").repeat(index % 3 + 1) + &" a".repeat(index % 16))
+        .collect();
+    let answer = embed(&bench, &json!({"model": "other", "input": texts})).await;
+    let expected: Vec<Vec<f32>> = texts.iter().map(|text| vector(text)).collect();
+    assert_eq!(vectors(&answer), expected);
+    assert_eq!(*engine.largest_batch.lock().unwrap(), 4, "batches are filled");
+}
+
+struct Bad {
+    body: Body,
+    content_type: Option<&'static str>,
+    status: StatusCode,
+    code: &'static str,
+    param: Option<&'static str>,
+    says: &'static str,
+}
+
+fn bad(
+    body: &Value,
+    status: u16,
+    code: &'static str,
+    param: &'static str,
+    says: &'static str,
+) -> Bad {
+    raw(body.to_string(), Some("application/json"), status, code, Some(param), says)
+}
+
+fn raw(
+    body: impl Into<Body>,
+    content_type: Option<&'static str>,
+    status: u16,
+    code: &'static str,
+    param: Option<&'static str>,
+    says: &'static str,
+) -> Bad {
+    Bad {
+        body: body.into(),
+        content_type,
+        status: StatusCode::from_u16(status).unwrap(),
+        code,
+        param,
+        says,
+    }
+}
+
+fn bad_requests() -> Vec<Bad> {
+    let asks = |input: Value| json!({"model": "other", "input": input});
+    let good = || asks(json!("a")).to_string();
+    let json = Some("application/json");
+    let missing = "missing_required_parameter";
+    vec![
+        bad(&json!({"input": "a"}), 400, missing, "model", "model is missing"),
+        bad(&json!({"model": null, "input": "a"}), 400, missing, "model", "model is missing"),
+        bad(&json!({"model": 7, "input": "a"}), 400, "invalid_type", "model", "text"),
+        bad(&json!({"model": ["other"], "input": "a"}), 400, "invalid_type", "model", "text"),
+        bad(&json!({"model": "", "input": "a"}), 404, "model_not_found", "model", "embedder:2"),
+        bad(&json!({"model": "nobody", "input": "a"}), 404, "model_not_found", "model", "nobody"),
+        bad(&json!({"model": "other:2", "input": "a"}), 404, "model_not_found", "model", "other:2"),
+        bad(&json!({"model": "other:", "input": "a"}), 404, "model_not_found", "model", "other:1"),
+        bad(&json!({"model": "Other", "input": "a"}), 404, "model_not_found", "model", "Other"),
+        bad(&json!({"model": "other"}), 400, missing, "input", "input is missing"),
+        bad(&asks(json!(null)), 400, missing, "input", "input is missing"),
+        bad(&asks(json!("")), 400, "invalid_input", "input", "empty text"),
+        bad(&asks(json!([])), 400, "invalid_input", "input", "input is empty"),
+        bad(&asks(json!(["a", ""])), 400, "invalid_input", "input", "[1] is an empty text"),
+        bad(&asks(json!([[]])), 400, "invalid_input", "input", "[0] is empty"),
+        bad(&asks(json!([[1], []])), 400, "invalid_input", "input", "[1] is empty"),
+        bad(&asks(json!(["a", 1])), 400, "invalid_input", "input", "[1] is of another kind"),
+        bad(&asks(json!([1, "a"])), 400, "invalid_input", "input", "[1] is of another kind"),
+        bad(&asks(json!([["a"]])), 400, "invalid_input", "input", "[0]"),
+        bad(&asks(json!([-1])), 400, "invalid_input", "input", "-1"),
+        bad(&asks(json!([1.5])), 400, "invalid_input", "input", "1.5"),
+        bad(&asks(json!([4_294_967_296_u64])), 400, "invalid_input", "input", "4294967296"),
+        bad(&asks(json!([5_000_000])), 400, "invalid_input", "input", "out of range"),
+        bad(&asks(json!({"text": "a"})), 400, "invalid_input", "input", "object"),
+        bad(&asks(json!(true)), 400, "invalid_input", "input", "true or false"),
+        bad(&asks(json!(3)), 400, "invalid_input", "input", "list"),
+        bad(&asks(json!(vec!["a"; 2_049])), 400, "invalid_input", "input", "2048"),
+        bad(&asks(json!("  ")), 400, "invalid_input", "input", "input[0] cannot be tokenised"),
+        bad(
+            &asks(json!(["a", "a ".repeat(17)])),
+            400,
+            "context_length_exceeded",
+            "input",
+            "input[1] has 17 tokens, the model reads at most 16",
+        ),
+        bad(
+            &asks(json!([vec![1; 3], vec![1; 20]])),
+            400,
+            "context_length_exceeded",
+            "input",
+            "input[1] has 20 tokens, the model reads at most 16",
+        ),
+        bad(
+            &json!({"model": "other", "input": "a", "encoding_format": "int8"}),
+            400,
+            "invalid_value",
+            "encoding_format",
+            "float or base64",
+        ),
+        bad(
+            &json!({"model": "other", "input": "a", "encoding_format": 1}),
+            400,
+            "invalid_value",
+            "encoding_format",
+            "float or base64",
+        ),
+        bad(
+            &json!({"model": "other", "input": "a", "dimensions": 2}),
+            400,
+            "invalid_value",
+            "dimensions",
+            "dimensions must be 3",
+        ),
+        bad(
+            &json!({"model": "other", "input": "a", "dimensions": "3"}),
+            400,
+            "invalid_value",
+            "dimensions",
+            "dimensions must be 3",
+        ),
+        raw("", json, 400, "invalid_json", None, "EOF"),
+        raw("{", json, 400, "invalid_json", None, "EOF"),
+        raw("[]", json, 400, "invalid_json", None, "JSON object"),
+        raw("\"a\"", json, 400, "invalid_json", None, "JSON object"),
+        raw("{\"model\": \"other\", \"input\": NaN}", json, 400, "invalid_json", None, "expected"),
+        raw(&b"{\"model\": \"\xff\"}"[..], json, 400, "invalid_json", None, "unicode"),
+        raw(good() + "{}", json, 400, "invalid_json", None, "trailing"),
+        raw("[".repeat(40_000), json, 400, "invalid_json", None, "JSON object"),
+        raw(
+            format!("{{\"input\": {}", "[".repeat(40_000)),
+            json,
+            400,
+            "invalid_json",
+            None,
+            "recursion limit",
+        ),
+        raw(good(), None, 415, "unsupported_media_type", None, "missing"),
+        raw(good(), Some("text/plain"), 415, "unsupported_media_type", None, "text/plain"),
+        raw(
+            good(),
+            Some("application/x-www-form-urlencoded"),
+            415,
+            "unsupported_media_type",
+            None,
+            "form-urlencoded",
+        ),
+        raw(" ".repeat(65_537), json, 413, "request_too_large", None, "65536 bytes"),
+    ]
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_in_openais_shape_and_say_what_is_wrong() {
+    let bench = bench();
+    for (row, case) in bad_requests().into_iter().enumerate() {
+        let mut request = Request::post(EMBEDDINGS);
+        if let Some(content_type) = case.content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let answer = call(&bench.app, request.body(case.body).unwrap()).await;
+        assert_eq!(answer.status, case.status, "row {row}: {}", answer.text);
+        assert_eq!(answer.error_code(), case.code, "row {row}: {}", answer.text);
+        let error = &answer.json()["error"];
+        assert_eq!(error["param"].as_str(), case.param, "row {row}: {error}");
+        assert_eq!(error["type"], "invalid_request_error", "row {row}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(case.says), "row {row}: {message}");
+        assert_eq!(answer.headers[POD_HEADER], POD, "row {row}");
+    }
+}
+
+#[tokio::test]
+async fn json_types_with_parameters_and_suffixes_are_accepted() {
+    let bench = bench();
+    for content_type in
+        ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.openai+json"]
+    {
+        let request = Request::post(EMBEDDINGS)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(json!({"model": "other", "input": "a"}).to_string()));
+        let answer = call(&bench.app, request.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn no_route_and_no_method_have_the_same_shape() {
+    let bench = bench();
+    for (method, path, status, code) in [
+        (Method::GET, "/", 404, "unknown_url"),
+        (Method::POST, "/v1/embedding", 404, "unknown_url"),
+        (Method::GET, "/v1/models/a/b", 404, "unknown_url"),
+        (Method::GET, "/metrics", 404, "unknown_url"),
+        (Method::GET, EMBEDDINGS, 405, "method_not_allowed"),
+        (Method::DELETE, "/v1/models/other", 405, "method_not_allowed"),
+        (Method::POST, "/lamplighter/identity", 405, "method_not_allowed"),
+    ] {
+        let request = Request::builder().method(&method).uri(path);
+        let answer = call(&bench.app, request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}");
+        assert_eq!(answer.error_code(), code, "{method} {path}");
+        assert_eq!(answer.headers[POD_HEADER], POD, "{method} {path}");
+        if status == 405 {
+            assert!(answer.headers.contains_key(header::ALLOW), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn models_lists_every_name_that_a_request_may_use() {
+    let bench = bench();
+    let list = call(&bench.app, get("/v1/models")).await.json();
+    assert_eq!(list["object"], "list");
+    let names: Vec<(&str, &str)> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["id"].as_str().unwrap(), entry["root"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("embedder", "embedder:2"),
+            ("embedder:1", "embedder:1"),
+            ("embedder:2", "embedder:2"),
+            ("other", "other:1"),
+            ("other:1", "other:1"),
+        ]
+    );
+    for (name, root) in names {
+        let one = call(&bench.app, get(&format!("/v1/models/{name}"))).await.json();
+        assert_eq!(one["id"], name);
+        assert_eq!(one["root"], root);
+        assert_eq!(one["object"], "model");
+        assert_eq!(one["owned_by"], "lamplighter");
+        assert_eq!(one["max_model_len"], fake::MAX_TOKENS);
+        assert!(one["created"].as_u64().unwrap() > 1_700_000_000);
+    }
+    let escaped = call(&bench.app, get("/v1/models/embedder%3A1")).await;
+    assert_eq!(escaped.json()["id"], "embedder:1");
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_served_is_not_found_by_its_route_either() {
+    let bench = bench();
+    let answer = call(&bench.app, get("/v1/models/nobody")).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.error_code(), "model_not_found");
+    let answer = call(&bench.app, get("/v1/models/%ff")).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.error_code(), "invalid_value");
+}
+
+#[tokio::test]
+async fn identity_names_revision_pod_and_digests() {
+    let bench = bench();
+    let answer = call(&bench.app, get("/lamplighter/identity")).await;
+    assert_eq!(
+        answer.json(),
+        json!({
+            "revision": "7c9f0e5b21",
+            "podUid": POD,
+            "podName": "search-0",
+            "models": [
+                {"key": "embedder:1", "digest": "sha256:111"},
+                {"key": "embedder:2", "digest": "sha256:222"},
+                {"key": "other:1", "digest": "sha256:111"},
+            ],
+        })
+    );
+    assert_eq!(answer.headers[POD_HEADER], POD);
+}
+
+#[tokio::test]
+async fn before_the_models_are_ready_every_route_says_when_to_come_again() {
+    let limits = Limits { body: 1_000, time: DEADLINE };
+    let bench = Bench::loading(limits, 10);
+    bench.board.track(0).begin(lamplighter_protocol::Phase::Fetch);
+    let requests = [
+        post(EMBEDDINGS, json!({"model": "other", "input": "a"}).to_string()),
+        get("/v1/models"),
+        get("/v1/models/other"),
+        get("/lamplighter/identity"),
+    ];
+    for request in requests {
+        let path = request.uri().path().to_owned();
+        let answer = call(&bench.app, request).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.error_code(), "loading", "{path}");
+        assert_eq!(answer.json()["error"]["type"], "server_error", "{path}");
+        assert!(answer.text.contains("embedder:1 is in phase Fetch"), "{}", answer.text);
+        let seconds: u64 = answer.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+        assert!(seconds >= 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_run_is_a_500_that_tells_only_the_log() {
+    let bench = bench();
+    for text in ["panic", "fail"] {
+        let answer = embed(&bench, &json!({"model": "other", "input": text})).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{text}");
+        assert_eq!(answer.error_code(), "internal_error", "{text}");
+        assert!(!answer.text.contains("told to"), "{}", answer.text);
+    }
+    let after = embed(&bench, &json!({"model": "other", "input": "a"})).await;
+    assert_eq!(vectors(&after), [vector("a")], "one bad run does not spoil the next");
+}
+
+#[tokio::test]
+async fn an_output_that_is_not_finite_fails_its_request_and_asks_for_no_retry() {
+    let bench = bench();
+    let answer = embed(&bench, &json!({"model": "other", "input": ["a", "nan"]})).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.error_code(), "output_not_finite");
+    assert_eq!(answer.headers["x-should-retry"], "false");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_whole_requests_with_retry_after_and_recovers() {
+    let engine = Arc::new(Fake::new());
+    let limits = Limits { body: 10_000, time: DEADLINE };
+    let bench = Arc::new(Bench::loading(limits, 4));
+    bench.open(&engine);
+    let waiting = tokio::spawn({
+        let bench = Arc::clone(&bench);
+        async move { embed(&bench, &json!({"model": "other", "input": ["wait", "a", "b"]})).await }
+    });
+    let queued = bench.board.metrics().queued_texts().clone();
+    tokio::time::timeout(DEADLINE, async {
+        while queued.get() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the first request is admitted");
+
+    let refused = embed(&bench, &json!({"model": "other", "input": ["a", "b"]})).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.error_code(), "queue_full");
+    assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    let seconds: u64 = refused.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+    let fits = embed(&bench, &json!({"model": "other", "input": "a"})).await;
+    assert_eq!(fits.status, StatusCode::OK, "the room that is left is given");
+    let never = embed(&bench, &json!({"model": "other", "input": ["a", "b", "c", "d", "e"]})).await;
+    assert_eq!(never.status, StatusCode::BAD_REQUEST, "what never fits is not told to retry");
+
+    engine.release();
+    assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+    let after = embed(&bench, &json!({"model": "other", "input": ["a", "b", "c", "d"]})).await;
+    assert_eq!(after.status, StatusCode::OK);
+    assert_eq!(queued.get(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_told_so() {
+    let engine = Arc::new(Fake::new());
+    let limits = Limits { body: 10_000, time: Duration::from_millis(50) };
+    let bench = Bench::loading(limits, 4);
+    bench.open(&engine);
+    let late = embed(&bench, &json!({"model": "other", "input": "wait"})).await;
+    assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(late.error_code(), "deadline_exceeded");
+    assert_eq!(bench.board.metrics().queued_texts().get(), 0, "its place is free again");
+    engine.release();
+
+    let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let slow = call(&bench.app, post(EMBEDDINGS, never)).await;
+    assert_eq!(slow.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(slow.error_code(), "request_timeout");
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_is_bounded_and_a_broken_one_is_the_clients_fault() {
+    let bench = bench();
+    let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 1_000])));
+    let answer = call(&bench.app, post(EMBEDDINGS, Body::from_stream(endless))).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.error_code(), "request_too_large");
+
+    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("gone")]);
+    let answer = call(&bench.app, post(EMBEDDINGS, Body::from_stream(broken))).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.error_code(), "incomplete_body");
+}

@@ -1,0 +1,247 @@
+//! SIGTERM under load: idle connections, a slow request, a steady stream; nothing is lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use lamplighter_protocol::{Failure, ModelEntry};
+use lamplighter_worker::board::Tracker;
+use lamplighter_worker::serve::Worker;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::client::Http;
+use crate::support::fake::{Fake, vector};
+use crate::support::{DEADLINE, manifest, model, serve_args};
+
+/// How long after `/readyz` turned 503 the last node stops to send here; less than the delay.
+const PROPAGATION: Duration = Duration::from_millis(700);
+
+struct Running {
+    serving: SocketAddr,
+    admin: SocketAddr,
+    stop: CancellationToken,
+    engine: Arc<Fake>,
+    task: JoinHandle<Result<(), Failure>>,
+}
+
+async fn start(more: &[&str]) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let args = serve_args(dir.path(), more);
+    let worker = Worker::bind(&args, manifest(&["embedder:1"])).await.unwrap();
+    let (serving, admin) = (worker.serving_address(), worker.admin_address());
+    let stop = CancellationToken::new();
+    let engine = Arc::new(Fake::new());
+    let served = Arc::clone(&engine);
+    let load = move |entry: ModelEntry, _: Tracker| {
+        let engine = Arc::clone(&served);
+        async move { Ok(model(&entry, engine)) }
+    };
+    let task = tokio::spawn(worker.run(load, stop.clone()));
+    Http::one().ready_is(admin, StatusCode::OK).await;
+    Running { serving, admin, stop, engine, task }
+}
+
+impl Running {
+    async fn ended(self) -> Duration {
+        let waited = Instant::now();
+        let ended = tokio::time::timeout(DEADLINE, self.task).await;
+        assert_eq!(ended.expect("the drain ends").unwrap(), Ok(()));
+        waited.elapsed()
+    }
+}
+
+/// A connection of our own, for what a client library hides.
+struct Raw(TcpStream);
+
+impl Raw {
+    async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn ask(&mut self) -> String {
+        self.send().await;
+        self.answer().await
+    }
+
+    async fn send(&mut self) {
+        let request = b"GET /v1/models HTTP/1.1\r\nhost: worker\r\n\r\n";
+        self.0.write_all(request).await.unwrap();
+    }
+
+    /// The head of one answer; its body is read too.
+    async fn answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"]}") {
+            let read = self.0.read_buf(&mut bytes);
+            let read = tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
+            assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        text.split("\r\n\r\n").next().unwrap().to_lowercase()
+    }
+
+    async fn is_closed(&mut self) {
+        let read = tokio::time::timeout(DEADLINE, self.0.read(&mut [0; 64])).await;
+        assert_eq!(read.expect("the worker closes the connection").unwrap(), 0);
+    }
+}
+
+/// Asks without a pause until the worker is out of the endpoints.
+async fn stream(
+    http: Http,
+    serving: SocketAddr,
+    gone: CancellationToken,
+    answered: Arc<AtomicUsize>,
+) {
+    let expected = serde_json::to_value(vector("a lamp")).unwrap();
+    while !gone.is_cancelled() {
+        let answer = http.embed(serving, "a lamp").await.expect("an answer to every request");
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(answer.json()["data"][0]["embedding"], expected);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_under_load_loses_nothing() {
+    let running = start(&["--drain-delay-seconds", "2", "--drain-timeout-seconds", "20"]).await;
+    let (serving, admin) = (running.serving, running.admin);
+    let http = Http::one();
+
+    let mut idle = Raw::connect(serving).await;
+    assert!(idle.ask().await.starts_with("http/1.1 200"));
+    let mut silent = Raw::connect(serving).await;
+    let mut warm = Raw::connect(serving).await;
+    let head = warm.ask().await;
+    assert!(!head.contains("connection: close"), "{head}");
+    let slow = tokio::spawn({
+        let http = http.clone();
+        async move { http.embed(serving, "wait").await }
+    });
+
+    let gone = CancellationToken::new();
+    let answered = Arc::new(AtomicUsize::new(0));
+    let streams: Vec<JoinHandle<()>> = [Http::one(), Http::one(), Http::two(), Http::two()]
+        .into_iter()
+        .map(|http| tokio::spawn(stream(http, serving, gone.clone(), Arc::clone(&answered))))
+        .collect();
+    tokio::time::timeout(DEADLINE, async {
+        while answered.load(Ordering::Relaxed) < 50 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the streams run");
+
+    running.stop.cancel();
+    let stopped = Instant::now();
+    let draining = http.ready_is(admin, StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(draining.json()["reason"], "Draining");
+    let head = warm.ask().await;
+    assert!(head.contains("connection: close"), "{head}");
+    warm.is_closed().await;
+    let head = Raw::connect(serving).await.ask().await;
+    assert!(head.starts_with("http/1.1 200"), "new connections are still answered: {head}");
+    tokio::time::sleep_until((stopped + PROPAGATION).into()).await;
+    gone.cancel();
+    for stream in streams {
+        stream.await.expect("no request of a stream was lost");
+    }
+    assert!(stopped.elapsed() < Duration::from_secs(2), "all within the delay");
+
+    idle.is_closed().await;
+    silent.is_closed().await;
+    assert!(stopped.elapsed() >= Duration::from_secs(2), "idle ones live through the delay");
+    assert!(TcpStream::connect(serving).await.is_err(), "the listener is closed");
+    assert_eq!(
+        http.get(admin, "/livez").await.unwrap().status,
+        StatusCode::OK,
+        "probes answer until the last request is done"
+    );
+    assert!(!slow.is_finished());
+    running.engine.release();
+    let slow = slow.await.unwrap().expect("the slow request is finished");
+    assert_eq!(slow.status, StatusCode::OK, "{}", slow.text);
+    running.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_came_last_still_gets_its_first_answer() {
+    let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "20"]).await;
+    // Accepted, or waiting to be: the request follows when the listener is already closed.
+    let mut last = Raw::connect(running.serving).await;
+    running.stop.cancel();
+    let serving = running.serving;
+    tokio::time::timeout(DEADLINE, async {
+        while TcpStream::connect(serving).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the listener closes");
+    let head = last.ask().await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("connection: close"), "{head}");
+    running.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_never_ends_is_cut_at_the_timeout() {
+    let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "1"]).await;
+    let serving = running.serving;
+    let stuck = tokio::spawn(async move { Http::one().embed(serving, "wait").await });
+    let http = Http::one();
+    tokio::time::timeout(DEADLINE, async {
+        loop {
+            let status = http.get(running.admin, "/status").await.unwrap().json();
+            if status["inFlight"] == 1 {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("the request is in flight");
+    running.stop.cancel();
+    let engine = Arc::clone(&running.engine);
+    let took = running.ended().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(stuck.await.unwrap().is_err(), "the client sees that it was cut off");
+    engine.release();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_connections_are_closed_with_an_answer_and_slow_ones_without() {
+    let running = start(&[
+        "--max-connection-age-seconds",
+        "1",
+        "--idle-timeout-seconds",
+        "2",
+        "--drain-delay-seconds",
+        "0",
+    ])
+    .await;
+    let mut old = Raw::connect(running.serving).await;
+    let mut silent = Raw::connect(running.serving).await;
+    let mut slow = Raw::connect(running.serving).await;
+    slow.0.write_all(b"GET /v1/models HT").await.unwrap();
+    let born = Instant::now();
+    tokio::time::timeout(DEADLINE, async {
+        while !old.ask().await.contains("connection: close") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("an old connection is told to close");
+    assert!(born.elapsed() >= Duration::from_millis(700), "{:?}", born.elapsed());
+    old.is_closed().await;
+    silent.is_closed().await;
+    slow.is_closed().await;
+    assert!(born.elapsed() < Duration::from_secs(10));
+    running.stop.cancel();
+    running.ended().await;
+}

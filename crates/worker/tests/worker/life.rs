@@ -1,0 +1,175 @@
+//! The real binary from `golden` to SIGTERM.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+
+use axum::http::StatusCode;
+use lamplighter_protocol::place::POD_HEADER;
+use lamplighter_protocol::{Failure, ModelState, Phase, Reason, Report, WorkerState};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::parse;
+use crate::support::artifact::{Place, Tiny};
+use crate::support::client::Http;
+use crate::support::process::{self, Process};
+use crate::support::{DEADLINE, POD};
+
+async fn record_golden(place: &Place, more: &[&str]) {
+    let mut line =
+        vec!["golden".to_owned(), "--artifact".to_owned(), place.artifact().display().to_string()];
+    line.extend(more.iter().map(ToString::to_string));
+    let ended = process::run(&line).await;
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+fn golden_cases(place: &Place) -> Vec<Value> {
+    let golden = fs::read_to_string(place.artifact().join("golden.json")).unwrap();
+    let golden: Value = serde_json::from_str(&golden).unwrap();
+    assert_eq!(golden["format"], 1);
+    golden["cases"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_worker_lives_from_its_manifest_to_sigterm() {
+    let place = Place::new(&Tiny::new());
+    record_golden(&place, &["--text", "the lamp", "--text", "winter river"]).await;
+    let mut entry = place.entry("embedder");
+    entry["validation"] = json!({"cases": [{"name": "same", "check": {"similarity": {
+        "texts": ["stone", "stone"], "atLeast": "0.999",
+    }}}]});
+    place.write_manifest(&[entry]);
+
+    let worker = Process::start(place.path(), &["--drain-delay-seconds", "1"]).await;
+    let (serving, admin) = (worker.serving, worker.admin);
+    let http = Http::one();
+    http.ready_is(admin, StatusCode::OK).await;
+
+    let answer = http.embed(serving, "the lamp").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.headers[POD_HEADER], POD);
+    let recorded = &golden_cases(&place)[0];
+    assert_eq!(recorded["text"], "the lamp");
+    assert_eq!(answer.json()["data"][0]["embedding"], recorded["vector"]);
+
+    let status = http.get(admin, "/status").await.unwrap().json();
+    check_report(&serde_json::from_value(status).unwrap());
+    let identity = http.get(serving, "/lamplighter/identity").await.unwrap().json();
+    assert_eq!(identity["podUid"], POD);
+    assert_eq!(identity["models"][0]["key"], "embedder:1");
+    let samples = parse(&http.get(admin, "/metrics").await.unwrap().text);
+    let cases = r#"lamplighter_worker_validation_cases{model="embedder:1",passed="true"}"#;
+    assert_eq!(samples.get(cases), Some(&3.0));
+
+    let gone = CancellationToken::new();
+    let stream = tokio::spawn({
+        let gone = gone.clone();
+        async move {
+            let http = Http::one();
+            let mut answered = 0;
+            while !gone.is_cancelled() {
+                let answer = http.embed(serving, "stone light").await.expect("an answer");
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+                answered += 1;
+            }
+            answered
+        }
+    });
+    worker.terminate();
+    http.ready_is(admin, StatusCode::SERVICE_UNAVAILABLE).await;
+    let more = http.embed(serving, "the lamp").await.unwrap();
+    assert_eq!(more.status, StatusCode::OK, "still accepting");
+    gone.cancel();
+    assert!(stream.await.expect("no request was lost") > 0);
+    let ended = worker.ended().await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(!place.termination_log().exists(), "a good end leaves no last words");
+}
+
+fn check_report(report: &Report) {
+    assert_eq!(report.state, WorkerState::Ready);
+    assert_eq!(report.pod_uid, POD);
+    assert_eq!(report.revision, "7c9f0e5b21");
+    let [model] = report.models.as_slice() else {
+        panic!("one model: {report:?}");
+    };
+    assert_eq!(model.state, ModelState::Ready);
+    let phases: Vec<Phase> = model.phases.iter().map(|timing| timing.phase).collect();
+    assert_eq!(phases, Phase::ALL);
+    assert!(model.phases.iter().all(|timing| timing.done));
+    let bytes_of = |phase: Phase| {
+        let timing = model.phases.iter().find(|timing| timing.phase == phase);
+        timing.unwrap().bytes
+    };
+    let facts = model.facts.as_ref().unwrap();
+    assert_eq!(bytes_of(Phase::Verify), facts.bytes, "every byte is summed");
+    assert!(bytes_of(Phase::Read) > 0);
+    assert_eq!(facts.architecture, "BertModel");
+    assert!(facts.digest.starts_with("sha256:"));
+    assert!(model.warmup.as_ref().unwrap().runs > 0);
+    let validation = model.validation.as_ref().unwrap();
+    let names: Vec<&str> = validation.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["same", "golden-1", "golden-2"]);
+    assert!(validation.cases.iter().all(|case| case.passed));
+}
+
+#[tokio::test]
+async fn validation_that_the_user_switched_off_shows_in_the_report() {
+    let place = Place::new(&Tiny::new());
+    let mut entry = place.entry("embedder");
+    entry["validation"] = json!({"mode": "Disabled"});
+    place.write_manifest(&[entry]);
+    let worker = Process::start(place.path(), &["--drain-delay-seconds", "0"]).await;
+    let http = Http::one();
+    http.ready_is(worker.admin, StatusCode::OK).await;
+    let status = http.get(worker.admin, "/status").await.unwrap().json();
+    let report: Report = serde_json::from_value(status).unwrap();
+    assert!(report.models[0].validation.as_ref().unwrap().disabled);
+    worker.terminate();
+    assert_eq!(worker.ended().await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_golden_file_of_other_weights_is_refused_and_recording_again_helps() {
+    let place = Place::new(&Tiny::new());
+    record_golden(&place, &[]).await;
+    assert!(golden_cases(&place).len() >= 5, "there are texts without any flag");
+    let shifted = Tiny::new().with(|tiny| {
+        let name = "encoder.layer.0.output.dense.weight";
+        let values: Vec<f32> = tiny.tensor(name).values().iter().map(|value| value * 1.5).collect();
+        let shape = tiny.tensor(name).shape.clone();
+        *tiny.tensor(name) = crate::support::artifact::tiny::Tensor::floats(&shape, values);
+    });
+    shifted.write(&place.artifact());
+    place.write_manifest(&[place.entry("embedder")]);
+    let ended = process::serve_to_end(place.path(), &[]).await;
+    assert_eq!(ended.status.code(), Some(1));
+    let words = fs::read_to_string(place.termination_log()).unwrap();
+    let failure = Failure::from_termination_message(&words).unwrap();
+    assert_eq!(failure.reason, Reason::GoldenInvalid);
+    assert_eq!(failure.file.as_deref(), Some("golden.json"));
+
+    let texts = place.path().join("texts.txt");
+    fs::write(&texts, "the lamp\n\nthe river\n").unwrap();
+    record_golden(&place, &["--texts-file", texts.to_str().unwrap()]).await;
+    assert_eq!(golden_cases(&place).len(), 2);
+    let worker = Process::start(place.path(), &["--drain-delay-seconds", "0"]).await;
+    Http::one().ready_is(worker.admin, StatusCode::OK).await;
+    worker.terminate();
+    assert_eq!(worker.ended().await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_the_worker_at_once() {
+    let place = Place::new(&Tiny::new());
+    record_golden(&place, &["--text", "the lamp"]).await;
+    place.write_manifest(&[place.entry("embedder")]);
+    let worker = Process::start(place.path(), &["--drain-delay-seconds", "3600"]).await;
+    let http = Http::one();
+    http.ready_is(worker.admin, StatusCode::OK).await;
+    worker.terminate();
+    http.ready_is(worker.admin, StatusCode::SERVICE_UNAVAILABLE).await;
+    worker.terminate();
+    let ended = tokio::time::timeout(DEADLINE, worker.ended()).await.unwrap();
+    assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+}

@@ -1,0 +1,11 @@
+//! The worker from outside: its routes, its start, its end.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap fails the test")]
+
+mod api;
+mod drain;
+mod life;
+mod load;
+mod metrics;
+mod start;
+mod support;

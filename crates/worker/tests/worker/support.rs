@@ -1,0 +1,141 @@
+//! A fake engine, a worker around it, and clients.
+
+pub(crate) mod artifact;
+pub(crate) mod client;
+pub(crate) mod fake;
+pub(crate) mod process;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use lamplighter_protocol::{Manifest, ModelEntry, ModelFacts};
+use lamplighter_worker::board::{Board, Identity};
+use lamplighter_worker::cli::{Cli, Command, ServeArgs};
+use lamplighter_worker::http::{App, Limits};
+use lamplighter_worker::metrics::Metrics;
+use lamplighter_worker::registry::{Model, Registry};
+use lamplighter_worker::run::Runner;
+use serde_json::{Value, json};
+
+use fake::Fake;
+
+/// Nothing in these tests takes longer on a machine that is not broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const POD: &str = "3f1c9a52-pod";
+
+/// A manifest of models given as `name:version`, the ones with a star being defaults.
+pub(crate) fn manifest(keys: &[&str]) -> Manifest {
+    let models: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            let (name, version) = key.trim_end_matches('*').split_once(':').unwrap();
+            json!({
+                "name": name,
+                "version": version,
+                "task": "Embedding",
+                "default": key.ends_with('*'),
+                "source": {"uri": "image:///nowhere"},
+            })
+        })
+        .collect();
+    let manifest = json!({
+        "format": 1,
+        "deployment": "default/search",
+        "revision": "7c9f0e5b21",
+        "device": "Cpu",
+        "models": models,
+    });
+    Manifest::from_json(&manifest.to_string()).unwrap()
+}
+
+/// A model that passed every gate, without any gate.
+pub(crate) fn model(entry: &ModelEntry, engine: Arc<Fake>) -> Model {
+    Model {
+        key: entry.key(),
+        facts: ModelFacts {
+            digest: format!("sha256:{}", entry.version.repeat(3)),
+            architecture: "Fake".to_owned(),
+            dimensions: fake::DIMENSIONS as u64,
+            max_tokens: fake::MAX_TOKENS as u64,
+            parameters: 1,
+            bytes: 1,
+        },
+        engine,
+    }
+}
+
+/// The serving routes without a listener.
+pub(crate) struct Bench {
+    pub(crate) app: Arc<App>,
+    pub(crate) registry: lamplighter_telemetry::metrics::Registry,
+    pub(crate) board: Arc<Board>,
+    manifest: Manifest,
+}
+
+impl Bench {
+    /// Two versions of one model and another model; nothing is loaded yet.
+    pub(crate) fn loading(limits: Limits, max_texts: usize) -> Self {
+        let manifest = manifest(&["embedder:1", "embedder:2*", "other:1"]);
+        let mut registry = lamplighter_telemetry::metrics::Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let identity = Identity {
+            pod_uid: POD.to_owned(),
+            pod_name: "search-0".to_owned(),
+            revision: manifest.revision.clone(),
+            device: manifest.device,
+        };
+        let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
+        let runner = Runner::new(2, max_texts, metrics);
+        Self {
+            app: Arc::new(App::new(Arc::clone(&board), runner, limits)),
+            registry,
+            board,
+            manifest,
+        }
+    }
+
+    /// As [`Bench::loading`], and every model is served by this engine.
+    pub(crate) fn ready(engine: &Arc<Fake>) -> Self {
+        let limits = Limits { body: 64 << 10, time: DEADLINE };
+        let bench = Self::loading(limits, 3_000);
+        bench.open(engine);
+        bench
+    }
+
+    pub(crate) fn open(&self, engine: &Arc<Fake>) {
+        let models = self.manifest.models.iter();
+        let models = models.map(|entry| (entry.clone(), model(entry, Arc::clone(engine))));
+        self.app.open(Registry::new(models.collect()));
+    }
+}
+
+/// Arguments of a worker on ports that the system chooses, with its files in `dir`.
+pub(crate) fn serve_args(dir: &Path, more: &[&str]) -> ServeArgs {
+    let mut line = vec!["lamplighter-worker".to_owned()];
+    line.extend(serve_line(dir));
+    line.extend(more.iter().map(ToString::to_string));
+    match Cli::try_parse_from(line).unwrap().command {
+        Command::Serve(args) => *args,
+        Command::Golden(_) => unreachable!("the line says serve"),
+    }
+}
+
+pub(crate) fn serve_line(dir: &Path) -> Vec<String> {
+    let file = |name: &str| dir.join(name).display().to_string();
+    let mut line = vec!["serve".to_owned()];
+    for (flag, value) in [
+        ("--listen", "127.0.0.1:0".to_owned()),
+        ("--admin-listen", "127.0.0.1:0".to_owned()),
+        ("--manifest", file("manifest.json")),
+        ("--termination-log", file("termination-log")),
+        ("--cache-dir", file("cache")),
+        ("--claims-dir", file("claims")),
+        ("--pod-uid", POD.to_owned()),
+        ("--pod-name", "search-0".to_owned()),
+    ] {
+        line.extend([flag.to_owned(), value]);
+    }
+    line
+}

@@ -1,0 +1,140 @@
+//! An engine that answers from the tokens alone, and misbehaves on demand.
+
+use std::sync::{Condvar, Mutex};
+
+use lamplighter_engine::{Dtype, Engine, EngineError, Facts, Limits, Pooling, Tokens};
+
+use super::DEADLINE;
+
+pub(crate) const DIMENSIONS: usize = 3;
+pub(crate) const MAX_TOKENS: usize = 16;
+
+/// Token of a text that makes the engine answer with NaN.
+const NAN: u32 = 900;
+/// ... panic.
+const PANIC: u32 = 901;
+/// ... fail.
+const FAIL: u32 = 902;
+/// ... wait until [`Fake::release`].
+const WAIT: u32 = 903;
+
+pub(crate) struct Fake {
+    facts: Facts,
+    released: Mutex<bool>,
+    changed: Condvar,
+    pub(crate) largest_batch: Mutex<usize>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        Self {
+            facts: Facts {
+                architecture: "Fake".to_owned(),
+                dimensions: DIMENSIONS,
+                max_tokens: MAX_TOKENS,
+                parameters: 1,
+                pooling: Pooling::Mean,
+                normalized: false,
+                dtype: Dtype::F32,
+            },
+            released: Mutex::new(false),
+            changed: Condvar::new(),
+            largest_batch: Mutex::new(0),
+        }
+    }
+
+    /// Lets every text `wait` be answered, now and later.
+    pub(crate) fn release(&self) {
+        *self.released.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let held = self.released.lock().unwrap();
+        let (released, _) =
+            self.changed.wait_timeout_while(held, DEADLINE, |released| !*released).unwrap();
+        assert!(*released, "nobody released the engine");
+    }
+}
+
+/// What the engine answers to a text of these words.
+pub(crate) fn vector(text: &str) -> Vec<f32> {
+    answer(&ids(text))
+}
+
+fn answer(ids: &[u32]) -> Vec<f32> {
+    let count = f32::from(u16::try_from(ids.len()).unwrap());
+    let sum: u32 = ids.iter().sum();
+    let sum = f32::from(u16::try_from(sum).unwrap());
+    vec![sum, count, 0.1 + sum / 3.0]
+}
+
+/// One token for each word: its length, unless it is one of the words that misbehave.
+fn ids(text: &str) -> Vec<u32> {
+    let id = |word: &str| match word {
+        "nan" => NAN,
+        "panic" => PANIC,
+        "fail" => FAIL,
+        "wait" => WAIT,
+        word => u32::try_from(word.len()).unwrap(),
+    };
+    text.split_whitespace().map(id).collect()
+}
+
+impl Engine for Fake {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_batch_tokens: 24, max_batch_texts: 4 }
+    }
+
+    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        let tokens = texts.iter().enumerate().map(|(index, text)| {
+            let ids = ids(text);
+            match ids.len() {
+                0 => Err(EngineError::Untokenizable {
+                    index,
+                    problem: "it gives no token".to_owned(),
+                }),
+                tokens if tokens > MAX_TOKENS => {
+                    Err(EngineError::TooLong { index, tokens, limit: MAX_TOKENS })
+                }
+                _ => Ok(Tokens { ids, truncated: false }),
+            }
+        });
+        tokens.collect()
+    }
+
+    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let longest = batch.iter().map(|text| text.ids.len()).max().unwrap_or(0);
+        let tokens = longest * batch.len();
+        if tokens > 24 || batch.len() > 4 {
+            return Err(EngineError::BatchTooLarge {
+                texts: batch.len(),
+                tokens,
+                limits: self.limits(),
+            });
+        }
+        let mut largest = self.largest_batch.lock().unwrap();
+        *largest = batch.len().max(*largest);
+        drop(largest);
+        let vectors = batch.iter().map(|text| {
+            let has = |id: u32| text.ids.contains(&id);
+            assert!(!has(PANIC), "the fake engine was told to panic");
+            if has(WAIT) {
+                self.wait();
+            }
+            if has(FAIL) || text.ids.iter().any(|id| *id > 1_000) {
+                return Err(EngineError::Run { source: "the index is out of range".into() });
+            }
+            let mut vector = answer(&text.ids);
+            if has(NAN) {
+                vector[1] = f32::NAN;
+            }
+            Ok(vector)
+        });
+        vectors.collect()
+    }
+}

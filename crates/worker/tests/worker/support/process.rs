@@ -1,0 +1,100 @@
+//! The real binary.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use super::{DEADLINE, serve_line};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_lamplighter-worker");
+
+/// A running `lamplighter-worker serve`; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    pub(crate) serving: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// How a process ended, and what it logged.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) log: Vec<Value>,
+}
+
+fn command(line: &[String]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(line)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) async fn run(line: &[String]) -> Ended {
+    let mut child = command(line).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    end(child, log).await
+}
+
+/// Runs `serve` to its end, which must come by itself.
+pub(crate) async fn serve_to_end(dir: &Path, more: &[&str]) -> Ended {
+    run(&line(dir, more)).await
+}
+
+fn line(dir: &Path, more: &[&str]) -> Vec<String> {
+    let mut line = serve_line(dir);
+    line.extend(more.iter().map(ToString::to_string));
+    line
+}
+
+impl Process {
+    /// Starts `serve` and waits until its listeners are bound.
+    pub(crate) async fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut child = command(&line(dir, more)).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listening = async {
+            while let Some(line) = log.next_line().await.unwrap() {
+                let entry: Value = serde_json::from_str(&line).unwrap();
+                if entry["message"] == "listening" {
+                    return entry;
+                }
+            }
+            panic!("the worker ended before it listened");
+        };
+        let entry =
+            tokio::time::timeout(DEADLINE, listening).await.expect("the worker listens in time");
+        let address = |field: &str| entry[field].as_str().unwrap().parse().unwrap();
+        Self { serving: address("serving"), admin: address("admin"), child, log }
+    }
+
+    pub(crate) fn terminate(&self) {
+        let id = i32::try_from(self.child.id().expect("the worker runs")).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end, which must come by itself.
+    pub(crate) async fn ended(self) -> Ended {
+        end(self.child, self.log).await
+    }
+}
+
+async fn end(mut child: Child, mut log: Lines<BufReader<ChildStderr>>) -> Ended {
+    let ended = async {
+        let mut lines = Vec::new();
+        while let Some(line) = log.next_line().await.unwrap() {
+            lines.push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+        Ended { status: child.wait().await.unwrap(), log: lines }
+    };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the worker ends in time")
+}

@@ -1,0 +1,230 @@
+//! Images without Docker: OCI tar files in `.local/images/`, named by what is in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use lamplighter_cluster::Cluster;
+use lamplighter_cluster::oci::{Content, Image, ImageFile, base_files, binary_closure};
+
+use crate::exec::Exec;
+use crate::model;
+use crate::term;
+use crate::workspace::{Profile, Workspace};
+
+/// Numeric, because `runAsNonRoot` cannot check a name.
+const USER: &str = "65532:65532";
+/// A registry host that resolves nowhere, so that a missing image is never looked for outside.
+const REGISTRY: &str = "localhost/lamplighter";
+
+/// Options of `cargo xtask images`.
+#[derive(Args, Debug)]
+pub(crate) struct ImagesArgs {
+    /// Builds with optimisation, as for publishing. Takes several minutes more.
+    #[arg(long)]
+    release: bool,
+    /// Also imports the images into the local cluster, which must be up.
+    #[arg(long)]
+    import: bool,
+}
+
+/// An image that was written.
+pub(crate) struct Built {
+    /// Its name in a cluster, with a tag that is the beginning of its digest.
+    pub(crate) reference: String,
+    /// The tar file.
+    pub(crate) tar: PathBuf,
+}
+
+impl Built {
+    /// Repository and tag.
+    pub(crate) fn split(&self) -> (&str, &str) {
+        self.reference.rsplit_once(':').unwrap_or((&self.reference, "latest"))
+    }
+}
+
+/// All images of the project.
+pub(crate) struct Images {
+    /// The operator.
+    pub(crate) operator: Built,
+    /// The worker.
+    pub(crate) worker: Built,
+    /// The worker with a small model baked in, for the user stories.
+    pub(crate) worker_baked: Built,
+    /// The S3 server of the demo and the stories, with its models.
+    pub(crate) store: Built,
+}
+
+impl Images {
+    /// Makes the images known to the local cluster.
+    pub(crate) fn import(&self, cluster: &Cluster) -> Result<()> {
+        for image in [&self.operator, &self.worker, &self.worker_baked, &self.store] {
+            term::detail(&format!("importing {}", image.reference));
+            cluster.import_image(&image.tar)?;
+        }
+        Ok(())
+    }
+}
+
+/// `cargo xtask images`.
+pub(crate) fn run(workspace: &Workspace, args: &ImagesArgs) -> Result<()> {
+    let profile = if args.release { Profile::Release } else { Profile::Dev };
+    let images = build(workspace, profile, Targets::Programs)?;
+    if args.import {
+        images.import(&Cluster::at(workspace.root()))?;
+    }
+    for image in [&images.operator, &images.worker, &images.worker_baked, &images.store] {
+        term::line(&format!("{}\n    {}", image.reference, image.tar.display()));
+    }
+    term::line(
+        "\nDocker 25 or later: docker load --input TAR
+A registry:         skopeo copy oci-archive:TAR docker://HOST/NAME:TAG",
+    );
+    Ok(())
+}
+
+/// What cargo is asked to build. Test targets turn on features of a few dependencies, so what
+/// was built with them is not what is built without: each caller stays with one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Targets {
+    /// The programs alone.
+    Programs,
+    /// The programs and all tests.
+    All,
+}
+
+/// Builds the programs and writes the images.
+pub(crate) fn build(workspace: &Workspace, profile: Profile, targets: Targets) -> Result<Images> {
+    let targets = match targets {
+        Targets::Programs => "--bins",
+        Targets::All => "--all-targets",
+    };
+    let mut command = Exec::new("build the programs", "cargo")
+        .args(["build", "--workspace", targets])
+        .dir(workspace.root())
+        .deadline(Duration::from_mins(40));
+    if profile == Profile::Release {
+        command = command.args(["--release"]);
+    }
+    term::step("images: building the programs");
+    command.run(&workspace.logs())?;
+
+    let minilm = model::minilm(workspace)?;
+    let models = workspace.path(".local/store");
+    if models.exists() {
+        std::fs::remove_dir_all(&models)
+            .with_context(|| format!("cannot remove {}", models.display()))?;
+    }
+    Exec::new("make the store's models", workspace.binary("lamplighter-fixtures", profile))
+        .args(["bucket", "--out"])
+        .args([&models])
+        .args(["--minilm"])
+        .args([&minilm])
+        .deadline(Duration::from_mins(5))
+        .run(&workspace.logs())?;
+
+    term::step("images: writing OCI tar files");
+    let writer = Writer { workspace, profile };
+    let tiny = models.join("models/tiny");
+    Ok(Images {
+        operator: writer.write("operator", "lamplighter-operator", Vec::new())?,
+        worker: writer.write("worker", "lamplighter-worker", Vec::new())?,
+        worker_baked: writer.write(
+            "worker-baked",
+            "lamplighter-worker",
+            tree(&tiny, Path::new("/models/tiny"))?,
+        )?,
+        store: writer.write("store", "lamplighter-s3", tree(&models, Path::new("/models"))?)?,
+    })
+}
+
+struct Writer<'a> {
+    workspace: &'a Workspace,
+    profile: Profile,
+}
+
+impl Writer<'_> {
+    fn write(&self, name: &str, program: &str, extra: Vec<ImageFile>) -> Result<Built> {
+        let binary = self.workspace.binary(program, self.profile);
+        let inside = Path::new("/usr/local/bin").join(program);
+        let mut files = base_files();
+        files.extend(binary_closure(&binary)?);
+        files.push(ImageFile::program(&inside, &binary));
+        files.extend(extra);
+        let mut image = Image {
+            reference: format!("{REGISTRY}/{name}:unnamed"),
+            files,
+            entrypoint: vec![inside.display().to_string()],
+            user: USER.to_owned(),
+            env: BTreeMap::from([("PATH".to_owned(), "/usr/local/bin".to_owned())]),
+            labels: labels(name),
+        };
+        let tar = self.workspace.path(".local/images").join(format!("{name}.tar"));
+        // The name is no part of the digest, so it can be made from it: a changed program is
+        // a changed name, and no node ever runs an older image by mistake.
+        let digest = image.write(&tar).with_context(|| format!("cannot write image {name}"))?;
+        let tag = digest.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+        image.reference = format!("{REGISTRY}/{name}:{tag}");
+        image.write(&tar).with_context(|| format!("cannot write image {name}"))?;
+        Ok(Built { reference: image.reference, tar })
+    }
+}
+
+fn labels(name: &str) -> BTreeMap<String, String> {
+    [
+        ("org.opencontainers.image.title", format!("lamplighter-{name}")),
+        ("org.opencontainers.image.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("org.opencontainers.image.licenses", "Apache-2.0".to_owned()),
+        ("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY").to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+/// A folder with all that lies below it, as entries of an image. Links are followed.
+fn tree(folder: &Path, inside: &Path) -> Result<Vec<ImageFile>> {
+    let mut files =
+        vec![ImageFile { path: inside.to_owned(), content: Content::Folder, mode: 0o755 }];
+    let mut entries = std::fs::read_dir(folder)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .with_context(|| format!("cannot read {}", folder.display()))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, inside) = (entry.path(), inside.join(entry.file_name()));
+        if path.is_dir() {
+            files.extend(tree(&path, &inside)?);
+        } else {
+            files.push(ImageFile::copy(inside, path));
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_listed_with_its_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        std::fs::write(folder.path().join("b/c"), "c").unwrap();
+        std::fs::write(folder.path().join("a"), "a").unwrap();
+        let paths: Vec<_> = tree(folder.path(), Path::new("/models"))
+            .unwrap()
+            .into_iter()
+            .map(|file| file.path.display().to_string())
+            .collect();
+        assert_eq!(paths, ["/models", "/models/a", "/models/b", "/models/b/c"]);
+    }
+
+    #[test]
+    fn a_reference_splits_into_repository_and_tag() {
+        let built =
+            Built { reference: "localhost/lamplighter/worker:abc".to_owned(), tar: PathBuf::new() };
+        assert_eq!(built.split(), ("localhost/lamplighter/worker", "abc"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Developer commands: demo, test, cluster, images, generate.
+
+mod charts;
+mod cluster;
+mod count;
+mod demo;
+mod exec;
+mod generate;
+mod images;
+mod model;
+mod python;
+mod term;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What a developer of Lamplighter, or somebody who tries it, does with a checkout.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Brings up a real model behind a Service on a local Kubernetes, from nothing.
+    ///
+    /// Needs root on Debian 12 with Rust, Go and Python; installs and builds the rest. May be
+    /// repeated. `cargo xtask cluster down` takes everything down again.
+    Demo,
+    /// Runs every test of the project, as CI does.
+    Test(test::TestArgs),
+    /// A real Kubernetes on this machine.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// kubectl for the local cluster.
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// Arguments, passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Builds the images as OCI tar files in `.local/images/`.
+    Images(images::ImagesArgs),
+    /// Writes the generated files of crds/, config/ and charts/ from their source.
+    Generate {
+        /// Writes nothing; fails when a file is not as it would be written.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            term::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Demo => demo::run(&workspace),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Cluster(command) => cluster::run(command),
+        Command::Kubectl { args } => cluster::kubectl(args),
+        Command::Images(args) => images::run(&workspace, &args),
+        Command::Generate { check } => generate::run(workspace.root(), check),
+    }
+}

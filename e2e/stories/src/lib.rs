@@ -1,0 +1,26 @@
+//! User stories, run on a real cluster, and what they need: test models, a model store, and a
+//! harness that installs the chart, gives each story a namespace of its own, and keeps a dump
+//! when a story fails.
+//!
+//! The stories are in `tests/stories/`; `cargo xtask test` brings up the cluster, builds the
+//! images and runs them.
+
+pub mod audit;
+pub mod call;
+pub mod children;
+pub mod command;
+pub mod deploy;
+mod dump;
+pub mod fixtures;
+pub mod load;
+pub mod namespace;
+pub mod openmetrics;
+pub mod operator;
+pub mod s3;
+pub mod scene;
+pub mod settings;
+pub mod spec;
+pub mod wait;
+
+pub use namespace::{Turn, with_namespace};
+pub use scene::Scene;

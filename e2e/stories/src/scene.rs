@@ -1,0 +1,207 @@
+//! One story's surroundings: a namespace of its own, and what a person at a terminal can do there.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use lamplighter_api::{ModelDeployment, names};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::audit::AuditLog;
+use crate::call::{Caller, Connections};
+use crate::command::{Said, said};
+use crate::deploy::Installation;
+use crate::settings::Settings;
+use crate::wait::{self, Look, Recording};
+
+/// How long one kubectl command may take.
+const KUBECTL_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a tiny model may take from apply to ready, with other stories running beside it.
+pub const READY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// One story's surroundings.
+#[derive(Clone)]
+pub struct Scene {
+    /// An administrator's client.
+    pub client: Client,
+    /// The story's own namespace.
+    pub namespace: String,
+    /// Where the tools and images are.
+    pub settings: Arc<Settings>,
+    /// The operator and the store that all stories share.
+    pub installed: Installation,
+}
+
+impl Scene {
+    /// Objects of a kind in the story's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The apiserver's audit log.
+    pub fn audit(&self) -> AuditLog {
+        AuditLog::at(&self.settings.audit_log)
+    }
+
+    /// Runs the real kubectl in the story's namespace, whatever comes of it.
+    pub async fn kubectl_said(&self, arguments: &[&str], input: &str) -> anyhow::Result<Said> {
+        let mut all = vec!["--namespace", &self.namespace];
+        all.extend(arguments);
+        let kubeconfig = [("KUBECONFIG", self.settings.kubeconfig.as_os_str())];
+        said(&self.settings.kubectl, &all, &kubeconfig, input, KUBECTL_DEADLINE).await
+    }
+
+    /// Runs the real kubectl in the story's namespace; its output, or an error with its words.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        let said = self.kubectl_said(arguments, input).await?;
+        said.stdout_of_success(&format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// `kubectl apply -f -` of a manifest.
+    pub async fn apply(&self, manifest: &Value) -> anyhow::Result<String> {
+        self.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await
+    }
+
+    /// Runs the Python that has the official `OpenAI` client.
+    pub async fn python(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Said> {
+        let environment: Vec<_> =
+            environment.iter().map(|&(name, value)| (name, OsStr::new(value))).collect();
+        said(&self.settings.python, arguments, &environment, "", Duration::from_mins(2)).await
+    }
+
+    /// Watches an object until `look` finds what it is after.
+    pub async fn wait_for<K, T>(
+        &self,
+        name: &str,
+        what: &str,
+        deadline: Duration,
+        look: impl FnMut(Option<&K>) -> Look<T>,
+    ) -> anyhow::Result<T>
+    where
+        K: Clone
+            + Debug
+            + DeserializeOwned
+            + Resource<Scope = NamespaceResourceScope>
+            + Send
+            + 'static,
+        K::DynamicType: Default,
+    {
+        wait::on(self.api::<K>(), name, what, deadline, look).await
+    }
+
+    /// Waits until a condition of the deployment's current generation has a state and, if one
+    /// is given, a reason.
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        condition: &str,
+        state: &str,
+        reason: Option<&str>,
+        deadline: Duration,
+    ) -> anyhow::Result<ModelDeployment> {
+        let what = format!("{name} has {condition}={state} {}", reason.unwrap_or_default());
+        self.wait_for(name, &what, deadline, |found: Option<&ModelDeployment>| {
+            let Some(deployment) = found else {
+                return Look::NotYet("the deployment does not exist".to_owned());
+            };
+            let current = deployment.metadata.generation;
+            let conditions = deployment.status.iter().flat_map(|status| &status.conditions);
+            match conditions.into_iter().find(|known| known.type_ == condition) {
+                Some(known)
+                    if known.status == state
+                        && known.observed_generation == current
+                        && reason.is_none_or(|reason| known.reason == reason) =>
+                {
+                    Look::There(deployment.clone())
+                }
+                Some(known) => Look::NotYet(format!(
+                    "{}={} {} at generation {:?} of {current:?}: {}",
+                    known.type_,
+                    known.status,
+                    known.reason,
+                    known.observed_generation,
+                    known.message
+                )),
+                None => {
+                    Look::NotYet(format!("no condition {condition} in {:?}", deployment.status))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until the deployment's current generation is Ready.
+    pub async fn ready(&self, name: &str) -> anyhow::Result<ModelDeployment> {
+        self.wait_for_condition(name, "Ready", "True", None, READY_DEADLINE).await
+    }
+
+    /// The deployment as it is.
+    pub async fn deployment(&self, name: &str) -> anyhow::Result<ModelDeployment> {
+        self.api().get(name).await.with_context(|| format!("{name} cannot be read"))
+    }
+
+    /// The pods of a deployment that are not on their way out.
+    pub async fn pods(&self, name: &str) -> anyhow::Result<Vec<Pod>> {
+        let labelled = ListParams::default().labels(&format!("{}={name}", names::LABEL_DEPLOYMENT));
+        let pods = self.api::<Pod>().list(&labelled).await.context("pods cannot be listed")?;
+        Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// The uids of [`Scene::pods`].
+    pub async fn pod_uids(&self, name: &str) -> anyhow::Result<BTreeSet<String>> {
+        Ok(self.pods(name).await?.iter().filter_map(ResourceExt::uid).collect())
+    }
+
+    /// A client of the deployment's Service at its `NodePort`.
+    pub async fn caller(&self, name: &str, connections: Connections) -> anyhow::Result<Caller> {
+        let service = names::service(name);
+        let found = self.api::<Service>().get(&service).await?;
+        let port = found
+            .spec
+            .and_then(|spec| spec.ports)
+            .and_then(|ports| ports.first().and_then(|port| port.node_port))
+            .with_context(|| format!("Service {service} has no NodePort"))?;
+        Ok(Caller::new(u16::try_from(port)?, connections))
+    }
+
+    /// Starts to record every version of the `EndpointSlices` of a deployment's Service.
+    pub fn record_endpoints(&self, name: &str) -> Recording<EndpointSlice> {
+        let service = format!("kubernetes.io/service-name={}", names::service(name));
+        Recording::start(self.api(), watcher::Config::default().labels(&service))
+    }
+
+    /// Starts to record every version of a deployment's pods.
+    pub fn record_pods(&self, name: &str) -> Recording<Pod> {
+        let labelled = format!("{}={name}", names::LABEL_DEPLOYMENT);
+        Recording::start(self.api(), watcher::Config::default().labels(&labelled))
+    }
+
+    /// Makes the Secret with the keys of the shared store.
+    pub async fn store_secret(&self, name: &str, secret_key: &str) -> anyhow::Result<()> {
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+            "stringData": self.installed.store.credentials(secret_key),
+        });
+        let said = self.apply(&secret).await?;
+        ensure!(said.contains("created"), "the Secret was there already: {said}");
+        Ok(())
+    }
+}

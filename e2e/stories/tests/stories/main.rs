@@ -1,0 +1,16 @@
+//! What users do and what goes wrong, on a real cluster with the real images and the chart.
+//!
+//! Every story is ignored unless asked for: `cargo xtask test --only stories` brings up what
+//! they need and runs them.
+
+mod admission;
+mod change;
+mod drain;
+mod gates;
+mod leadership;
+mod metrics;
+mod quiet;
+mod repair;
+mod security;
+mod serving;
+mod sources;

@@ -1,0 +1,41 @@
+# Thin names for the daily commands; `cargo xtask --help` explains each.
+
+# List the recipes.
+default:
+    @just --list
+
+# A real model behind a Service on a local Kubernetes, from nothing.
+demo:
+    cargo xtask demo
+
+# Every test, as CI runs it.
+test:
+    cargo xtask test
+
+# The inner loop: everything that needs no cluster.
+quick:
+    cargo xtask test --tier quick
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# Lint the code as CI does.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Write crds/, config/ and charts/ from their source.
+generate:
+    cargo xtask generate
+
+# The local cluster: up, down or status.
+cluster command="status":
+    cargo xtask cluster {{ command }}
+
+# kubectl for the local cluster.
+kubectl *args:
+    cargo xtask kubectl {{ args }}
+
+# OCI images as tar files in .local/images/.
+images *args:
+    cargo xtask images {{ args }}
