@@ -281,7 +281,12 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_at_a_character() {
         let mut conditions = Conditions::new();
-        conditions.set(ConditionType::Ready, false, Reason::PodsFailed, "é".repeat(MAX_MESSAGE));
+        conditions.set(
+            ConditionType::Ready,
+            false,
+            Reason::ContainerCrashed,
+            "é".repeat(MAX_MESSAGE),
+        );
         let list = conditions.build(&[], None, &at(0));
         let message = &find(&list, ConditionType::Ready).expect("Ready is listed").message;
         assert!(message.len() <= MAX_MESSAGE, "{} bytes", message.len());

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// The group of the resource and the prefix of its labels and annotations.
-pub const GROUP: &str = "lamplighter.dev";
 /// The field manager of everything that the operator applies to children.
 pub const FIELD_MANAGER: &str = "lamplighter-operator";
 /// The field manager of the status.

@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use crate::error::Class;
 
-/// How often each object has failed in a row, by uid.
+/// How often each object has failed in a row, by its namespace and name.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<HashMap<String, u32>>);
 
 impl Attempts {
     /// Counts a failure and says how many there were before it.
-    pub fn failed(&self, uid: &str) -> u32 {
+    pub fn failed(&self, object: &str) -> u32 {
         let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = attempts.entry(uid.to_owned()).or_default();
+        let count = attempts.entry(object.to_owned()).or_default();
         let before = *count;
         *count = count.saturating_add(1);
         before
     }
 
     /// Forgets the failures of an object: it succeeded, or is gone.
-    pub fn succeeded(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    pub fn succeeded(&self, object: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
 }
 
@@ -31,7 +31,7 @@ impl Attempts {
 ///
 /// Jitter is derived from the object and the attempt: objects that failed together, for example
 /// because the apiserver was away, do not come back together, and a test sees the same numbers.
-pub fn delay(class: Class, uid: &str, before: u32) -> Duration {
+pub fn delay(class: Class, object: &str, before: u32) -> Duration {
     let (first, most) = match class {
         // The cache only has to catch up with what was just written.
         Class::Conflict => (Duration::from_millis(200), Duration::from_secs(10)),
@@ -41,19 +41,19 @@ pub fn delay(class: Class, uid: &str, before: u32) -> Duration {
         Class::Bug => (Duration::from_mins(1), Duration::from_mins(10)),
     };
     let doubled = first.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX)).min(most);
-    doubled.saturating_mul(jitter_percent(uid, before)) / 100
+    doubled.saturating_mul(jitter_percent(object, before)) / 100
 }
 
 /// Between 75 and 125.
-fn jitter_percent(uid: &str, before: u32) -> u32 {
+fn jitter_percent(object: &str, before: u32) -> u32 {
     let mut hasher = DefaultHasher::new();
-    (uid, before).hash(&mut hasher);
+    (object, before).hash(&mut hasher);
     75 + u32::try_from(hasher.finish() % 51).unwrap_or_default()
 }
 
 /// About an hour, another for every object: the safety net under the watches.
-pub fn resync(uid: &str) -> Duration {
-    Duration::from_hours(1).saturating_mul(jitter_percent(uid, 0)) / 100
+pub fn resync(object: &str) -> Duration {
+    Duration::from_hours(1).saturating_mul(jitter_percent(object, 0)) / 100
 }
 
 #[cfg(test)]
@@ -67,13 +67,13 @@ mod tests {
         for class in CLASSES {
             let mut last = Duration::ZERO;
             for before in 0..8 {
-                let now = delay(class, "uid", before);
+                let now = delay(class, "a/b", before);
                 assert!(now.as_millis() * 10 >= last.as_millis() * 6, "{class:?} {before}");
                 last = now;
             }
             let limit = Duration::from_secs(750);
             for before in [8, 31, 32, 33, 1000, u32::MAX] {
-                assert!(delay(class, "uid", before) <= limit, "{class:?} {before}");
+                assert!(delay(class, "a/b", before) <= limit, "{class:?} {before}");
             }
         }
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn objects_that_fail_together_do_not_come_back_together() {
         let waits: std::collections::BTreeSet<_> =
-            (0..20).map(|uid| delay(Class::Transient, &uid.to_string(), 3)).collect();
+            (0..20).map(|name| delay(Class::Transient, &name.to_string(), 3)).collect();
         assert!(waits.len() > 10, "{waits:?}");
     }
 

@@ -58,7 +58,7 @@ async fn measured(
     deployment: Arc<ModelDeployment>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let uid = deployment.uid().unwrap_or_default();
+    let object = key(deployment.namespace().as_deref(), &deployment.name_any());
     let begun = Instant::now();
     let reconcile = Box::pin(reconcile(deployment, Arc::clone(&context)));
     let outcome = timeout(RECONCILE_DEADLINE, reconcile)
@@ -67,7 +67,7 @@ async fn measured(
     let Context { metrics, attempts, caches, .. } = context.as_ref();
     match &outcome {
         Ok(_) => {
-            attempts.succeeded(&uid);
+            attempts.succeeded(&object);
             metrics.reconciled(begun.elapsed());
         }
         Err(error) => metrics.failed(begun.elapsed(), error.category(), error.class().name()),
@@ -101,9 +101,14 @@ impl Drop for Reconcile {
 /// When an object that failed is reconciled again.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 fn error_policy(deployment: Arc<ModelDeployment>, error: &Error, context: Arc<Context>) -> Action {
-    let uid = deployment.uid().unwrap_or_default();
-    let before = context.attempts.failed(&uid);
-    Action::requeue(backoff::delay(error.class(), &uid, before))
+    let object = key(deployment.namespace().as_deref(), &deployment.name_any());
+    let before = context.attempts.failed(&object);
+    Action::requeue(backoff::delay(error.class(), &object, before))
+}
+
+/// What failures are counted by.
+fn key(namespace: Option<&str>, name: &str) -> String {
+    format!("{}/{name}", namespace.unwrap_or_default())
 }
 
 type Outcome = Result<(ObjectRef<ModelDeployment>, Action), ControllerError<Error, watcher::Error>>;
@@ -121,8 +126,9 @@ async fn log(outcomes: impl Stream<Item = Outcome>, context: &Context) {
                     }
                     Class::Bug => tracing::error!(%object, %error, "reconcile failed by a bug"),
                 },
-                // Its last events arrive after it is gone.
+                // Its last events, or a retry, come after it is gone.
                 Err(ControllerError::ObjectNotFound(object)) => {
+                    context.attempts.succeeded(&key(object.namespace.as_deref(), &object.name));
                     context.metrics.set_managed(context.caches.deployments.len());
                     tracing::debug!(%object, "gone");
                 }

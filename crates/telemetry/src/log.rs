@@ -9,11 +9,17 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
     /// Shape of a log line: `json` for collectors, `text` for people.
-    #[arg(long, env = "LAMPLIGHTER_LOG_FORMAT", value_enum, default_value = "json")]
+    #[arg(long, global = true, env = "LAMPLIGHTER_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
     /// What is logged, by target and level, for example `info,lamplighter_worker=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "DIRECTIVES")]
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        default_value = "info",
+        value_name = "DIRECTIVES"
+    )]
     pub log_filter: String,
 }
 

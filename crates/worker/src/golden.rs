@@ -27,15 +27,14 @@ pub async fn record(args: &GoldenArgs) -> Result<(), Failure> {
     let texts = texts(args)?;
     let output = args.output.clone().unwrap_or_else(|| artifact.root.join(FILE));
     let digest = artifact.digest.to_string();
-    let count = texts.len();
     let min_cosine = args.min_cosine.clone();
-    let json = tokio::task::spawn_blocking(move || answers(&artifact, &texts, &min_cosine))
+    let json = tokio::task::spawn_blocking(move || answers(&artifact, texts, &min_cosine))
         .await
         .map_err(|lost| failure::of_lost_task(&lost))?
         .map_err(|error| failure::of_engine(&error, Phase::Validate))?;
     std::fs::write(&output, json)
         .map_err(|error| internal(format!("{} cannot be written: {error}", output.display())))?;
-    tracing::info!(file = %output.display(), %digest, cases = count, "recorded");
+    tracing::info!(file = %output.display(), %digest, "recorded");
     Ok(())
 }
 
@@ -54,28 +53,33 @@ async fn open(dir: &Path) -> Result<Artifact, Failure> {
 
 fn answers(
     artifact: &Artifact,
-    texts: &[(String, String)],
+    texts: Option<Vec<String>>,
     min_cosine: &str,
 ) -> Result<String, EngineError> {
     let weights = read(&artifact.root, &artifact.weights.files(), &|_| {})?;
     let engine = transfer(build(weights, &artifact.root)?, Device::Cpu)?;
     let digest = artifact.digest.to_string();
-    Golden::record(engine.as_ref(), &digest, texts, min_cosine)?.to_json()
+    // A text of the user's that is too long is an error; one of ours is left out.
+    let fits = |text: &&str| engine.tokenize(&[text]).is_ok();
+    let ours = || TEXTS.into_iter().filter(fits).map(str::to_owned).collect();
+    let texts: Vec<String> = texts.unwrap_or_else(ours);
+    let named: Vec<(String, String)> = texts
+        .into_iter()
+        .enumerate()
+        .map(|(index, text)| (format!("golden-{}", index + 1), text))
+        .collect();
+    Golden::record(engine.as_ref(), &digest, &named, min_cosine)?.to_json()
 }
 
-/// Texts with the names that reports show for them.
-fn texts(args: &GoldenArgs) -> Result<Vec<(String, String)>, Failure> {
+/// The texts of the command line; none if there are none.
+fn texts(args: &GoldenArgs) -> Result<Option<Vec<String>>, Failure> {
     let mut texts = args.texts.clone();
     if let Some(file) = &args.texts_file {
         let lines = std::fs::read_to_string(file)
             .map_err(|error| internal(format!("{} cannot be read: {error}", file.display())))?;
         texts.extend(lines.lines().filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    if texts.is_empty() {
-        texts = TEXTS.map(str::to_owned).to_vec();
-    }
-    let named = texts.into_iter().enumerate();
-    Ok(named.map(|(index, text)| (format!("golden-{}", index + 1), text)).collect())
+    Ok((!texts.is_empty()).then_some(texts))
 }
 
 struct Unheard;

@@ -77,7 +77,9 @@ impl Tools<'_> {
     fn value_files(&self) -> Result<Vec<Option<PathBuf>>> {
         let folder = self.chart().join("ci");
         let mut files = Vec::new();
-        for entry in folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))? {
+        for entry in
+            folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))?
+        {
             files.push(Some(entry?.path()));
         }
         ensure!(!files.is_empty(), "{} has no values to render with", folder.display());
@@ -87,7 +89,9 @@ impl Tools<'_> {
     }
 
     fn lint(&self, values: Option<&Path>) -> Result<()> {
-        self.helm("helm lint", &["lint", "--strict"]).args(values_flag(values)).run(&self.logs())?;
+        self.helm("helm lint", &["lint", "--strict"])
+            .args(values_flag(values))
+            .run(&self.logs())?;
         Ok(())
     }
 

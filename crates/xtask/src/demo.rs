@@ -40,7 +40,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     demo.wait_until_ready(&name)?;
     term::line(&demo.kubectl("show the deployment", &["get", "mdpl", "-o", "wide"])?);
     let port = demo.node_port(&name)?;
-    ask(port, &name)?;
+    ask(port, &name, &demo.model(&name)?)?;
     farewell(&cluster, &name, port);
     term::line(&format!("demo: ready in {} s", started.elapsed().as_secs()));
     Ok(())
@@ -165,6 +165,13 @@ impl Demo<'_> {
         serde_json::from_str(&text).context("kubectl did not print JSON")
     }
 
+    /// The name that requests use for the sample's first model.
+    fn model(&self, name: &str) -> Result<String> {
+        let object = self.get(name)?;
+        let model = object["spec"]["models"][0]["name"].as_str();
+        Ok(model.with_context(|| format!("{name} names no model"))?.to_owned())
+    }
+
     fn node_port(&self, name: &str) -> Result<u16> {
         let text = self.kubectl(
             "find the node port",
@@ -189,16 +196,14 @@ fn ready_message(object: &Value) -> String {
 }
 
 /// Asks the Service for three sentences and prints how near they are to each other.
-fn ask(port: u16, name: &str) -> Result<()> {
+fn ask(port: u16, name: &str, model: &str) -> Result<()> {
     let url = format!("http://127.0.0.1:{port}/v1/embeddings");
     term::step(&format!("demo: POST {url}"));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(30)))
-        .build()
-        .into();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into();
     let answer: Value = agent
         .post(&url)
-        .send_json(json!({"model": "embedder", "input": TEXTS}))
+        .send_json(json!({"model": model, "input": TEXTS}))
         .with_context(|| format!("the Service {name} did not answer at {url}"))?
         .body_mut()
         .read_json()
@@ -208,7 +213,12 @@ fn ask(port: u16, name: &str) -> Result<()> {
         term::line(&format!("  {}  {text}", index + 1));
     }
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-        term::line(&format!("  cosine {} {}: {:+.4}", a + 1, b + 1, cosine(&vectors[a], &vectors[b])));
+        term::line(&format!(
+            "  cosine {} {}: {:+.4}",
+            a + 1,
+            b + 1,
+            cosine(&vectors[a], &vectors[b])
+        ));
     }
     if cosine(&vectors[0], &vectors[1]) <= cosine(&vectors[0], &vectors[2]) {
         bail!("the two sentences about lamps must be nearer than the one about a report");

@@ -94,7 +94,8 @@ impl Exec {
 
     /// Runs it to its end, whatever that is.
     pub(crate) fn run_to_end(&self, logs: &Path) -> Result<(ExitStatus, Output)> {
-        std::fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
+        std::fs::create_dir_all(logs)
+            .with_context(|| format!("cannot create {}", logs.display()))?;
         let log = logs.join(format!("{}.log", file_name(&self.what)));
         let mut file =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;

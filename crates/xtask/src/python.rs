@@ -10,7 +10,11 @@ use crate::workspace::Workspace;
 
 /// The interpreter of an environment that holds what `requirements` (a path below the top
 /// folder) lists. Made once; made anew when the file changes.
-pub(crate) fn environment(workspace: &Workspace, name: &str, requirements: &str) -> Result<PathBuf> {
+pub(crate) fn environment(
+    workspace: &Workspace,
+    name: &str,
+    requirements: &str,
+) -> Result<PathBuf> {
     let wanted = std::fs::read_to_string(workspace.path(requirements))
         .with_context(|| format!("cannot read {requirements}"))?;
     let folder = workspace.path(".local/python").join(name);

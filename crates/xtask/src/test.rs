@@ -67,19 +67,97 @@ pub(crate) struct Run<'a> {
 pub(crate) fn all_steps() -> [Step; 13] {
     use steps as s;
     [
-        Step { name: "format", what: "the code is formatted", tier: Tier::Quick, budget: 1, run: s::format },
-        Step { name: "purity", what: "plan depends on nothing", tier: Tier::Quick, budget: 1, run: plan_purity::check },
-        Step { name: "build", what: "programs and tests compile", tier: Tier::Quick, budget: 25, run: s::build },
-        Step { name: "lint", what: "clippy has nothing to say", tier: Tier::Quick, budget: 15, run: s::lint },
-        Step { name: "unit", what: "unit, golden, property and wire tests", tier: Tier::Quick, budget: 8, run: s::unit },
-        Step { name: "generated", what: "committed files equal their source", tier: Tier::Quick, budget: 2, run: s::generated },
-        Step { name: "model", what: "the real model gives the reference vectors", tier: Tier::Ci, budget: 8, run: s::model },
-        Step { name: "tools", what: "Kubernetes, containerd, CoreDNS and helm are built", tier: Tier::Ci, budget: 20, run: s::tools },
-        Step { name: "charts", what: "chart and kustomize render the same objects", tier: Tier::Ci, budget: 2, run: s::charts },
-        Step { name: "cluster", what: "the local cluster is up", tier: Tier::Ci, budget: 6, run: s::cluster },
-        Step { name: "stories", what: "user stories on the cluster", tier: Tier::Ci, budget: 20, run: s::stories },
-        Step { name: "properties", what: "property tests, 100 times as many cases", tier: Tier::Long, budget: 60, run: s::properties },
-        Step { name: "supply-chain", what: "cargo-deny: advisories, licences, sources", tier: Tier::Long, budget: 10, run: s::supply_chain },
+        Step {
+            name: "format",
+            what: "the code is formatted",
+            tier: Tier::Quick,
+            budget: 1,
+            run: s::format,
+        },
+        Step {
+            name: "purity",
+            what: "plan depends on nothing",
+            tier: Tier::Quick,
+            budget: 1,
+            run: plan_purity::check,
+        },
+        Step {
+            name: "build",
+            what: "programs and tests compile",
+            tier: Tier::Quick,
+            budget: 25,
+            run: s::build,
+        },
+        Step {
+            name: "lint",
+            what: "clippy has nothing to say",
+            tier: Tier::Quick,
+            budget: 15,
+            run: s::lint,
+        },
+        Step {
+            name: "unit",
+            what: "unit, golden, property and wire tests",
+            tier: Tier::Quick,
+            budget: 8,
+            run: s::unit,
+        },
+        Step {
+            name: "generated",
+            what: "committed files equal their source",
+            tier: Tier::Quick,
+            budget: 2,
+            run: s::generated,
+        },
+        Step {
+            name: "model",
+            what: "the real model gives the reference vectors",
+            tier: Tier::Ci,
+            budget: 8,
+            run: s::model,
+        },
+        Step {
+            name: "tools",
+            what: "Kubernetes, containerd, CoreDNS and helm are built",
+            tier: Tier::Ci,
+            budget: 20,
+            run: s::tools,
+        },
+        Step {
+            name: "charts",
+            what: "chart and kustomize render the same objects",
+            tier: Tier::Ci,
+            budget: 2,
+            run: s::charts,
+        },
+        Step {
+            name: "cluster",
+            what: "the local cluster is up",
+            tier: Tier::Ci,
+            budget: 6,
+            run: s::cluster,
+        },
+        Step {
+            name: "stories",
+            what: "user stories on the cluster",
+            tier: Tier::Ci,
+            budget: 20,
+            run: s::stories,
+        },
+        Step {
+            name: "properties",
+            what: "property tests, 100 times as many cases",
+            tier: Tier::Long,
+            budget: 60,
+            run: s::properties,
+        },
+        Step {
+            name: "supply-chain",
+            what: "cargo-deny: advisories, licences, sources",
+            tier: Tier::Long,
+            budget: 10,
+            run: s::supply_chain,
+        },
     ]
 }
 
@@ -131,12 +209,20 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     term::line("");
     for (step, took) in &times {
-        term::line(&format!("  {:<13} {:>5} s of {:>2} min", step.name, took.as_secs(), step.budget));
+        term::line(&format!(
+            "  {:<13} {:>5} s of {:>2} min",
+            step.name,
+            took.as_secs(),
+            step.budget
+        ));
     }
     for step in steps.iter().filter(|step| !chosen(step)) {
         term::line(&format!("  not run: {} ({}); --only {}", step.name, step.what, step.name));
     }
     term::line(&format!("  in all {} s", started.elapsed().as_secs()));
+    if times.iter().any(|(step, _)| step.name == "cluster") {
+        term::line("  the cluster stays up; take it down with `cargo xtask cluster down`");
+    }
     if total.passed == 0 {
         bail!("no test ran");
     }

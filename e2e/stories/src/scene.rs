@@ -160,8 +160,13 @@ impl Scene {
 
     /// The pods of a deployment that are not on their way out.
     pub async fn pods(&self, name: &str) -> anyhow::Result<Vec<Pod>> {
-        let labelled = ListParams::default().labels(&format!("{}={name}", names::LABEL_DEPLOYMENT));
-        let pods = self.api::<Pod>().list(&labelled).await.context("pods cannot be listed")?;
+        self.pods_of(&format!("{}={name}", names::LABEL_DEPLOYMENT)).await
+    }
+
+    /// The pods that a label selector selects and that are not on their way out.
+    pub async fn pods_of(&self, selector: &str) -> anyhow::Result<Vec<Pod>> {
+        let selected = ListParams::default().labels(selector);
+        let pods = self.api::<Pod>().list(&selected).await.context("pods cannot be listed")?;
         Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
     }
 

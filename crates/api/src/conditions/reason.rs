@@ -20,8 +20,6 @@ pub enum Reason {
     NewRevisionAvailable,
     /// Pods did not pass their gates within `rollout.progressDeadlineSeconds`.
     ProgressDeadlineExceeded,
-    /// Pods of the revision gave up; the condition's message has their own words.
-    PodsFailed,
     /// The scheduler finds no node for a pod.
     Unschedulable,
     /// The image of the worker cannot be pulled.
@@ -30,8 +28,6 @@ pub enum Reason {
     ConfigMissing,
     /// The container ended without a reason that the operator can read.
     ContainerCrashed,
-    /// There is neither `worker.image` nor an image that the operator was installed with.
-    WorkerImageUnknown,
     /// An object of a name that the operator needs belongs to somebody else.
     NameTaken,
     /// The apiserver refused an object that the spec asks for.
@@ -48,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 17] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -56,12 +52,10 @@ impl Reason {
         Self::RollingOut,
         Self::NewRevisionAvailable,
         Self::ProgressDeadlineExceeded,
-        Self::PodsFailed,
         Self::Unschedulable,
         Self::ImagePullFailed,
         Self::ConfigMissing,
         Self::ContainerCrashed,
-        Self::WorkerImageUnknown,
         Self::NameTaken,
         Self::ChildRefused,
         Self::WarmUpPassed,
@@ -80,12 +74,10 @@ impl Reason {
             Self::RollingOut => "RollingOut",
             Self::NewRevisionAvailable => "NewRevisionAvailable",
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
-            Self::PodsFailed => "PodsFailed",
             Self::Unschedulable => "Unschedulable",
             Self::ImagePullFailed => "ImagePullFailed",
             Self::ConfigMissing => "ConfigMissing",
             Self::ContainerCrashed => "ContainerCrashed",
-            Self::WorkerImageUnknown => "WorkerImageUnknown",
             Self::NameTaken => "NameTaken",
             Self::ChildRefused => "ChildRefused",
             Self::WarmUpPassed => "WarmUpPassed",

@@ -12,8 +12,10 @@
 //!   apply without force, which the apiserver refuses where values differ.
 //! - The order is fixed, and any prefix is safe: see [`apply`].
 
-use std::fmt;
+mod outcome;
+
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
@@ -32,76 +34,10 @@ use super::fetch::Fetched;
 use super::ownership::{Ownership, ownership};
 use super::render::Rendered;
 use crate::context::Context;
-use crate::error::{Class, Error, classify, said};
+use crate::error::Error;
 use crate::metrics::Metrics;
 
-/// What was done, and what stopped it. Status and events are derived from this, never from what
-/// was merely rendered.
-#[must_use = "what was applied, and what was not, must be reported"]
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// The changes, in the order in which they were made.
-    pub changes: Vec<Change>,
-    /// What stopped it; everything after that was not tried.
-    pub failure: Option<Error>,
-}
-
-/// A change of the cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Change {
-    /// An object was created.
-    Created(ObjectName),
-    /// An object was brought back to what it should be.
-    Updated(ObjectName),
-    /// An action of the plan was carried out.
-    Done(Action),
-}
-
-/// An object in words.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ObjectName {
-    /// Its kind.
-    pub kind: &'static str,
-    /// Its name.
-    pub name: String,
-}
-
-/// Why a child is not what it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// It could not be looked up.
-    #[error("{object} cannot be read: {}", said(source))]
-    Read {
-        /// The object.
-        object: ObjectName,
-        /// What the apiserver said.
-        source: kube::Error,
-    },
-    /// It could not be written.
-    #[error("{object} cannot be written: {}", said(source))]
-    Write {
-        /// The object.
-        object: ObjectName,
-        /// What the apiserver said.
-        source: kube::Error,
-    },
-    /// Its name is taken.
-    #[error(
-        "{object} exists and belongs to {owner}; nothing was changed. Delete or rename it, or give this ModelDeployment another name"
-    )]
-    NameTaken {
-        /// The object.
-        object: ObjectName,
-        /// Whose it is.
-        owner: String,
-    },
-    /// Its name is still taken by a child of a deleted `ModelDeployment` of the same name.
-    #[error("{object} belongs to a deleted ModelDeployment of the same name and is not gone yet")]
-    Predecessor {
-        /// The object.
-        object: ObjectName,
-    },
-}
+pub use outcome::{Applied, ApplyError, Change, ObjectName};
 
 /// Brings the children to what they should be.
 ///
@@ -308,7 +244,7 @@ impl Writer {
     async fn delete<K: Child>(
         &self,
         revision: &RevisionId,
-        cached: &[std::sync::Arc<impl Resource>],
+        cached: &[Arc<impl Resource>],
     ) -> Result<(), ApplyError> {
         let name = names::revision_object(&self.name, revision.as_str());
         let Some(live) = cached.iter().find(|found| found.name_any() == name) else {
@@ -358,7 +294,7 @@ fn guarded(mut patch: Value, seen: &ObjectMeta) -> Value {
 
 /// The cached metadata of the object that has the rendered one's name.
 fn metadata<'a, K: Resource>(
-    cached: &'a [std::sync::Arc<K>],
+    cached: &'a [Arc<K>],
     rendered: &impl Resource,
 ) -> Option<&'a ObjectMeta> {
     let name = rendered.meta().name.as_ref();
@@ -376,34 +312,4 @@ fn value<K: Child>(child: &K) -> Result<Value, ApplyError> {
         object: object(child),
         source: kube::Error::SerdeError(error),
     })
-}
-
-// === impl Applied ===
-
-impl Applied {
-    /// Nothing was tried.
-    pub fn nothing_because(error: Error) -> Self {
-        Self { changes: Vec::new(), failure: Some(error) }
-    }
-}
-
-// === impl ObjectName ===
-
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)
-    }
-}
-
-// === impl ApplyError ===
-
-impl ApplyError {
-    /// What it means for the next attempt.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => classify(source),
-            Self::NameTaken { .. } => Class::Refused,
-            Self::Predecessor { .. } => Class::Transient,
-        }
-    }
 }

@@ -6,6 +6,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
@@ -14,6 +16,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event as KubeEvent, EventType};
 use kube::{Api, Resource, ResourceExt};
 use lamplighter_api::{ConditionType, ModelDeployment, ModelDeploymentStatus, names};
+use lamplighter_plan::RevisionId;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -149,17 +152,29 @@ async fn tell(context: &Context, deployment: &ModelDeployment, events: Vec<Event
                 Severity::Warning => EventType::Warning,
             },
             reason: event.reason,
-            action: event.action.to_owned(),
+            action: event.action,
             note: Some(event.note),
-            secondary: None,
+            secondary: event.revision.map(|revision| workload(&about, &revision)),
         };
         match timeout(EVENT_DEADLINE, context.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = said(&error), reason = event.reason, "event not told")
+                tracing::warn!(error = said(&error), reason = event.reason, "event not told");
             }
             Err(_) => tracing::warn!(reason = event.reason, "event not told in time"),
         }
+    }
+}
+
+/// The workload of a revision, to which an event is related.
+fn workload(deployment: &ObjectReference, revision: &RevisionId) -> ObjectReference {
+    let name = deployment.name.as_deref().unwrap_or_default();
+    ObjectReference {
+        api_version: Some(ReplicaSet::API_VERSION.to_owned()),
+        kind: Some(ReplicaSet::KIND.to_owned()),
+        name: Some(names::revision_object(name, revision.as_str())),
+        namespace: deployment.namespace.clone(),
+        ..ObjectReference::default()
     }
 }
 

@@ -110,9 +110,14 @@ impl Subject<'_> {
             conditions: conditions.build(before, generation, &Time(self.now)),
             ..status
         };
+        let revision = status
+            .candidate
+            .as_ref()
+            .map(|candidate| candidate.revision.as_str())
+            .or(status.active.as_ref().map(|active| active.revision.as_str()));
         Report {
             done: events::done(plan, &applied.changes),
-            transitions: events::transitions(before, &status.conditions),
+            transitions: events::transitions(before, &status.conditions, revision),
             again: self.again(plan),
             failure: applied.failure,
             status,

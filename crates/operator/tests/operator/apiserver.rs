@@ -227,6 +227,10 @@ impl State {
 
     fn stamped(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
+        // Like every boolean of Go that is not a pointer: what is false is not kept.
+        if object["spec"]["publishNotReadyAddresses"] == false {
+            object["spec"].as_object_mut().map(|spec| spec.remove("publishNotReadyAddresses"));
+        }
         let metadata = &mut object["metadata"];
         metadata["resourceVersion"] = json!(self.version.to_string());
         if metadata["creationTimestamp"].is_null() {

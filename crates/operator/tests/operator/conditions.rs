@@ -287,9 +287,7 @@ fn a_name_that_is_taken_is_named_with_its_owner() {
     assert_eq!(words(&report, ConditionType::Ready), Some(("False", "NameTaken")));
     assert_eq!(words(&report, ConditionType::Stalled), Some(("True", "NameTaken")));
     assert_eq!(words(&report, ConditionType::Available), Some(("True", "AllPodsReady")));
-    assert!(
-        told(&report).contains("Service scripture-search exists and belongs to Deployment web")
-    );
+    assert!(told(&report).contains("it is controlled by Deployment web"));
 }
 
 #[test]

@@ -246,7 +246,7 @@ async fn a_foreign_service_is_left_alone_and_named() {
     let stalled = cluster.condition("Stalled");
     assert_eq!(stalled["reason"], "NameTaken");
     let message = stalled["message"].as_str().unwrap();
-    assert!(message.contains("Service scripture-search exists and belongs to Deployment web"));
+    assert!(message.contains("it is controlled by Deployment web"));
     let asked = cluster.asked();
     assert!(!lines(&asked).contains("replicasets"), "{}", lines(&asked));
 }
@@ -406,6 +406,21 @@ async fn a_spec_that_contradicts_itself_changes_nothing_but_the_status() {
     cluster.reconcile().await.unwrap();
     assert_eq!(lines(&cluster.asked()), format!("PATCH {DEPLOYMENT}/status (apply, forced)"));
     assert_eq!(cluster.condition("Stalled")["reason"], "ModelsInvalid");
+}
+
+#[tokio::test]
+async fn events_about_two_revisions_are_not_told_as_one() {
+    let mut cluster = Cluster::complete().await;
+    cluster.change_model();
+    cluster.reconcile().await.unwrap();
+    let asked = cluster.server.take_asked();
+    let created = asked.iter().find(|asked| asked.path.contains("/events")).unwrap();
+    // The first creation was told a moment ago: a repetition would be a patch of that event.
+    assert_eq!(
+        (&created.method, &created.body["reason"]),
+        (&Method::POST, &json!("RevisionCreated"))
+    );
+    assert!(created.body["related"]["name"].as_str().unwrap().starts_with(NAME));
 }
 
 #[tokio::test]

@@ -72,10 +72,7 @@ async fn the_worker_is_ready_when_the_last_model_passed_and_not_before() {
     assert_eq!(running.await.unwrap(), Ok(()));
 }
 
-async fn fails_with(
-    more: &[&str],
-    load: fn(lamplighter_protocol::ModelEntry) -> Result<Fake, Failure>,
-) -> Failure {
+async fn fails_with(more: &[&str], load: fn() -> Result<Fake, Reason>) -> Failure {
     let worker = bind(&["a:1", "b:1"], more).await;
     let never = CancellationToken::new();
     let loading = worker.run(
@@ -84,7 +81,8 @@ async fn fails_with(
             if entry.name == "a" {
                 return std::future::pending().await;
             }
-            Ok(model(&entry, Arc::new(load(entry.clone())?)))
+            let engine = load().map_err(|reason| Failure::new(reason, "gone"))?;
+            Ok(model(&entry, Arc::new(engine)))
         },
         never,
     );
@@ -96,7 +94,7 @@ async fn fails_with(
 
 #[tokio::test]
 async fn the_first_failure_ends_the_start_and_names_model_and_phase() {
-    let failure = fails_with(&[], |_| Err(Failure::new(Reason::ReadFailed, "gone"))).await;
+    let failure = fails_with(&[], || Err(Reason::ReadFailed)).await;
     assert_eq!(failure.reason, Reason::ReadFailed);
     assert_eq!(failure.model.unwrap().to_string(), "b:1");
     assert_eq!(failure.phase, Some(Phase::Read));
@@ -104,14 +102,14 @@ async fn the_first_failure_ends_the_start_and_names_model_and_phase() {
 
 #[tokio::test]
 async fn a_load_that_panics_is_an_internal_failure_of_that_model() {
-    let failure = fails_with(&[], |_| panic!("a bug in a load")).await;
+    let failure = fails_with(&[], || panic!("a bug in a load")).await;
     assert_eq!(failure.reason, Reason::Internal);
     assert_eq!(failure.model.unwrap().to_string(), "b:1");
 }
 
 #[tokio::test]
 async fn a_start_that_takes_too_long_says_what_it_waited_for() {
-    let failure = fails_with(&["--start-deadline-seconds", "0"], |_| Ok(Fake::new())).await;
+    let failure = fails_with(&["--start-deadline-seconds", "0"], || Ok(Fake::new())).await;
     assert_eq!(failure.reason, Reason::StartDeadlineExceeded);
     assert!(failure.message.contains("a:1"), "{failure}");
 }
@@ -141,12 +139,15 @@ async fn a_worker_that_is_stopped_while_it_loads_ends_at_once_and_well() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = holder.local_addr().unwrap().to_string();
+    let taken = holder.local_addr().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    for flag in ["--listen", "--admin-listen"] {
-        let args = serve_args(dir.path(), &[flag, &address]);
+    let mut serving = serve_args(dir.path(), &[]);
+    serving.listen = taken;
+    let mut admin = serve_args(dir.path(), &[]);
+    admin.admin_listen = taken;
+    for args in [serving, admin] {
         let failure = Worker::bind(&args, manifest(&["a:1"])).await.err().unwrap();
         assert_eq!(failure.reason, Reason::Internal);
-        assert!(failure.message.contains(&address), "{failure}");
+        assert!(failure.message.contains(&taken.to_string()), "{failure}");
     }
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lamplighter_api::ConditionType;
-use lamplighter_plan::{Action, Plan};
+use lamplighter_plan::{Action, Plan, RevisionId};
 
 use super::conditions::shortened;
 use crate::reconcile::apply::Change;
@@ -18,8 +18,11 @@ pub struct Event {
     pub severity: Severity,
     /// A word.
     pub reason: String,
-    /// What the operator was at.
-    pub action: &'static str,
+    /// What the operator was at. Two events with one reason, one action and one revision are told
+    /// as one that repeats, with the first one's note, so it names what makes a difference.
+    pub action: String,
+    /// The revision that it is about, if it is about one.
+    pub revision: Option<RevisionId>,
     /// A sentence.
     pub note: String,
 }
@@ -36,41 +39,47 @@ pub enum Severity {
 /// What was done, each with the plan's own reason. Objects that merely accompany a workload have
 /// no event of their own.
 pub(super) fn done(plan: Option<&Plan>, changes: &[Change]) -> Vec<Event> {
-    let event = |reason: &str, note: String| Event {
-        severity: Severity::Normal,
-        reason: reason.to_owned(),
-        action: "Reconcile",
-        note: shortened(note, MAX_NOTE),
-    };
-    changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Created(_) => None,
-            Change::Updated(object) => Some(event(
-                "ObjectUpdated",
-                format!("{object} differed from what the spec asks for and was updated"),
-            )),
-            Change::Done(action) => {
-                let reason = match action {
-                    Action::Create { .. } => "RevisionCreated",
-                    Action::Scale { .. } => "RevisionScaled",
-                    Action::Delete { .. } => "RevisionDeleted",
-                    Action::Forget { .. } => return None,
-                };
-                let why = plan?.notes.iter().find(|note| note.revision() == action.revision());
-                let note = why.map_or_else(|| action.to_string(), |why| format!("{action}: {why}"));
-                Some(event(reason, note))
-            }
-        })
-        .collect()
+    changes.iter().filter_map(|change| told(plan, change)).collect()
 }
 
-/// What became of it: becoming ready, getting stuck for a new reason, being degraded.
-pub(super) fn transitions(before: &[Condition], after: &[Condition]) -> Vec<Event> {
+fn told(plan: Option<&Plan>, change: &Change) -> Option<Event> {
+    let event = |reason: &str, action: String, revision: Option<&RevisionId>, note: String| Event {
+        severity: Severity::Normal,
+        reason: reason.to_owned(),
+        action,
+        revision: revision.cloned(),
+        note: shortened(note, MAX_NOTE),
+    };
+    let action = match change {
+        Change::Created(_) => return None,
+        Change::Updated(object) => {
+            let note = format!("{object} differed from what the spec asks for and was updated");
+            return Some(event("ObjectUpdated", format!("Update{}", object.kind), None, note));
+        }
+        Change::Done(action) => action,
+    };
+    let (reason, doing) = match action {
+        Action::Create { .. } => ("RevisionCreated", "Create".to_owned()),
+        Action::Scale { from, to, .. } => ("RevisionScaled", format!("ScaleFrom{from}To{to}")),
+        Action::Delete { .. } => ("RevisionDeleted", "Delete".to_owned()),
+        Action::Forget { .. } => return None,
+    };
+    let why = plan?.notes.iter().find(|note| note.revision() == action.revision());
+    let note = why.map_or_else(|| action.to_string(), |why| format!("{action}: {why}"));
+    Some(event(reason, doing, Some(action.revision()), note))
+}
+
+/// What became of a revision: ready, stuck for a new reason, or degraded.
+pub(super) fn transitions(
+    before: &[Condition],
+    after: &[Condition],
+    revision: Option<&str>,
+) -> Vec<Event> {
     let event = |severity, condition: &Condition| Event {
         severity,
         reason: condition.reason.clone(),
-        action: "Observe",
+        action: "Observe".to_owned(),
+        revision: revision.map(RevisionId::new),
         note: shortened(condition.message.clone(), MAX_NOTE),
     };
     let became = |kind: ConditionType| {
