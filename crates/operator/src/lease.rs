@@ -1,14 +1,24 @@
-//! Leader election by a Lease: of several operators exactly one works.
+//! Leader election by a Lease: of several operators exactly one works. The rules are those of
+//! client-go's leader election (<https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>).
 //!
-//! The rules are those of client-go's leader election
-//! (<https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>): a candidate takes a Lease over
-//! only after it has itself seen the same record for the whole lease duration, so the clocks
-//! of two machines are never compared; every write carries the `resourceVersion` that was
-//! read, so of two writers one gets a conflict; and a leader that cannot renew in time stops
-//! before anybody else may begin.
+//! # Guarantee
+//!
+//! At most one replica leads at any time, as long as clocks do not run apart by more than the
+//! ratio of lease duration and renew deadline (15 s and 10 s by default). They may show any time:
+//! no timestamp of another replica is ever compared with the own clock. A replica takes over only
+//! what it has itself seen unchanged for the whole lease duration, and every write carries the
+//! resourceVersion that the decision was made on, so of two that try one is refused. A merge
+//! patch without that precondition would let both win.
+//!
+//! # Caveat
+//!
+//! A leader that is suspended between the check of its deadline and a write cannot be stopped by
+//! a Lease. Therefore writes to existing objects carry preconditions of their own.
+//!
+//! [`next`] decides and is pure; [`Keeper`] acts.
 
 mod keep;
 mod step;
 
-pub use keep::*;
-pub use step::*;
+pub use keep::{Keeper, Leadership, LeaseError, identity};
+pub use step::{Holder, LeaseStep, Observed, Seen, Timing, TimingError, is_expired, next};

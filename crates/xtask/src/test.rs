@@ -48,7 +48,8 @@ pub(crate) struct Step {
     pub(crate) what: &'static str,
     /// The smallest tier that runs it.
     pub(crate) tier: Tier,
-    /// Minutes that it may take on 2 cores with nothing built before. It is ended after that.
+    /// Minutes that it may take on 2 cores with nothing built before. A step that takes longer
+    /// fails.
     pub(crate) budget: u64,
     run: fn(&Run<'_>) -> Result<Count>,
 }

@@ -95,17 +95,25 @@ impl Http {
 
     async fn send(&self, request: Request<Full<hyper::body::Bytes>>) -> Result<Answer, String> {
         let answer = async {
-            let answer =
-                self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
-            let (parts, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
-            Ok(Answer {
-                status: parts.status,
-                headers: parts.headers,
-                text: String::from_utf8(body.to_bytes().to_vec()).unwrap(),
-            })
+            loop {
+                match self.try_send(request.clone()).await {
+                    Err(error) if was_not_processed(&error) => {}
+                    answered => return answered,
+                }
+            }
         };
         tokio::time::timeout(DEADLINE, answer).await.map_err(|_| "no answer in time".to_owned())?
+    }
+
+    async fn try_send(&self, request: Request<Full<hyper::body::Bytes>>) -> Result<Answer, String> {
+        let answer = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(body.to_bytes().to_vec()).unwrap(),
+        })
     }
 
     /// Asks `/readyz` until it has this status.
@@ -124,4 +132,11 @@ impl Http {
             .await
             .unwrap_or_else(|_| panic!("/readyz never was {status}"))
     }
+}
+
+/// A request that met a GOAWAY was not processed, and a client sends it again on a new
+/// connection (<https://www.rfc-editor.org/rfc/rfc9113#section-8.7>). This client library
+/// leaves that to its caller.
+fn was_not_processed(error: &str) -> bool {
+    error.contains("SendRequest") && error.contains("GoAway(b\"\", NO_ERROR, Remote)")
 }
