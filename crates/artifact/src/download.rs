@@ -5,16 +5,16 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use sha2::Digest as _;
-use tokio::time::Instant;
 
 use crate::Progress;
+use crate::activity::Activity;
 use crate::digest::{FileRecord, Sha256Sum, is_hidden};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
@@ -76,7 +76,11 @@ async fn fetch_watched(
     let objects = match list(remote, activity).await {
         Ok(objects) => objects,
         Err(unreachable @ ArtifactError::Download { .. }) => {
-            let Some(published) = shelf.newest(&remote.uri) else {
+            let newest = {
+                let (shelf, uri) = (shelf.clone(), remote.uri.clone());
+                activity.local(move || Ok(shelf.newest(&uri))).await?
+            };
+            let Some(published) = newest else {
                 return Err(unreachable);
             };
             tracing::warn!(error = %unreachable, "the store cannot be reached, using the cached copy");
@@ -85,46 +89,47 @@ async fn fetch_watched(
         Err(error) => return Err(error),
     };
     let identity = identity(&remote.uri, &objects);
-    if let Some(published) = shelf.find(&identity, &remote.uri) {
+    let found = {
+        let (shelf, identity, uri) = (shelf.clone(), identity.clone(), remote.uri.clone());
+        activity.local(move || Ok(shelf.find(&identity, &uri))).await?
+    };
+    if let Some(published) = found {
         return open(remote, shelf, published, Sums::Recorded);
     }
-    let partial = in_background({
+    let partial = {
         let shelf = shelf.clone();
-        move || shelf.begin()
-    })
-    .await?;
+        activity.local(move || shelf.begin()).await?
+    };
     let files = download(remote, objects, partial.path(), progress, activity).await?;
-    let (published, is_ours) = publish(remote, shelf, partial, identity, files).await?;
+    let (shelf_of_it, uri) = (shelf.clone(), remote.uri.clone());
+    let publish = move || publish(&shelf_of_it, partial, &identity, &uri, &files);
+    let (published, is_ours) = activity.local(publish).await?;
     let sums = if is_ours { Sums::Fresh } else { Sums::Recorded };
     open(remote, shelf, published, sums)
 }
 
 /// The published folder, and whether it is the one that was written here.
-async fn publish(
-    remote: &Remote,
+fn publish(
     shelf: &Shelf,
     partial: Partial,
-    identity: String,
-    files: Vec<FileRecord>,
+    identity: &str,
+    uri: &str,
+    files: &[FileRecord],
 ) -> Result<(Published, bool), ArtifactError> {
-    let (shelf, uri) = (shelf.clone(), remote.uri.clone());
-    in_background(move || {
-        let published = partial.publish(&shelf, &identity, &uri, files.clone())?;
-        let is_ours = published.files == files;
-        Ok((published, is_ours))
-    })
-    .await
+    let published = partial.publish(shelf, identity, uri, files.to_vec())?;
+    let is_ours = published.files == files;
+    Ok((published, is_ours))
 }
 
 fn open(
     remote: &Remote,
     shelf: &Shelf,
     published: Published,
-    sums: fn(Vec<FileRecord>) -> Sums,
+    sums: fn(Published) -> Sums,
 ) -> Result<Fetched, ArtifactError> {
     Ok(Fetched {
         folder: Folder::open(&published.folder, shelf.root(), &remote.uri)?,
-        sums: sums(published.files),
+        sums: sums(published),
     })
 }
 
@@ -224,7 +229,7 @@ async fn download_file(
 ) -> Result<FileRecord, ArtifactError> {
     let size = object.meta.size;
     let path = folder.join(&object.path);
-    let mut written = in_background(move || Written::create(&path)).await?;
+    let mut written = activity.local(move || Written::create(&path)).await?;
     let object = &object;
     let ranges = (0..size.div_ceil(REQUEST_BYTES)).map(|index| {
         let begin = index * REQUEST_BYTES;
@@ -233,10 +238,9 @@ async fn download_file(
     let requests = ranges.map(|range| download_range(remote, object, range, progress, activity));
     let mut pieces = stream::iter(requests).buffered(REQUESTS_PER_FILE);
     while let Some(piece) = pieces.try_next().await? {
-        written = in_background(move || written.append(&piece)).await?;
-        activity.heard(0);
+        written = activity.local(move || written.append(&piece)).await?;
     }
-    let sha256 = in_background(move || written.finish()).await?;
+    let sha256 = activity.local(move || written.finish()).await?;
     Ok(FileRecord { path: object.path.clone(), size, sha256 })
 }
 
@@ -310,34 +314,6 @@ impl Written {
     }
 }
 
-/// When something was last heard of the store.
-struct Activity {
-    last: Mutex<(Instant, u64)>,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { last: Mutex::new((Instant::now(), 0)) }
-    }
-
-    fn heard(&self, bytes: u64) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (Instant::now(), last.1 + bytes);
-    }
-
-    /// Returns when nothing was heard for that long, with the bytes heard before.
-    async fn stalled(&self, patience: Duration) -> u64 {
-        loop {
-            let (last, bytes) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            let deadline = last + patience;
-            if Instant::now() >= deadline {
-                return bytes;
-            }
-            tokio::time::sleep_until(deadline).await;
-        }
-    }
-}
-
 /// What the store's error means. `file` is the object that was asked for, if one was.
 fn store_error(uri: &str, file: Option<&str>, error: &object_store::Error) -> ArtifactError {
     use object_store::Error;
@@ -388,12 +364,6 @@ fn brief(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
-) -> Result<T, ArtifactError> {
-    tokio::task::spawn_blocking(work).await?
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ClientOptions, ObjectStoreExt as _, RetryConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::*;
 use crate::verify;
@@ -140,7 +141,7 @@ async fn a_rotten_copy_is_removed_and_downloaded_again() {
 
         let fetched = fetch(&remote, &shelf, &Counts::default()).await.unwrap();
         let healed = verify(fetched, None, &Counts::default()).await.unwrap();
-        assert_eq!(healed, artifact);
+        assert_eq!((&healed.root, &healed.files), (&artifact.root, &artifact.files));
     }
 }
 

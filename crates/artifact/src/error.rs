@@ -139,6 +139,18 @@ pub enum ArtifactError {
         /// The digest of the files.
         found: Digest,
     },
+    /// A file is no longer the one that was verified.
+    #[error(
+        "{file} of {uri} was {change} while it was being loaded; publish new files under a new path"
+    )]
+    ChangedSinceVerified {
+        /// The address.
+        uri: String,
+        /// The file.
+        file: String,
+        /// What happened to it: added, changed or removed.
+        change: &'static str,
+    },
     /// A weight file ends before its own header says.
     #[error("{file} is truncated: {found} bytes instead of {expected}")]
     Truncated {
@@ -221,6 +233,7 @@ impl ArtifactError {
         match self {
             Self::FileMissing { file, .. }
             | Self::ChangedMeanwhile { file, .. }
+            | Self::ChangedSinceVerified { file, .. }
             | Self::CacheRotten { file, .. }
             | Self::Truncated { file, .. }
             | Self::HeaderInvalid { file, .. }
@@ -267,6 +280,7 @@ impl ArtifactError {
             Self::Truncated { expected, .. } => Some(format!("{expected} bytes")),
             Self::IndexMissingShard { shard, .. } => Some(shard.clone()),
             Self::SchemeUnsupported { .. } => Some("s3, pvc or image".to_owned()),
+            Self::ChangedSinceVerified { .. } => Some("the file that was verified".to_owned()),
             _ => None,
         }
     }
@@ -282,6 +296,7 @@ impl ArtifactError {
             Self::Truncated { found, .. } => Some(format!("{found} bytes")),
             Self::SchemeUnsupported { scheme, .. } => Some(scheme.clone()),
             Self::DigestInvalid { text } => Some(text.clone()),
+            Self::ChangedSinceVerified { change, .. } => Some(format!("a file that was {change}")),
             _ => None,
         }
     }

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::Progress;
-use crate::digest::FileRecord;
 use crate::download::{self, Remote};
 use crate::error::ArtifactError;
 use crate::folder::Folder;
 use crate::location::Location;
-use crate::publish::Shelf;
+use crate::publish::{Published, Shelf};
 use crate::s3;
 
 /// Where this machine keeps things.
@@ -38,9 +37,9 @@ pub(crate) enum Sums {
     /// Nothing: the files lie where their owner put them.
     Unknown,
     /// They were summed while they were written just now.
-    Fresh(Vec<FileRecord>),
+    Fresh(Published),
     /// They were summed when they were written, some time ago.
-    Recorded(Vec<FileRecord>),
+    Recorded(Published),
 }
 
 impl Fetched {

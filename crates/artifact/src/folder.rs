@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::ArtifactError;
+use crate::stamp::Stamp;
 
 /// More files than any model has: someone gave the root of a volume as a model's address.
 const MAX_FILES: usize = 10_000;
@@ -19,10 +20,12 @@ pub(crate) struct Entry {
     pub(crate) path: String,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// Which file it is, links resolved.
+    pub(crate) stamp: Stamp,
 }
 
 /// A folder whose files may be read, links included, as long as they stay within a boundary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Folder {
     /// The folder, canonical.
     pub(crate) root: PathBuf,
@@ -82,8 +85,8 @@ impl Folder {
                 if metadata.is_dir() {
                     folders.push((format!("{path}/"), depth + 1));
                 } else if metadata.is_file() {
-                    let size = metadata.len();
-                    files.push(Entry { path, size });
+                    let (size, stamp) = (metadata.len(), Stamp::of(&metadata));
+                    files.push(Entry { path, size, stamp });
                 } else {
                     return Err(self.refuse(path, "it is neither a file nor a folder"));
                 }

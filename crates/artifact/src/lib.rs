@@ -14,6 +14,7 @@
 //! This crate knows nothing of operators, workers or engines: what fails is an
 //! [`ArtifactError`], one variant per cause.
 
+mod activity;
 mod digest;
 mod download;
 mod error;
@@ -23,6 +24,7 @@ mod header;
 mod location;
 mod publish;
 mod s3;
+mod stamp;
 mod verify;
 mod weights;
 

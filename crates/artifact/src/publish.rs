@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::FileRecord;
 use crate::error::ArtifactError;
 use crate::location::check_components;
+use crate::stamp::Stamp;
 
 const RECORD_FILE: &str = ".lamplighter.json";
 const PARTIAL: &str = ".partial-";
@@ -48,6 +49,8 @@ struct Record {
 pub(crate) struct Published {
     pub(crate) folder: PathBuf,
     pub(crate) files: Vec<FileRecord>,
+    /// Its record, which tells it from a folder that is published in its place.
+    record: Stamp,
 }
 
 impl Shelf {
@@ -75,10 +78,16 @@ impl Shelf {
     /// The folder published under this identity, if its record says that it came from `uri`.
     pub(crate) fn find(&self, identity: &str, uri: &str) -> Option<Published> {
         let folder = self.folder.join(identity);
-        let json = fs::read(folder.join(RECORD_FILE)).ok()?;
+        let mut file = File::open(folder.join(RECORD_FILE)).ok()?;
+        let stamp = Stamp::of(&file.metadata().ok()?);
+        let mut json = Vec::new();
+        file.read_to_end(&mut json).ok()?;
         let record: Record = serde_json::from_slice(&json).ok()?;
-        (record.format == FORMAT && record.uri == uri)
-            .then_some(Published { folder, files: record.files })
+        (record.format == FORMAT && record.uri == uri).then_some(Published {
+            folder,
+            files: record.files,
+            record: stamp,
+        })
     }
 
     /// The folder that was published last of those from `uri`.
@@ -98,7 +107,7 @@ impl Shelf {
         let failed = |error| ArtifactError::writing(&self.folder, error);
         fs::create_dir_all(&self.folder).map_err(failed)?;
         self.sweep().map_err(failed)?;
-        let random = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+        let random = random();
         let lock_path = self.folder.join(format!("{LOCK}{random}"));
         let lock = File::create_new(&lock_path).map_err(failed)?;
         let folder = self.folder.join(format!("{PARTIAL}{random}"));
@@ -156,7 +165,7 @@ impl Partial {
     ) -> Result<Published, ArtifactError> {
         let failed = |error| ArtifactError::writing(&self.folder, error);
         let record = Record { format: FORMAT, uri: uri.to_owned(), files };
-        self.write_record(&record).map_err(failed)?;
+        let stamp = self.write_record(&record).map_err(failed)?;
         let folder = onto.folder.join(identity);
         if let Err(error) = fs::rename(&self.folder, &folder) {
             if let Some(published) = onto.find(identity, uri) {
@@ -170,10 +179,10 @@ impl Partial {
             fs::rename(&self.folder, &folder).map_err(failed)?;
         }
         sync_folder(&onto.folder).map_err(failed)?;
-        Ok(Published { folder, files: record.files })
+        Ok(Published { folder, files: record.files, record: stamp })
     }
 
-    fn write_record(&self, record: &Record) -> io::Result<()> {
+    fn write_record(&self, record: &Record) -> io::Result<Stamp> {
         let path = self.folder.join(RECORD_FILE);
         let file = File::create_new(&path)?;
         serde_json::to_writer(&file, record)?;
@@ -188,7 +197,7 @@ impl Partial {
             }
             sync_folder(&folder)?;
         }
-        Ok(())
+        Ok(Stamp::of(&file.metadata()?))
     }
 }
 
@@ -201,11 +210,49 @@ impl Drop for Partial {
     }
 }
 
-fn remove_leftovers(folder: &Path, lock: &Path) -> io::Result<()> {
-    let absent = |result: io::Result<()>| match result {
+/// Removes a published folder, unless another one has been published in its place.
+///
+/// It is renamed first, so that nobody finds half of it and what is left when this process is
+/// killed is swept away like any partial download.
+pub(crate) fn discard(published: &Published) -> Result<(), ArtifactError> {
+    let folder = &published.folder;
+    let failed = |error| ArtifactError::writing(folder, error);
+    if !published.is_in(folder) {
+        return Ok(());
+    }
+    let aside = folder.with_file_name(format!("{PARTIAL}{}", random()));
+    match fs::rename(folder, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(failed)?,
+    }
+    // Another process may have replaced it just before it was renamed. If the way back is taken,
+    // it has been replaced once more, and this one is not missed.
+    if !published.is_in(&aside) && fs::rename(&aside, folder).is_ok() {
+        return Ok(());
+    }
+    absent(fs::remove_dir_all(&aside)).map_err(failed)
+}
+
+impl Published {
+    /// Whether the folder holds this one's record.
+    fn is_in(&self, folder: &Path) -> bool {
+        fs::metadata(folder.join(RECORD_FILE))
+            .is_ok_and(|metadata| Stamp::of(&metadata) == self.record)
+    }
+}
+
+fn random() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    };
+    }
+}
+
+fn remove_leftovers(folder: &Path, lock: &Path) -> io::Result<()> {
     absent(fs::remove_dir_all(folder))?;
     absent(fs::remove_file(lock))
 }
@@ -296,6 +343,21 @@ mod tests {
         fs::write(partial.path().join("new"), b"").unwrap();
         let published = partial.publish(&shelf, "id", URI, Vec::new()).unwrap();
         assert!(published.folder.join("new").is_file());
+    }
+
+    #[test]
+    fn only_the_folder_that_was_found_is_discarded() {
+        let (_cache, shelf) = shelf();
+        let found = shelf.begin().unwrap().publish(&shelf, "id", URI, Vec::new()).unwrap();
+        let aside = shelf.root().join("kept");
+        fs::rename(&found.folder, &aside).unwrap();
+        let newer = shelf.begin().unwrap().publish(&shelf, "id", URI, Vec::new()).unwrap();
+
+        discard(&found).unwrap();
+        assert_eq!(visible(&shelf), ["id", "kept"], "another folder was removed");
+        discard(&newer).unwrap();
+        assert_eq!(visible(&shelf), ["kept"]);
+        discard(&newer).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether files are an artifact that is fit to be loaded.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum, is_counted};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::{Entry, Folder};
+use crate::publish;
+use crate::stamp::Stamp;
 use crate::weights::{self, WeightIndex};
 
 const CONFIG_FILE: &str = "config.json";
@@ -40,6 +43,42 @@ pub struct Artifact {
     pub weights: WeightIndex,
     /// The file with validation cases, which is no part of the digest; none if there is none.
     pub golden: Option<PathBuf>,
+    folder: Folder,
+    /// The files before the first of their bytes was read.
+    listed: Vec<Entry>,
+}
+
+impl Artifact {
+    /// Whether the files on disk are still those that were verified. To be asked after the last
+    /// of them was read again for loading: what was read in between is then what was verified.
+    /// Files that are no part of the digest may change. Reads the folder, not the files; blocks.
+    ///
+    /// The error is [`ArtifactError::ChangedSinceVerified`] with the first file that was added,
+    /// changed or removed, unless the folder itself cannot be read.
+    pub fn unchanged(&self) -> Result<(), ArtifactError> {
+        let now = self.folder.list()?;
+        let [was, is] = [&self.listed, &now].map(|files| stamps(files));
+        for path in was.keys().chain(is.keys()) {
+            let change = match (was.get(path), is.get(path)) {
+                (None, _) => "added",
+                (_, None) => "removed",
+                (was, is) if was != is => "changed",
+                _ => continue,
+            };
+            return Err(ArtifactError::ChangedSinceVerified {
+                uri: self.folder.uri.clone(),
+                file: (*path).to_owned(),
+                change,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The files that make up the digest.
+fn stamps(files: &[Entry]) -> BTreeMap<&str, Stamp> {
+    let counted = files.iter().filter(|file| is_counted(&file.path));
+    counted.map(|file| (file.path.as_str(), file.stamp)).collect()
 }
 
 /// Checks that all files are there and well-formed, and sums every byte that has not been
@@ -56,23 +95,25 @@ pub async fn verify(
     let files = blocking(&folder, Folder::list).await?;
     if let Sums::Recorded(recorded) = sums {
         let records = sum_files(&folder, files.clone(), progress).await?;
-        if let Some(rotten) = first_difference(&recorded, &records) {
-            blocking(&folder, discard).await?;
+        if let Some(rotten) = first_difference(&recorded.files, &records) {
+            // Of no use to anyone; removed, it will be downloaded again.
+            blocking(&folder, move |_| publish::discard(&recorded)).await?;
             return Err(rotten);
         }
-        let weights = check_structure(&folder, files).await?;
-        return finish(&folder, weights, records, expected);
+        let weights = check_structure(&folder, files.clone()).await?;
+        return finish(&folder, files, weights, records, expected);
     }
     let weights = check_structure(&folder, files.clone()).await?;
     let records = match sums {
-        Sums::Fresh(records) => records,
-        Sums::Unknown | Sums::Recorded(_) => sum_files(&folder, files, progress).await?,
+        Sums::Fresh(published) => published.files,
+        Sums::Unknown | Sums::Recorded(_) => sum_files(&folder, files.clone(), progress).await?,
     };
-    finish(&folder, weights, records, expected)
+    finish(&folder, files, weights, records, expected)
 }
 
 fn finish(
     folder: &Folder,
+    listed: Vec<Entry>,
     weights: WeightIndex,
     mut files: Vec<FileRecord>,
     expected: Option<&Digest>,
@@ -93,14 +134,9 @@ fn finish(
         weights,
         golden: golden.then(|| folder.root.join(GOLDEN_FILE)),
         files,
+        folder: folder.clone(),
+        listed,
     })
-}
-
-/// A cached copy that differs from its record is of no use to anyone; removed, it will be
-/// downloaded again.
-fn discard(folder: &Folder) -> Result<(), ArtifactError> {
-    std::fs::remove_dir_all(&folder.root)
-        .map_err(|error| ArtifactError::writing(&folder.root, error))
 }
 
 fn first_difference(recorded: &[FileRecord], found: &[FileRecord]) -> Option<ArtifactError> {

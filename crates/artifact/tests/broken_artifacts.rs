@@ -462,6 +462,47 @@ async fn other_contents_than_the_pinned_ones_are_refused() {
     assert_ne!(error.found(), Some(pinned.to_string()));
 }
 
+type Change<'a> = &'a dyn Fn(&Path);
+
+#[tokio::test]
+async fn files_that_change_after_they_were_verified_are_named() {
+    let again =
+        |folder: &Path, file: &str| replace(folder, file, fs::read(folder.join(file)).unwrap());
+    let changes: [(Change<'_>, Option<&str>, &str); 6] = [
+        (&|_| {}, None, ""),
+        (&|folder| replace(folder, "golden.json", "{}"), None, ""),
+        (&|folder| again(folder, WEIGHTS), Some(WEIGHTS), "changed"),
+        (&|folder| remove(folder, "tokenizer.json"), Some("tokenizer.json"), "removed"),
+        (&|folder| replace(folder, "modules.json", "[]"), Some("modules.json"), "added"),
+        (
+            &|folder| {
+                fs::copy(folder.join(WEIGHTS), folder.join("new")).unwrap();
+                fs::rename(folder.join("new"), folder.join(WEIGHTS)).unwrap();
+            },
+            Some(WEIGHTS),
+            "changed",
+        ),
+    ];
+    for (change, file, how) in changes {
+        let volume = volume(whole);
+        let folder = volume.path().join("model");
+        // Written some time ago, so that writing it again shows on any file system.
+        let weights = fs::File::options().append(true).open(folder.join(WEIGHTS)).unwrap();
+        weights.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let artifact = check(volume.path()).await.unwrap();
+        change(&folder);
+        match (artifact.unchanged(), file) {
+            (Ok(()), None) => {}
+            (Err(error), Some(file)) => {
+                assert_eq!(name(&error), "ChangedSinceVerified");
+                assert_eq!(error.file().as_deref(), Some(file));
+                assert!(error.to_string().contains(how), "{error}");
+            }
+            (outcome, _) => panic!("{file:?} {how}: {outcome:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_may_not_be_read_is_named() {
     let volume = volume(whole);

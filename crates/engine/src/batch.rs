@@ -33,7 +33,7 @@ impl Limits {
 /// One vector for each text, in order, in as many batches as the engine's limits ask for.
 ///
 /// For the callers that are in no hurry: validation cases, golden files. A server forms its own
-/// batches across requests.
+/// batches across requests. An index in an error counts the texts given here.
 pub fn embed_texts(engine: &dyn Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
     let limits = engine.limits();
     let mut rest: &[Tokens] = &engine.tokenize(texts)?;
@@ -46,7 +46,8 @@ pub fn embed_texts(engine: &dyn Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>,
         });
         // A text that is above the limits alone is left for the engine to refuse.
         let (batch, after) = rest.split_at(fitting.count().max(1));
-        vectors.extend(engine.embed(batch)?);
+        let before = vectors.len();
+        vectors.extend(engine.embed(batch).map_err(|error| error.after(before))?);
         rest = after;
     }
     Ok(vectors)

@@ -10,6 +10,8 @@ use crate::error::EngineError;
 pub(crate) const FILE: &str = "config.json";
 /// What this crate runs, as error messages say it.
 pub(crate) const SUPPORTED: &str = "BertModel";
+/// More of anything than any model has. Below it, no product of two sizes overflows.
+const MAX_SIZE: usize = 1 << 24;
 
 /// A BERT encoder, as
 /// <https://huggingface.co/docs/transformers/model_doc/bert#transformers.BertConfig> defines it.
@@ -95,8 +97,9 @@ impl BertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ] {
-            if value == 0 {
-                return Err(EngineError::config(FILE, format!("a positive {name}"), value));
+            if !(1..=MAX_SIZE).contains(&value) {
+                let expected = format!("{name} between 1 and {MAX_SIZE}");
+                return Err(EngineError::config(FILE, expected, value));
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {

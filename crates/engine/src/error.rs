@@ -268,6 +268,17 @@ impl EngineError {
         }
     }
 
+    /// The same error about a text of a batch that came after `texts` others.
+    pub(crate) fn after(mut self, texts: usize) -> Self {
+        if let Self::TooLong { index, .. }
+        | Self::Untokenizable { index, .. }
+        | Self::OutputNonFinite { index, .. } = &mut self
+        {
+            *index += texts;
+        }
+        self
+    }
+
     pub(crate) fn config(file: &str, expected: impl Display, found: impl Display) -> Self {
         Self::ConfigInvalid {
             file: file.to_owned(),

@@ -1,6 +1,7 @@
 //! Which tensors a BERT encoder needs, and whether the weights are those.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::Dtype;
 use crate::config::{BertConfig, FILE};
@@ -33,11 +34,7 @@ impl Network {
     /// positions, are dropped; layers that `config.json` does not count are an error, because
     /// a model without its last layers answers wrongly without failing.
     pub(crate) fn take(weights: Weights, config: &BertConfig) -> Result<Self, EngineError> {
-        let mut stored: BTreeMap<String, (String, Stored)> = weights
-            .tensors
-            .into_iter()
-            .map(|(name, stored)| (canonical(&name), (name, stored)))
-            .collect();
+        let mut stored = by_canonical_name(weights)?;
         let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32, parameters: 0 };
         for (name, shape) in needed(config) {
             let Some((stored_name, stored)) = stored.remove(&name) else {
@@ -59,6 +56,25 @@ impl Network {
             _ => Ok(network),
         }
     }
+}
+
+/// Tensors by canonical name, each with the name it is stored under.
+fn by_canonical_name(weights: Weights) -> Result<BTreeMap<String, (String, Stored)>, EngineError> {
+    let mut tensors: BTreeMap<String, (String, Stored)> = BTreeMap::new();
+    for (name, stored) in weights.tensors {
+        match tensors.entry(canonical(&name)) {
+            Entry::Vacant(free) => {
+                free.insert((name, stored));
+            }
+            // Which of the two the model was trained with cannot be known.
+            Entry::Occupied(taken) => {
+                let (other, Stored { file, .. }) = taken.get();
+                let problem = format!("{name} is the same tensor as {other} in {file}");
+                return Err(EngineError::HeaderInvalid { file: stored.file, problem });
+            }
+        }
+    }
+    Ok(tensors)
 }
 
 fn check(

@@ -68,6 +68,8 @@ pub trait Engine: Send + Sync {
 pub struct Facts {
     /// The architecture as `config.json` names it.
     pub architecture: String,
+    /// Rows of the embedding table: every token id is below it.
+    pub vocabulary: usize,
     /// Length of an output vector.
     pub dimensions: usize,
     /// Longest text in tokens, special tokens included.

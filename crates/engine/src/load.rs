@@ -35,6 +35,7 @@ pub fn build(weights: Weights, dir: &Path) -> Result<Built, EngineError> {
     let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
     let facts = Facts {
         architecture: config.architecture().to_owned(),
+        vocabulary: config.vocab_size,
         dimensions: config.hidden_size,
         max_tokens: recipe.max_tokens,
         parameters: network.parameters,

@@ -171,9 +171,8 @@ fn max_tokens(
         (TRANSFORMER, limit)
     } else {
         let tokenizer: TokenizerConfig = read_json_if_any(dir, TOKENIZER)?.unwrap_or_default();
-        let limit = tokenizer.model_max_length.unwrap_or(f64::INFINITY);
-        let limit = (0..=positions).rev().find(|tokens| to_f64(*tokens) <= limit);
-        (TOKENIZER, limit.unwrap_or_default())
+        let limit = tokenizer.model_max_length.map_or(positions, whole_tokens);
+        (TOKENIZER, limit.min(positions))
     };
     // Two special tokens and one of the text.
     if (3..=positions).contains(&limit) {
@@ -184,8 +183,13 @@ fn max_tokens(
     }
 }
 
-fn to_f64(tokens: usize) -> f64 {
-    u32::try_from(tokens).map_or(f64::INFINITY, f64::from)
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast rounds down and saturates, which is what a limit means"
+)]
+fn whole_tokens(limit: f64) -> usize {
+    limit as usize
 }
 
 fn read_pooling(dir: &Path, module: &Module, config: &BertConfig) -> Result<Pooling, EngineError> {

@@ -21,6 +21,7 @@ impl Fake {
         Self {
             facts: Facts {
                 architecture: "Fake".to_owned(),
+                vocabulary: 100,
                 dimensions: 1,
                 max_tokens: 100,
                 parameters: 0,

@@ -34,7 +34,7 @@ fn module(tiny: &mut Tiny, kind: &str, path: &str) {
 }
 
 /// What is broken, the error's name, and a file or tensor that it names.
-const BROKEN: [(&str, Breaking, &str, &str); 41] = [
+const BROKEN: [(&str, Breaking, &str, &str); 45] = [
     (
         "another architecture",
         |t| t.config["architectures"] = json!(["T5Model"]),
@@ -84,6 +84,21 @@ const BROKEN: [(&str, Breaking, &str, &str); 41] = [
         "config.json",
     ),
     ("no heads", |t| t.config["num_attention_heads"] = json!(0), "ConfigInvalid", "config.json"),
+    (
+        "more positions than could ever be counted",
+        |t| {
+            t.config["max_position_embeddings"] = json!(10_u64.pow(18));
+            t.files.remove(TRANSFORMER);
+        },
+        "ConfigInvalid",
+        "config.json",
+    ),
+    (
+        "more layers than could ever be counted",
+        |t| t.config["num_hidden_layers"] = json!(u64::MAX),
+        "ConfigInvalid",
+        "config.json",
+    ),
     (
         "relative positions",
         |t| t.config["position_embedding_type"] = json!("relative_key"),
@@ -200,6 +215,15 @@ const BROKEN: [(&str, Breaking, &str, &str); 41] = [
         TRANSFORMER,
     ),
     (
+        "a tokenizer without room",
+        |t| {
+            t.files.remove(TRANSFORMER);
+            t.files.insert("tokenizer_config.json", json!({"model_max_length": -1.5}));
+        },
+        "ConfigInvalid",
+        "tokenizer_config.json",
+    ),
+    (
         "another task",
         |t| drop(t.files.insert(TRANSFORMER, json!({"transformer_task": "fill-mask"}))),
         "ConfigInvalid",
@@ -230,6 +254,12 @@ const BROKEN: [(&str, Breaking, &str, &str); 41] = [
         |t| t.config["vocab_size"] = json!(63),
         "TensorShapeMismatch",
         "embeddings.word_embeddings.weight",
+    ),
+    (
+        "one tensor under two names",
+        |t| drop(t.tensors.insert(format!("bert.{QUERY}"), t.tensors[QUERY].clone())),
+        "HeaderInvalid",
+        QUERY,
     ),
     ("a tensor of integers", |t| t.tensor(QUERY).dtype = "I32", "UnsupportedDtype", QUERY),
     (

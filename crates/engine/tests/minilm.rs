@@ -43,6 +43,7 @@ fn texts() -> Vec<String> {
 fn the_model_says_what_it_is() {
     let expected = Facts {
         architecture: "BertModel".to_owned(),
+        vocabulary: 30_522,
         dimensions: 384,
         max_tokens: 256,
         parameters: 22_565_376,

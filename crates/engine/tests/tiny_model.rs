@@ -47,6 +47,7 @@ fn a_model_says_what_it_is() {
     let layer = attention + feed_forward;
     let expected = Facts {
         architecture: "BertModel".to_owned(),
+        vocabulary: VOCABULARY,
         dimensions: HIDDEN,
         max_tokens: MAX_TOKENS,
         parameters: embeddings + LAYERS as u64 * layer,
@@ -299,6 +300,23 @@ fn outputs_that_overflow_are_an_error() {
     let engine = tiny.engine();
     let error = engine.embed(&engine.tokenize(&["the lamp"]).unwrap()).unwrap_err();
     assert!(matches!(error, EngineError::OutputNonFinite { index: 0, .. }), "{error:?}");
+}
+
+#[test]
+fn a_failed_text_is_named_by_its_place_among_all_texts() {
+    let mut tiny = Tiny::new();
+    let row = usize::try_from(tiny.tokenizer["model"]["vocab"]["x"].as_u64().unwrap()).unwrap();
+    let table = tiny.tensor("embeddings.word_embeddings.weight");
+    let mut values = table.values();
+    values[row * HIDDEN..][..HIDDEN].fill(f32::MAX);
+    *table = Tensor::floats(&[VOCABULARY, HIDDEN], values);
+    let engine = tiny.engine();
+    let mut texts = vec!["the lamp"; 2 * engine.limits().max_batch_texts + 3];
+    let last = texts.len() - 1;
+    texts[last] = "x";
+    let error = embed_texts(engine.as_ref(), &texts).unwrap_err();
+    let named = matches!(error, EngineError::OutputNonFinite { index, .. } if index == last);
+    assert!(named, "{error:?}");
 }
 
 #[test]

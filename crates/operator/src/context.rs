@@ -9,6 +9,7 @@ use kube::runtime::events::Recorder;
 use crate::backoff::Attempts;
 use crate::caches::Caches;
 use crate::metrics::Metrics;
+use crate::polls::Polls;
 use crate::reports::Reporter;
 
 /// Where time comes from. The one place that reads the system's clock; everything else gets a
@@ -24,6 +25,8 @@ pub struct Context {
     pub caches: Caches,
     /// Asks worker pods about themselves.
     pub reporter: Reporter,
+    /// What pods said last, and when they are asked again.
+    pub polls: Polls,
     /// Publishes events.
     pub recorder: Recorder,
     /// What is counted.

@@ -70,6 +70,7 @@ impl Error {
             Self::Plan(_) => "InvariantViolated",
             Self::Apply(ApplyError::Read { .. }) => "ReadFailed",
             Self::Apply(ApplyError::Write { .. }) => "WriteFailed",
+            Self::Apply(ApplyError::Gone { .. }) => "ChildGone",
             Self::Apply(ApplyError::NameTaken { .. }) => "NameTaken",
             Self::Apply(ApplyError::Predecessor { .. }) => "PredecessorNotGone",
             Self::Status(_) => "StatusFailed",

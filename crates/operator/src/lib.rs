@@ -21,6 +21,7 @@ use crate::caches::Caches;
 use crate::context::{Clock, Context};
 use crate::lease::Keeper;
 use crate::metrics::Metrics;
+use crate::polls::Polls;
 use crate::reports::Reporter;
 
 pub mod args;
@@ -32,6 +33,7 @@ pub mod controller;
 pub mod error;
 pub mod lease;
 pub mod metrics;
+pub mod polls;
 pub mod rbac;
 pub mod reconcile;
 pub mod reports;
@@ -135,6 +137,7 @@ impl Operator {
             client,
             caches,
             reporter: Reporter::new(),
+            polls: Polls::default(),
             metrics: self.metrics.clone(),
             attempts: backoff::Attempts::default(),
             worker_image: self.args.worker_image.clone(),

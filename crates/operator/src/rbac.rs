@@ -14,11 +14,7 @@ struct Grant {
 
 /// For the namespaces that are watched: as a `ClusterRole`, or as a `Role` for a single namespace.
 const RECONCILE: &[Grant] = &[
-    Grant {
-        group: "lamplighter.dev",
-        resources: &["modeldeployments"],
-        verbs: &["get", "list", "watch"],
-    },
+    Grant { group: "lamplighter.dev", resources: &["modeldeployments"], verbs: &["list", "watch"] },
     Grant { group: "lamplighter.dev", resources: &["modeldeployments/status"], verbs: &["patch"] },
     // For `blockOwnerDeletion` in owner references, where the admission plugin
     // OwnerReferencesPermissionEnforcement is on.
@@ -47,7 +43,7 @@ const RECONCILE: &[Grant] = &[
         resources: &["poddisruptionbudgets"],
         verbs: &["get", "list", "watch", "create", "patch"],
     },
-    Grant { group: "", resources: &["pods"], verbs: &["get", "list", "watch"] },
+    Grant { group: "", resources: &["pods"], verbs: &["list", "watch"] },
     // The recorder patches an event that repeats.
     Grant { group: "events.k8s.io", resources: &["events"], verbs: &["create", "patch"] },
 ];
@@ -131,11 +127,11 @@ mod tests {
             })
             .flat_map(|rule| rule.verbs)
             .collect();
-        assert_eq!(cluster, ["get", "list", "watch"]);
+        assert_eq!(cluster, ["list", "watch"]);
     }
 
     #[test]
     fn pods_are_only_looked_at() {
-        assert_eq!(verbs_on("pods"), ["get", "list", "watch"]);
+        assert_eq!(verbs_on("pods"), ["list", "watch"]);
     }
 }

@@ -11,8 +11,9 @@
 //! | [`report`] | pure | plan, applied → status and events |
 //! | [`publish`] | writes the status once | |
 //!
-//! The status is written on every path, also when applying failed. Nothing is remembered between
-//! two reconciles: the next decision depends on the cluster and on the status alone.
+//! The status is written on every path, also when applying failed. Nothing that decides is
+//! remembered between two reconciles: the next decision depends on the cluster and on the status
+//! alone. What pods said last is kept in [`crate::polls`], for messages.
 
 use std::sync::Arc;
 

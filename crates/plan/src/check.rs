@@ -181,7 +181,7 @@ fn zero(world: &World, plan: &Plan) -> Vec<Violation> {
         .collect()
 }
 
-/// A rollout under way with pods that are not ready ends by a deadline.
+/// A rollout under way that does nothing, or has pods that are not ready, ends by a deadline.
 fn endless(world: &World, plan: &Plan) -> Option<Violation> {
     let State::Progressing(_) = plan.verdict.state else {
         return None;
@@ -192,5 +192,6 @@ fn endless(world: &World, plan: &Plan) -> Option<Violation> {
             let is_settled = |phase| matches!(phase, &PodPhase::Ready | &PodPhase::Terminating);
             workload.pods.values().any(|pod| !is_settled(&pod.phase))
         });
-    (is_waiting && plan.wake.is_none()).then_some(Violation::EndlessWait)
+    let must_end = is_waiting || plan.actions.is_empty();
+    (must_end && plan.wake.is_none()).then_some(Violation::EndlessWait)
 }

@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use crate::output::{Action, Cause, Note, Plan, State};
-use crate::world::{PodPhase, World};
+use crate::world::{Ended, PodPhase, World};
 
 impl Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,11 +77,13 @@ impl Display for Cause {
             Self::Waiting { pod, reason, message } => {
                 write!(f, "pod {pod} waits: {reason}: {message}")
             }
-            Self::Failed { pod, failure } => write!(
-                f,
-                "container {} of pod {pod} ended with {}: {}",
-                failure.container, failure.reason, failure.message
-            ),
+            Self::Failed { pod, failure } => {
+                if let Some(container) = &failure.container {
+                    write!(f, "container {container} of ")?;
+                }
+                write!(f, "pod {pod} ended with {}", failure.reason)?;
+                if failure.message.is_empty() { Ok(()) } else { write!(f, ": {}", failure.message) }
+            }
             Self::Starting { ready, of } => write!(f, "{ready} of {of} pods ready"),
             Self::Retiring { pods } => write!(f, "{} still to go", counted(*pods, "pod")),
         }
@@ -123,11 +125,17 @@ pub fn trace(world: &World, plan: &Plan) -> String {
                 failure.unwrap_or_default()
             ));
         }
+        if let Some(Ended { pod, since, failure }) = &workload.ended {
+            lines.push(format!("       {pod} ended {since} ago, {}", failure.reason));
+        }
     }
     lines.extend(plan.actions.iter().map(|action| format!("do   {action}")));
     lines.extend(plan.notes.iter().map(|note| format!("     - {note}")));
     lines.push(format!("is   {}", plan.verdict.state));
     lines.push(format!("     {} routable", counted(plan.verdict.routable.total(), "pod")));
+    if world.terminating() > 0 {
+        lines.push(format!("     {} on the way out", counted(world.terminating(), "pod")));
+    }
     lines.push(match plan.wake {
         Some(after) => format!("wake after {after}"),
         None => "wake on change".to_owned(),

@@ -1,7 +1,7 @@
 //! How things stand: the verdict, and when time alone will change it.
 
 use crate::output::{Cause, Routable, State, Verdict};
-use crate::world::{FailureClass, Pod, PodName, PodPhase, Seconds, Workload, World, count};
+use crate::world::{FailureClass, Pod, PodName, PodPhase, Seconds, Workload, World};
 
 /// How things stand.
 pub fn verdict(world: &World) -> Verdict {
@@ -11,14 +11,22 @@ pub fn verdict(world: &World) -> Verdict {
 /// When to look again although nothing may change: at the first deadline that has not passed.
 /// None where time changes nothing: when all is well, and when it already stalled.
 pub fn wake(world: &World) -> Option<Seconds> {
-    let workload = world.wanted().filter(|_| !world.deleting && !world.is_complete())?;
-    if let State::Stalled { .. } = state(world) {
-        return None;
+    let first = |waits: &mut dyn Iterator<Item = Seconds>| {
+        waits
+            .filter(|since| *since <= world.deadline)
+            .map(|since| Seconds(world.deadline.minus(since).0.saturating_add(1)))
+            .min()
+    };
+    match state(world) {
+        State::Progressing(Cause::Retiring { .. }) => {
+            let mut ordered = unwanted(world)
+                .filter(|(workload, goal)| workload.replicas <= *goal && workload.present() > *goal)
+                .map(|(workload, _)| workload.since);
+            first(&mut ordered)
+        }
+        State::Progressing(_) | State::Disturbed(_) => first(&mut waits(world, world.wanted()?)),
+        State::Deleting | State::ScaledToZero | State::Complete | State::Stalled { .. } => None,
     }
-    waits(world, workload)
-        .filter(|since| *since <= world.deadline)
-        .map(|since| Seconds(world.deadline.minus(since).0.saturating_add(1)))
-        .min()
 }
 
 fn routable(world: &World) -> Routable {
@@ -37,45 +45,53 @@ fn state(world: &World) -> State {
     if world.deleting {
         return State::Deleting;
     }
-    let leaving = leaving(world);
-    if world.goal.replicas == 0 {
-        return if leaving > 0 {
-            State::Progressing(Cause::Retiring { pods: leaving })
-        } else {
-            State::ScaledToZero
+    let pods = retiring(world);
+    let Some(workload) = world.wanted().filter(|_| world.goal.replicas > 0) else {
+        return match (world.goal.replicas, pods) {
+            (0, 0) => State::ScaledToZero,
+            (0, _) => State::Progressing(Cause::Retiring { pods }),
+            (of, _) => State::Progressing(Cause::Creating { pods: 0, of }),
         };
-    }
-    let Some(workload) = world.wanted() else {
-        return State::Progressing(Cause::Creating { pods: 0, of: world.goal.replicas });
     };
-    if world.is_complete() {
-        return if leaving > 0 {
-            State::Progressing(Cause::Retiring { pods: leaving })
-        } else {
-            State::Complete
-        };
+    if !world.is_complete() {
+        unfinished(world, workload)
+    } else if pods > 0 {
+        State::Progressing(Cause::Retiring { pods })
+    } else if workload.replicas < world.goal.replicas {
+        State::Progressing(waiting(world, workload))
+    } else {
+        State::Complete
     }
-    unfinished(world, workload)
 }
 
-/// Pods that are to go: all of other revisions, and all when none is wanted.
-fn leaving(world: &World) -> u32 {
-    let older: u32 =
-        world.older().fold(0, |sum, (_, workload)| sum.saturating_add(count(workload.pods.iter())));
-    let own = world.wanted().filter(|_| world.goal.replicas == 0);
-    older.saturating_add(own.map_or(0, |workload| count(workload.pods.iter())))
+/// Every workload, and how many of its pods are wanted once the wanted revision is ready in full.
+fn unwanted(world: &World) -> impl Iterator<Item = (&Workload, u32)> {
+    let own = world.wanted().map(|workload| (workload, world.goal.replicas));
+    own.into_iter().chain(world.older().map(|(_, workload)| (workload, 0)))
+}
+
+/// Pods that are not wanted and were not told to leave. Pods on their way out are not among them:
+/// one whose node is lost can stay for ever, and no user waits for it. For the same reason what
+/// the cluster does not remove within the deadline is left to the notes.
+fn retiring(world: &World) -> u32 {
+    unwanted(world).fold(0, |sum, (workload, goal)| {
+        let asked = workload.replicas.saturating_sub(goal);
+        let is_due = workload.since <= world.deadline;
+        let left = if is_due { workload.present().saturating_sub(goal) } else { 0 };
+        sum.saturating_add(asked.max(left))
+    })
 }
 
 fn unfinished(world: &World, workload: &Workload) -> State {
-    let settled = world.settled.as_ref() == Some(&world.goal.revision);
-    // What worked before and still serves is disturbed by a pod's failure, not condemned by it.
-    let still_works = settled && workload.is_routable();
+    let settled = world.is_settled();
     let cause = cause(world, workload);
     let class = failure_class(&cause);
     let overdue = is_overdue(world, workload);
-    if class == Some(FailureClass::Deterministic) && !still_works {
+    // What worked before is disturbed by a pod's failure, not condemned by it: the same bytes
+    // and settings did work.
+    if class == Some(FailureClass::Deterministic) && !settled {
         State::Stalled { cause, deadline: None }
-    } else if overdue && !still_works {
+    } else if overdue && !(settled && workload.is_routable()) {
         State::Stalled { cause, deadline: Some(world.deadline) }
     } else if settled && (overdue || class.is_some()) {
         State::Disturbed(cause)
@@ -102,14 +118,26 @@ fn is_overdue(world: &World, workload: &Workload) -> bool {
 
 /// For how long each thing that the rollout waits for has been waited for.
 fn waits<'a>(world: &World, workload: &'a Workload) -> impl Iterator<Item = Seconds> + use<'a> {
-    let is_short = present(workload) < world.goal.replicas;
-    let missing = is_short.then_some(workload.since);
-    unready(workload).map(|(_, pod)| pod.since).chain(missing)
+    let whole = if world.is_settled() {
+        (workload.present() < world.goal.replicas).then(|| shortage(workload))
+    } else {
+        Some(standstill(workload))
+    };
+    unready(workload).map(|(_, pod)| pod.since).chain(whole)
 }
 
-/// Pods that are not on their way out.
-fn present(workload: &Workload) -> u32 {
-    count(workload.pods.values().filter(|pod| pod.phase != PodPhase::Terminating))
+/// For how long a rollout got no step further: since its start, or since a pod became ready. The
+/// age of its pods does not tell, because pods that are evicted are replaced by younger ones.
+fn standstill(workload: &Workload) -> Seconds {
+    let ready = workload.pods.values().filter(|pod| pod.phase == PodPhase::Ready);
+    ready.map(|pod| pod.since).fold(workload.since, Seconds::min)
+}
+
+/// For how long a workload that had its pods lacks some. The cluster replaces a pod within
+/// moments or says since when it cannot; where it said nothing, the pod is missing since now.
+fn shortage(workload: &Workload) -> Seconds {
+    let refused = workload.refused.as_ref();
+    refused.map_or(Seconds(0), |refusal| refusal.since.min(workload.since))
 }
 
 /// Pods that should become ready and are not.
@@ -130,33 +158,54 @@ fn cause(world: &World, workload: &Workload) -> Cause {
             Some(Cause::Failed { pod: name.clone(), failure: failure.clone() })
         })
     };
-    let refused = || workload.refused.clone().map(|message| Cause::Refused { message });
+    let refused = || {
+        let message = workload.refused.as_ref()?.message.clone();
+        Some(Cause::Refused { message })
+    };
     failed(FailureClass::Deterministic)
         .or_else(|| failed(FailureClass::Transient))
         .or_else(refused)
-        .or_else(|| blocked(workload))
+        .or_else(|| unschedulable(workload))
+        .or_else(|| ended(world, workload))
+        .or_else(|| held_up(workload))
         .unwrap_or_else(|| waiting(world, workload))
 }
 
-fn blocked(workload: &Workload) -> Option<Cause> {
-    let waiting = unready(workload).filter_map(|(name, pod)| match &pod.phase {
+fn unschedulable(workload: &Workload) -> Option<Cause> {
+    unready(workload).find_map(|(name, pod)| match &pod.phase {
+        PodPhase::Unschedulable { message } => {
+            Some(Cause::Unschedulable { pod: name.clone(), message: message.clone() })
+        }
+        PodPhase::Waiting { .. } | PodPhase::Starting | PodPhase::Ready | PodPhase::Terminating => {
+            None
+        }
+    })
+}
+
+/// The pod that ended last, while that can be why another one is not ready yet: the cluster keeps
+/// ended pods for weeks.
+fn ended(world: &World, workload: &Workload) -> Option<Cause> {
+    let recent = workload.since.min(world.deadline);
+    let ended = workload.ended.as_ref().filter(|ended| ended.since <= recent)?;
+    Some(Cause::Failed { pod: ended.pod.clone(), failure: ended.failure.clone() })
+}
+
+fn held_up(workload: &Workload) -> Option<Cause> {
+    unready(workload).find_map(|(name, pod)| match &pod.phase {
         PodPhase::Waiting { reason, message } => Some(Cause::Waiting {
             pod: name.clone(),
             reason: reason.clone(),
             message: message.clone(),
         }),
-        PodPhase::Unschedulable { message } => {
-            Some(Cause::Unschedulable { pod: name.clone(), message: message.clone() })
-        }
-        PodPhase::Starting | PodPhase::Ready | PodPhase::Terminating => None,
-    });
-    // `Unschedulable` sorts before `Waiting`: a pod without a node explains more than one whose
-    // container is about to be created.
-    waiting.min()
+        PodPhase::Unschedulable { .. }
+        | PodPhase::Starting
+        | PodPhase::Ready
+        | PodPhase::Terminating => None,
+    })
 }
 
 fn waiting(world: &World, workload: &Workload) -> Cause {
-    let pods = present(workload);
+    let pods = workload.present();
     let of = world.goal.replicas;
     if pods < of {
         Cause::Creating { pods, of }

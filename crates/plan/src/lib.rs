@@ -32,8 +32,8 @@ pub mod world;
 
 pub use output::{Action, Cause, Note, Plan, Routable, State, Verdict};
 pub use world::{
-    Failure, FailureClass, Goal, Pod, PodName, PodPhase, Revision, RevisionId, Seconds, Workload,
-    World,
+    Ended, Failure, FailureClass, Goal, Pod, PodName, PodPhase, Refusal, Revision, RevisionId,
+    Seconds, Workload, World,
 };
 
 /// What to do next, and how things stand.

@@ -75,9 +75,9 @@ pub struct Routable {
 pub enum State {
     /// Everything goes with the deployment.
     Deleting,
-    /// No pod is wanted and none is left.
+    /// No pod is wanted, and none is left that is not on its way out.
     ScaledToZero,
-    /// The wanted revision is ready in full and nothing older is left.
+    /// The wanted revision is ready in full, and whatever else there is is on its way out.
     Complete,
     /// On its way.
     Progressing(Cause),
@@ -123,7 +123,7 @@ pub enum Cause {
         /// The kubelet's words; may be empty.
         message: String,
     },
-    /// A container ended and has not been ready since.
+    /// A container or a pod ended, and what took its place has not been ready since.
     Failed {
         /// The pod.
         pod: PodName,
@@ -137,9 +137,9 @@ pub enum Cause {
         /// How many are wanted.
         of: u32,
     },
-    /// Older pods are leaving.
+    /// Pods that are not wanted any more have yet to be told to leave.
     Retiring {
-        /// How many of them are left.
+        /// How many of them there are.
         pods: u32,
     },
 }

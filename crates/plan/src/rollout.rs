@@ -40,6 +40,9 @@ pub(crate) fn raise_wanted(world: &World) -> Vec<Step> {
                 Note::Resized { revision, from, to },
             )]
         }
+        Some(workload) if replicas == 0 && !workload.is_empty() => {
+            vec![Step::wait(Note::Draining { revision, pods: count(workload.pods.iter()) })]
+        }
         Some(_) => Vec::new(),
     }
 }

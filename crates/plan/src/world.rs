@@ -25,7 +25,7 @@ pub struct World {
     pub goal: Goal,
     /// The deployment is being deleted; its objects go with it.
     pub deleting: bool,
-    /// How long a pod may take to become ready.
+    /// How long a pod may take to become ready, and a rollout to get a step further.
     pub deadline: Seconds,
     /// The revision that was the last to be ready in full, if any ever was. Once the wanted
     /// revision is that one, a pod that fails disturbs a deployment that works.
@@ -63,9 +63,30 @@ pub struct Workload {
     pub since: Seconds,
     /// Its pods, those that are terminating included.
     pub pods: BTreeMap<PodName, Pod>,
-    /// Why the cluster creates no more pods for it, in the cluster's words (a quota, an
-    /// admission rule).
-    pub refused: Option<String>,
+    /// The newest of its pods that ended as a whole and was replaced.
+    pub ended: Option<Ended>,
+    /// Why the cluster creates no more pods for it.
+    pub refused: Option<Refusal>,
+}
+
+/// A pod that is only a memory: evicted, rejected by its node, or stopped with it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ended {
+    /// Its name.
+    pub pod: PodName,
+    /// How long ago it ended.
+    pub since: Seconds,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The cluster creates no more pods.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Refusal {
+    /// Why, in the cluster's words (a quota, an admission rule).
+    pub message: String,
+    /// For how long.
+    pub since: Seconds,
 }
 
 /// A pod.
@@ -103,11 +124,11 @@ pub enum PodPhase {
     Terminating,
 }
 
-/// Why a container ended.
+/// Why a container, or a pod as a whole, ended.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Failure {
-    /// The container.
-    pub container: String,
+    /// The container; none where the pod ended as a whole.
+    pub container: Option<String>,
     /// A stable name in `PascalCase`, for example `DigestMismatch`.
     pub reason: String,
     /// A sentence that names the thing and the way out.
@@ -197,6 +218,19 @@ impl World {
             .filter_map(|(id, revision)| Some((id, revision.workload.as_ref()?)))
     }
 
+    /// The wanted revision was ready in full before.
+    pub fn is_settled(&self) -> bool {
+        self.settled.as_ref() == Some(&self.goal.revision)
+    }
+
+    /// Pods of all revisions that are on their way out. They hold nothing up: one whose node is
+    /// lost stays so until a person or the node's removal ends it.
+    pub fn terminating(&self) -> u32 {
+        let workloads = self.revisions.values().filter_map(|revision| revision.workload.as_ref());
+        let pods = workloads.flat_map(|workload| workload.pods.values());
+        count(pods.filter(|pod| pod.phase == PodPhase::Terminating))
+    }
+
     /// Ready pods of the wanted revision.
     pub fn wanted_ready(&self) -> u32 {
         self.wanted().map_or(0, Workload::ready)
@@ -214,6 +248,11 @@ impl Workload {
     /// How many of its pods are ready.
     pub fn ready(&self) -> u32 {
         count(self.pods.values().filter(|pod| pod.phase == PodPhase::Ready))
+    }
+
+    /// How many of its pods are not on their way out.
+    pub fn present(&self) -> u32 {
+        count(self.pods.values().filter(|pod| pod.phase != PodPhase::Terminating))
     }
 
     /// It has a pod that may be routed to.

@@ -56,7 +56,7 @@ pub enum Reason {
     OutOfMemory,
     /// A warm-up run failed.
     WarmupFailed,
-    /// Latencies did not settle before the warm-up's deadline.
+    /// Not every shape ran before the warm-up's deadline.
     WarmupTimeout,
     /// An output is NaN or infinite.
     OutputNonFinite,

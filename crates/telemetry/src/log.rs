@@ -1,5 +1,7 @@
 //! Log lines on standard error: JSON for collectors, text for people.
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -54,7 +56,10 @@ pub enum LogError {
 /// anything logs.
 pub fn init(args: &LogArgs) -> Result<(), LogError> {
     let filter = filter(&args.log_filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
         LogFormat::Text => lines.finish().try_init()?,

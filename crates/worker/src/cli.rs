@@ -8,6 +8,12 @@ use clap::{Args, Parser, Subcommand};
 use lamplighter_protocol::place;
 use lamplighter_telemetry::log::LogArgs;
 
+const SERVE_EXAMPLE: &str = "Example, outside Kubernetes:
+  lamplighter-worker serve --manifest manifest.json --listen 127.0.0.1:8080 \\
+    --admin-listen 127.0.0.1:8081 --termination-log failure.json --log-format text";
+const GOLDEN_EXAMPLE: &str = "Example:
+  lamplighter-worker golden --artifact ./all-MiniLM-L6-v2 --text 'a lamp' --text 'a river'";
+
 /// Serves models that were proven right, and no others.
 #[derive(Debug, Parser)]
 #[command(name = "lamplighter-worker", version, propagate_version = true)]
@@ -24,20 +30,28 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Load every model of a manifest, check their answers, then serve them.
+    ///
+    /// All models load in parallel; each is warmed up and asked its validation cases. Only when
+    /// all passed does /readyz on the admin port say 200 and the serving port answer. A model
+    /// that fails ends the process with exit code 1 and leaves a JSON object in the termination
+    /// log: the reason, the model, the phase, the file, what was expected and what was found.
+    ///
+    /// On SIGTERM /readyz turns 503, requests are accepted for the drain delay while endpoints
+    /// update, then the listener closes and what is in flight is finished. A second SIGTERM
+    /// ends the process at once.
+    #[command(after_help = SERVE_EXAMPLE)]
     Serve(Box<ServeArgs>),
     /// Record golden.json: what an artifact answers now, as what it must answer later.
+    ///
+    /// Loads the artifact, asks it each text and writes the vectors with the artifact's digest.
+    /// Keep the file beside the weights: a worker runs its cases before it serves, and refuses
+    /// the file when the artifact is another one.
+    #[command(after_help = GOLDEN_EXAMPLE)]
     Golden(GoldenArgs),
 }
 
-/// Loads every model of the manifest in parallel and warms each up; then asks the validation
-/// cases. Only when all passed does /readyz on the admin port say 200 and the serving port
-/// answer. A model that fails ends the process with exit code 1 and a JSON object in the
-/// termination log: its reason, the model, the phase, the file.
-///
-/// On SIGTERM: /readyz turns 503, requests are still accepted for the drain delay while
-/// endpoints update, then the listener closes and what is in flight is finished.
+/// What `serve` needs to know.
 #[derive(Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
 pub struct ServeArgs {
     /// The manifest: which models, from where, and how their answers are checked.
     #[arg(long, env = "LAMPLIGHTER_MANIFEST", default_value = place::MANIFEST, value_name = "FILE")]
@@ -129,11 +143,8 @@ pub struct LimitArgs {
     pub compute_threads: Option<u32>,
 }
 
-/// Loads the artifact, asks it each text and records the vectors, with the artifact's digest.
-/// Keep the file beside the weights: a worker runs its cases before it serves, and refuses the
-/// file when the artifact is another one.
+/// What `golden` needs to know.
 #[derive(Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
 pub struct GoldenArgs {
     /// The artifact's folder.
     #[arg(long, env = "LAMPLIGHTER_GOLDEN_ARTIFACT", value_name = "DIR")]

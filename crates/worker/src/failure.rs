@@ -83,7 +83,9 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::DiskFull { .. } => Reason::DiskFull,
         // The store's bytes may be right: only this volume's copy is not.
         ArtifactError::Read { .. } | ArtifactError::CacheRotten { .. } => Reason::ReadFailed,
-        ArtifactError::DigestMismatch { .. } => Reason::DigestMismatch,
+        ArtifactError::DigestMismatch { .. } | ArtifactError::ChangedSinceVerified { .. } => {
+            Reason::DigestMismatch
+        }
         ArtifactError::Truncated { .. } => Reason::ArtifactTruncated,
         ArtifactError::HeaderInvalid { .. } => Reason::HeaderInvalid,
         ArtifactError::IndexMissingShard { .. } => Reason::IndexMissingShard,

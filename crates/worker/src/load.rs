@@ -147,6 +147,11 @@ async fn bring_up(
     .await?;
     let root = artifact.root.clone();
     let built = blocking(Phase::Build, tracker, move || build(weights, &root)).await?;
+    let verified = artifact.clone();
+    tokio::task::spawn_blocking(move || verified.unchanged())
+        .await
+        .map_err(|lost| failure::of_lost_task(&lost))?
+        .map_err(|error| failure::of_artifact(&error))?;
     let device = match device {
         Device::Cpu => lamplighter_engine::Device::Cpu,
         Device::Cuda => lamplighter_engine::Device::Cuda,

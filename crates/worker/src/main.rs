@@ -12,30 +12,36 @@ use lamplighter_worker::{failure, golden, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = prepare(&cli).and_then(|runtime| {
-        let outcome = runtime.block_on(run(&cli));
-        // A model that is still being read would otherwise hold the process at its end.
-        runtime.shutdown_background();
-        outcome
-    });
-    match outcome {
+    if let Err(error) = log::init(&cli.log) {
+        eprintln!("{error}");
+        return gave_up(&cli, &internal(error));
+    }
+    match live(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             failure::log(&failed);
-            if let Command::Serve(args) = &cli.command {
-                failure::leave_last_words(&failed, &args.termination_log);
-            }
-            ExitCode::FAILURE
+            gave_up(&cli, &failed)
         }
     }
 }
 
-fn prepare(cli: &Cli) -> Result<tokio::runtime::Runtime, Failure> {
-    log::init(&cli.log).map_err(internal)?;
+fn live(cli: &Cli) -> Result<(), Failure> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Failure::new(Reason::Internal, "a TLS provider was already installed"))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let outcome = runtime.block_on(run(cli));
+    // A model that is still being read would otherwise hold the process at its end.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
+    if let Command::Serve(args) = &cli.command {
+        failure::leave_last_words(failed, &args.termination_log);
+    }
+    ExitCode::FAILURE
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {

@@ -178,3 +178,32 @@ async fn pause_after(error: &io::Error, closing: &CancellationToken) {
         () = closing.cancelled() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_waits_to_be_accepted_is_answered_though_the_listener_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // The system completes the connection; no task of this runtime has seen it yet.
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let router = Router::new().route("/", get(|| async { "lit" }));
+        let patience = Patience { idle: Duration::from_secs(10), age: Duration::from_secs(10) };
+        let server = Server::start(listener, router, patience, Gauge::default()).unwrap();
+        server.signals.closing.cancel();
+
+        let drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(10) };
+        assert_eq!(server.drain(drain).await, 0);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("lit"), "{answer}");
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+}

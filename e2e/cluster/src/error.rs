@@ -69,6 +69,23 @@ pub enum Error {
         log: PathBuf,
     },
 
+    /// A tool took too long to build.
+    #[error(
+        "building {tool} took more than {} s and was ended: {last}; the whole output is in {}",
+        waited.as_secs(),
+        log.display()
+    )]
+    BuildTimeout {
+        /// The tool.
+        tool: &'static str,
+        /// How long it was given.
+        waited: Duration,
+        /// The last lines of the output.
+        last: String,
+        /// The whole output.
+        log: PathBuf,
+    },
+
     /// A component ended although it should have stayed.
     #[error("{component} ended right after it was started: {last}; its log is {}", log.display())]
     Ended {

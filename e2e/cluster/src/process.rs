@@ -60,10 +60,18 @@ pub(crate) fn ensure(layout: &Layout, daemon: &Daemon) -> Result<bool, Error> {
     let pid = spawn(layout, daemon)?;
     let path = record_path(layout, daemon.component);
     let record = Record::of(pid, fingerprint).ok_or_else(|| ended(layout, daemon.component))?;
-    let text = serde_json::to_string(&record)
-        .map_err(|source| Error::file("describe", &path)(source.into()))?;
-    layout::write(&path, &text, 0o644)?;
+    if let Err(error) = remember(&path, &record) {
+        // Nobody could find it again.
+        record.end(Duration::ZERO)?;
+        return Err(error);
+    }
     Ok(true)
+}
+
+fn remember(path: &Path, record: &Record) -> Result<bool, Error> {
+    let text = serde_json::to_string(record)
+        .map_err(|source| Error::file("describe", path)(source.into()))?;
+    layout::write(path, &text, 0o644)
 }
 
 /// The component's process, if it is alive.
@@ -263,6 +271,30 @@ mod tests {
         assert_eq!(stat.start_ticks, 4711);
         assert!(!stat.is_zombie);
         assert!(Stat::parse("garbage").is_none());
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_recorded_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        fs::write(&run, "no folder").unwrap();
+        let layout = Layout { repo: folder.path().into(), run, data: folder.path().into() };
+        // Found by a length that nobody else sleeps.
+        let seconds = format!("{}.5", 10_000_000 + u64::from(std::process::id()));
+        let daemon = Daemon {
+            component: Component::Etcd,
+            program: "/bin/sleep".into(),
+            args: vec![seconds.clone()],
+            inputs: Vec::new(),
+        };
+        let error = ensure(&layout, &daemon).unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error}");
+        let sleeps = |process: &fs::DirEntry| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&seconds)
+        };
+        let left: Vec<_> = fs::read_dir("/proc").unwrap().flatten().filter(sleeps).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     #[test]

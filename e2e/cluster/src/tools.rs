@@ -6,11 +6,13 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest as _, Sha256};
 
 use crate::Progress;
@@ -18,6 +20,7 @@ use crate::command::last_lines;
 use crate::error::Error;
 use crate::layout::{self, Layout};
 use crate::oci::hex;
+use crate::wait::{self, Look};
 
 struct Tool {
     name: &'static str,
@@ -65,6 +68,8 @@ const TOOLS: [Tool; 5] = [
 ];
 
 const TICK: Duration = Duration::from_secs(15);
+/// Several times what the slowest tool takes on two cores with nothing downloaded yet.
+const BUILD_LIMIT: Duration = Duration::from_mins(30);
 
 /// Builds what is missing or out of date.
 pub(crate) fn ensure(layout: &Layout, progress: &dyn Progress) -> Result<(), Error> {
@@ -155,7 +160,7 @@ fn build(layout: &Layout, tool: &Tool, go: &Go, progress: &dyn Progress) -> Resu
         .arg(tool.package)
         .env("CGO_ENABLED", "0")
         .env("GOWORK", "off");
-    follow(layout, tool, command, progress)?;
+    follow(layout, tool.name, command, BUILD_LIMIT, progress)?;
 
     // Renamed into place, because the old program may be running.
     layout::create_dir(&layout.repo.join(".local/bin"))?;
@@ -169,17 +174,20 @@ fn build(layout: &Layout, tool: &Tool, go: &Go, progress: &dyn Progress) -> Resu
 /// Runs the build and says how far it is: the compiler prints each package it is done with.
 fn follow(
     layout: &Layout,
-    tool: &Tool,
+    tool: &'static str,
     mut command: Command,
+    limit: Duration,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let path = layout.build_log(&format!("build-{}", tool.name));
+    let path = layout.build_log(&format!("build-{tool}"));
     layout::create_dir(path.parent().unwrap_or(Path::new("/")))?;
     let mut log = fs::File::create(&path).map_err(Error::file("write", &path))?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // A group of its own, so that the compilers it starts can be ended with it.
+        .process_group(0)
         .spawn()
         .map_err(Error::file("run", Path::new("go")))?;
 
@@ -194,10 +202,12 @@ fn follow(
         });
     }
     let started = Instant::now();
+    let deadline = started + limit;
     let mut next_tick = started + TICK;
     let (mut packages, mut downloads) = (0, 0);
-    loop {
-        match lines.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+    while Instant::now() < deadline {
+        let next = next_tick.min(deadline);
+        match lines.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 // A full disk shows better in the build itself.
                 let _ = writeln!(log, "{line}");
@@ -210,18 +220,84 @@ fn follow(
             Err(RecvTimeoutError::Timeout) => {
                 next_tick += TICK;
                 progress.detail(&format!(
-                    "{}: {packages} packages compiled, {downloads} modules fetched, {} s",
-                    tool.name,
+                    "{tool}: {packages} packages compiled, {downloads} modules fetched, {} s",
                     started.elapsed().as_secs()
                 ));
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let status = child.wait().map_err(Error::file("wait for", Path::new("go")))?;
-    if status.success() {
+    let ended = wait::until(deadline.saturating_duration_since(Instant::now()), || {
+        let status = child.try_wait().map_err(Error::file("wait for", Path::new("go")))?;
+        Ok(status.map_or(Look::Pending(String::new()), Look::Ready))
+    })?;
+    if ended.as_ref().is_ok_and(ExitStatus::success) {
         return Ok(());
     }
-    let said = fs::read_to_string(&path).unwrap_or_default();
-    Err(Error::Build { tool: tool.name, last: last_lines(&said, 4), log: path })
+    let last = last_lines(&fs::read_to_string(&path).unwrap_or_default(), 4);
+    if ended.is_ok() {
+        return Err(Error::Build { tool, last, log: path });
+    }
+    end_group(&mut child)?;
+    Err(Error::BuildTimeout { tool, waited: limit, last, log: path })
+}
+
+/// Ends a child that leads a process group and was not waited for, and all of its group.
+fn end_group(child: &mut Child) -> Result<(), Error> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let failed = Error::file("end", Path::new("go"));
+    if let Some(group) = group {
+        kill_process_group(group, Signal::KILL).map_err(|error| failed(error.into()))?;
+    }
+    child.wait().map(drop).map_err(Error::file("wait for", Path::new("go")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn step(&self, _: &str) {}
+        fn detail(&self, _: &str) {}
+    }
+
+    fn follow_script(script: &str, limit: Duration) -> Result<(), Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::of_machine(folder.path());
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        follow(&layout, "shell", command, limit, &Silent)
+    }
+
+    #[test]
+    fn a_build_that_fails_says_its_last_words() {
+        let limit = Duration::from_mins(1);
+        follow_script("echo fine >&2", limit).unwrap();
+        let error = follow_script("echo no such module >&2; exit 1", limit).unwrap_err();
+        assert!(matches!(&error, Error::Build { last, .. } if last == "no such module"), "{error}");
+    }
+
+    #[test]
+    fn a_build_that_takes_too_long_is_ended_with_all_its_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("alive");
+        // A FIFO is at its end for the reader when the last writer is gone.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let script = format!("echo begun >&2; sleep 600 > {} & wait", pipe.display());
+        let (sender, read) = mpsc::channel();
+        std::thread::spawn(move || sender.send(fs::read(pipe)));
+        let error = follow_script(&script, Duration::from_secs(2)).unwrap_err();
+        assert!(matches!(&error, Error::BuildTimeout { last, .. } if last == "begun"), "{error}");
+        let read = read.recv_timeout(Duration::from_mins(1)).expect("a process is left");
+        assert_eq!(read.unwrap(), b"");
+    }
 }

@@ -1,5 +1,7 @@
 //! Installs what all stories share, once a run: the chart, by the real helm, and the store.
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -36,6 +38,8 @@ pub struct Installation {
     pub operator: Operator,
     /// The model store.
     pub store: StoreAddress,
+    /// Held while this run lasts.
+    _cluster: Arc<File>,
 }
 
 /// The operator as the cluster knows it.
@@ -66,13 +70,28 @@ impl StoreAddress {
 }
 
 /// Installs or upgrades chart and store, and waits until both are there.
+///
+/// Fails at once when another run of the stories uses the cluster: they would take each other's
+/// operator away, and count each other's writes.
 pub async fn install(settings: &Settings, client: &Client) -> anyhow::Result<Installation> {
+    let cluster = only_run(settings)?;
     for namespace in [SYSTEM_NAMESPACE, STORE_NAMESPACE] {
         restricted(client, namespace).await?;
     }
     let (operator, store) =
         futures::try_join!(install_chart(settings, client), install_store(settings, client))?;
-    Ok(Installation { operator, store })
+    Ok(Installation { operator, store, _cluster: Arc::new(cluster) })
+}
+
+/// Locks the cluster's kubeconfig for as long as the file is open.
+fn only_run(settings: &Settings) -> anyhow::Result<File> {
+    let path = settings.kubeconfig.display();
+    let file =
+        File::open(&settings.kubeconfig).with_context(|| format!("{path} cannot be read"))?;
+    file.try_lock().with_context(|| {
+        format!("another run of the stories uses the cluster of {path}; wait for its end")
+    })?;
+    Ok(file)
 }
 
 async fn restricted(client: &Client, name: &str) -> anyhow::Result<()> {

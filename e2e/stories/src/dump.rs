@@ -36,12 +36,13 @@ const OF_THE_OPERATOR: [(&str, &[&str]); 2] = [
 ];
 
 /// Writes the dump. What cannot be had is said in its file: a dump never hides the failure.
-pub(crate) async fn keep(scene: &Scene, story: &str) {
+pub(crate) async fn keep(scene: &Scene, story: &str, failure: &str) {
     let folder = scene.settings.dump_folder(story);
     if let Err(error) = std::fs::create_dir_all(&folder) {
         eprintln!("{} cannot be made: {error}", folder.display());
         return;
     }
+    write(&folder.join("failure.txt"), failure);
     let mut operator = scene.clone();
     SYSTEM_NAMESPACE.clone_into(&mut operator.namespace);
     for (file, arguments) in IN_THE_NAMESPACE {
@@ -57,6 +58,10 @@ async fn one(scene: &Scene, file: &Path, arguments: &[&str]) {
         Ok(said) => format!("{}{}", said.stdout, said.stderr),
         Err(error) => format!("{error:#}\n"),
     };
+    write(file, &text);
+}
+
+fn write(file: &Path, text: &str) {
     if let Err(error) = std::fs::write(file, text) {
         eprintln!("{} cannot be written: {error}", file.display());
     }

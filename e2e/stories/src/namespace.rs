@@ -69,12 +69,18 @@ where
         Ok(Err(_)) => Ok(Err(anyhow!("the story took longer than {STORY_DEADLINE:?}"))),
         Err(panic) => Err(panic),
     };
-    let failed = !matches!(outcome, Ok(Ok(())));
-    if failed {
-        dump::keep(&scene, &name).await;
+    let failure = match &outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}\n")),
+        Err(_) => Some("it panicked; the message is in the output of the test\n".to_owned()),
+    };
+    if let Some(failure) = &failure {
+        dump::keep(&scene, &name, failure).await;
     }
     let gone = delete(&scene.client, &scene.namespace).await;
-    if failed && let Err(error) = &gone {
+    if failure.is_some()
+        && let Err(error) = &gone
+    {
         eprintln!("{name}: {error:#}");
     }
     match outcome {

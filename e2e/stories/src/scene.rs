@@ -14,8 +14,10 @@ use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
+use lamplighter_protocol::place::{IDENTITY_ROUTE, POD_HEADER};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::audit::AuditLog;
 use crate::call::{Caller, Connections};
@@ -28,6 +30,9 @@ use crate::wait::{self, Look, Recording};
 const KUBECTL_DEADLINE: Duration = Duration::from_mins(1);
 /// How long a tiny model may take from apply to ready, with other stories running beside it.
 pub const READY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// How long a node's proxy may take to learn of a ready pod.
+const PROXY_DEADLINE: Duration = Duration::from_secs(15);
 
 /// One story's surroundings.
 #[derive(Clone)]
@@ -175,7 +180,8 @@ impl Scene {
         Ok(self.pods(name).await?.iter().filter_map(ResourceExt::uid).collect())
     }
 
-    /// A client of the deployment's Service at its `NodePort`.
+    /// A client of the deployment's Service at its `NodePort`, once somebody answers there: the
+    /// node's proxy learns of a ready pod a moment after everybody else.
     pub async fn caller(&self, name: &str, connections: Connections) -> anyhow::Result<Caller> {
         let service = names::service(name);
         let found = self.api::<Service>().get(&service).await?;
@@ -184,7 +190,27 @@ impl Scene {
             .and_then(|spec| spec.ports)
             .and_then(|ports| ports.first().and_then(|port| port.node_port))
             .with_context(|| format!("Service {service} has no NodePort"))?;
-        Ok(Caller::new(u16::try_from(port)?, connections))
+        let port = u16::try_from(port)?;
+        let probe = Caller::new(port, Connections::Fresh);
+        wait::eventually("the Service answers at its NodePort", PROXY_DEADLINE, || async {
+            let answer = probe.get(IDENTITY_ROUTE).await?;
+            Ok(Look::when(answer.status.is_success(), || format!("{answer:?}")))
+        })
+        .await?;
+        Ok(Caller::new(port, connections))
+    }
+
+    /// Waits until each of these pods, by their uids, has answered through the Service.
+    pub async fn heard_from(&self, name: &str, pods: &BTreeSet<String>) -> anyhow::Result<()> {
+        let caller = self.caller(name, Connections::Fresh).await?;
+        let heard = Mutex::new(BTreeSet::new());
+        wait::eventually("every pod answers through the Service", PROXY_DEADLINE, || async {
+            let answer = caller.get(IDENTITY_ROUTE).await?.ok()?;
+            let mut heard = heard.lock().await;
+            heard.insert(answer.header(POD_HEADER).to_owned());
+            Ok(Look::when(heard.is_superset(pods), || format!("only {heard:?} of {pods:?}")))
+        })
+        .await
     }
 
     /// Starts to record every version of the `EndpointSlices` of a deployment's Service.

@@ -14,6 +14,7 @@ pub struct RolloutSpec {
     pub progress_deadline_seconds: i32,
 
     /// How many seconds a pod that was told to stop may take to finish the requests in flight.
+    /// It decides how a pod behaves, so a change makes a new revision.
     #[serde(default = "default_drain_seconds")]
     #[schemars(range(min = 0, max = 600))]
     pub drain_seconds: i32,

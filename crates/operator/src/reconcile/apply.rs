@@ -87,6 +87,15 @@ struct Writer {
     changes: Vec<Change>,
 }
 
+/// Whether a step changed the cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Effect {
+    /// It was so already.
+    None,
+    /// It did.
+    Changed,
+}
+
 /// A kind of child.
 trait Child:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -114,9 +123,9 @@ impl Writer {
         &mut self,
         rendered: &K,
         cached: Option<&ObjectMeta>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Effect, ApplyError> {
         if cached.is_some() {
-            return Ok(());
+            return Ok(Effect::None);
         }
         match self.look_up(rendered).await? {
             None => self.create(rendered).await,
@@ -129,7 +138,7 @@ impl Writer {
         &mut self,
         rendered: &K,
         cached: Option<&K>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Effect, ApplyError> {
         let live = match cached {
             Some(live) => {
                 self.check_owner(rendered, live.meta())?;
@@ -144,13 +153,15 @@ impl Writer {
         let is_unchanged =
             is_applied(&body, &value(&live)?, live.managed_fields(), names::FIELD_MANAGER);
         if is_unchanged {
-            return Ok(());
+            return Ok(Effect::None);
         }
         let patch = Patch::Apply(guarded(body, live.meta()));
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
-        self.patch(rendered, &params, &patch).await?;
-        self.changes.push(Change::Updated(object(rendered)));
-        Ok(())
+        let effect = self.change(&live, &params, &patch).await?;
+        if effect == Effect::Changed {
+            self.changes.push(Change::Updated(object(rendered)));
+        }
+        Ok(effect)
     }
 
     /// The live object of the rendered one's name, if it is there and ours.
@@ -175,28 +186,33 @@ impl Writer {
         }
     }
 
-    async fn create<K: Child>(&mut self, rendered: &K) -> Result<(), ApplyError> {
+    async fn create<K: Child>(&mut self, rendered: &K) -> Result<Effect, ApplyError> {
         let params = PatchParams::apply(names::FIELD_MANAGER);
-        self.patch(rendered, &params, &Patch::Apply(value(rendered)?)).await?;
+        self.patch(rendered, &params, &Patch::Apply(value(rendered)?))
+            .await
+            .map_err(|source| ApplyError::Write { object: object(rendered), source })?;
         self.changes.push(Change::Created(object(rendered)));
-        Ok(())
+        Ok(Effect::Changed)
     }
 
     /// An object of ours that is in no cache has lost its label, or was made a moment ago.
-    async fn relabel<K: Child>(&mut self, rendered: &K, live: &K) -> Result<(), ApplyError> {
+    async fn relabel<K: Child>(&mut self, rendered: &K, live: &K) -> Result<Effect, ApplyError> {
         let labelled =
             rendered.labels().iter().all(|(key, label)| live.labels().get(key) == Some(label));
         if labelled {
-            return Ok(());
+            return Ok(Effect::None);
         }
         let labels = json!({"metadata": {"labels": rendered.labels()}});
         let params = PatchParams {
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        self.patch(rendered, &params, &Patch::Merge(guarded(labels, live.meta()))).await?;
-        self.changes.push(Change::Updated(object(rendered)));
-        Ok(())
+        let patch = Patch::Merge(guarded(labels, live.meta()));
+        let effect = self.change(live, &params, &patch).await?;
+        if effect == Effect::Changed {
+            self.changes.push(Change::Updated(object(rendered)));
+        }
+        Ok(effect)
     }
 
     async fn act(
@@ -205,21 +221,25 @@ impl Writer {
         fetched: &Fetched,
         workload: &ReplicaSet,
     ) -> Result<(), ApplyError> {
-        match action {
-            Action::Create { .. } => self.ensure_exists(workload, None).await?,
-            Action::Scale { revision, to, .. } => self.scale(revision, *to, fetched).await?,
+        let effects = match action {
+            Action::Create { .. } => [self.ensure_exists(workload, None).await?, Effect::None],
+            Action::Scale { revision, to, .. } => {
+                [self.scale(revision, *to, fetched).await?, Effect::None]
+            }
             // The manifest first: while the workload is there, the deletion is decided again.
-            Action::Delete { revision } => {
-                self.delete::<ConfigMap>(revision, &fetched.manifests).await?;
-                self.delete::<ReplicaSet>(revision, &fetched.replica_sets).await?;
-            }
+            Action::Delete { revision } => [
+                self.delete::<ConfigMap>(revision, &fetched.manifests).await?,
+                self.delete::<ReplicaSet>(revision, &fetched.replica_sets).await?,
+            ],
             // A manifest is left over when its spec changed before its workload was made.
-            Action::Forget { revision } => {
-                self.delete::<ConfigMap>(revision, &fetched.manifests).await?;
-                self.delete::<ControllerRevision>(revision, &fetched.records).await?;
-            }
+            Action::Forget { revision } => [
+                self.delete::<ConfigMap>(revision, &fetched.manifests).await?,
+                self.delete::<ControllerRevision>(revision, &fetched.records).await?,
+            ],
+        };
+        if effects.contains(&Effect::Changed) {
+            self.changes.push(Change::Done(action.clone()));
         }
-        self.changes.push(Change::Done(action.clone()));
         Ok(())
     }
 
@@ -228,27 +248,27 @@ impl Writer {
         revision: &RevisionId,
         to: u32,
         fetched: &Fetched,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Effect, ApplyError> {
         let name = names::revision_object(&self.name, revision.as_str());
         let Some(set) = fetched.replica_sets.iter().find(|set| set.name_any() == name) else {
-            return Ok(());
+            return Ok(Effect::None);
         };
         let params = PatchParams {
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
         let replicas = guarded(json!({"spec": {"replicas": to}}), set.meta());
-        self.patch(set.as_ref(), &params, &Patch::Merge(replicas)).await
+        self.change(set.as_ref(), &params, &Patch::Merge(replicas)).await
     }
 
     async fn delete<K: Child>(
         &self,
         revision: &RevisionId,
         cached: &[Arc<impl Resource>],
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Effect, ApplyError> {
         let name = names::revision_object(&self.name, revision.as_str());
         let Some(live) = cached.iter().find(|found| found.name_any() == name) else {
-            return Ok(());
+            return Ok(Effect::None);
         };
         let params = DeleteParams::background().preconditions(Preconditions {
             uid: live.meta().uid.clone(),
@@ -257,12 +277,32 @@ impl Writer {
         match self.api::<K>().delete(&name, &params).await {
             Ok(_) => {
                 self.metrics.wrote(K::KIND);
-                Ok(())
+                Ok(Effect::Changed)
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Effect::None),
             Err(source) => {
                 Err(ApplyError::Write { object: ObjectName { kind: K::KIND, name }, source })
             }
+        }
+    }
+
+    /// Patches an object that was seen. The apiserver answers a patch that changes nothing without
+    /// a write, and so with the resourceVersion that was seen.
+    async fn change<K: Child>(
+        &self,
+        seen: &K,
+        params: &PatchParams,
+        patch: &Patch<Value>,
+    ) -> Result<Effect, ApplyError> {
+        match self.patch(seen, params, patch).await {
+            Ok(written) if written.resource_version() == seen.resource_version() => {
+                Ok(Effect::None)
+            }
+            Ok(_) => Ok(Effect::Changed),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                Err(ApplyError::Gone { object: object(seen) })
+            }
+            Err(source) => Err(ApplyError::Write { object: object(seen), source }),
         }
     }
 
@@ -271,13 +311,10 @@ impl Writer {
         target: &K,
         params: &PatchParams,
         patch: &Patch<Value>,
-    ) -> Result<(), ApplyError> {
-        self.api::<K>()
-            .patch(&target.name_any(), params, patch)
-            .await
-            .map_err(|source| ApplyError::Write { object: object(target), source })?;
+    ) -> Result<K, kube::Error> {
+        let written = self.api::<K>().patch(&target.name_any(), params, patch).await?;
         self.metrics.wrote(K::KIND);
-        Ok(())
+        Ok(written)
     }
 
     fn api<K: Child>(&self) -> Api<K> {

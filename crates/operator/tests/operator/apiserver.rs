@@ -1,6 +1,7 @@
 //! An apiserver of a few lines behind tower-test's mock: it keeps objects, records what was asked,
 //! and fails when told to. It knows what the pipeline relies on: resourceVersions and uids as
-//! preconditions, and that an apply owns its fields and removes those that it no longer names.
+//! preconditions, that an apply owns its fields and removes those that it no longer names, that
+//! what changes nothing is not written, and what the operator's roles allow.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
+use lamplighter_operator::rbac::{cluster_role_rules, leader_election_rules};
 use serde_json::{Map, Value, json};
 
 use crate::fixtures::now;
@@ -122,7 +124,12 @@ impl ApiServer {
             body: serde_json::from_slice(body).unwrap_or_default(),
         };
         state.asked.push(asked.clone());
-        let (code, answer) = match state.handle(&asked) {
+        let outcome = if is_granted(&asked) {
+            state.handle(&asked)
+        } else {
+            Err((403, format!("{asked} is forbidden")))
+        };
+        let (code, answer) = match outcome {
             Ok(object) => (StatusCode::OK, object),
             Err((code, message)) => {
                 let reason = if code == 404 { "NotFound" } else { "" };
@@ -208,7 +215,16 @@ impl State {
 
     fn write(&mut self, path: &str, request: &Value, object: Value) -> Answer {
         self.check(path, request)?;
-        let stamped = self.stamped(path, object);
+        let mut stamped = self.stamped(path, object);
+        if let Some(live) = self.objects.get(path) {
+            let version = stamped["metadata"]["resourceVersion"].take();
+            stamped["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+            // What changes nothing is not written.
+            if stamped == *live {
+                return Ok(stamped);
+            }
+            stamped["metadata"]["resourceVersion"] = version;
+        }
         self.objects.insert(path.to_owned(), stamped.clone());
         Ok(stamped)
     }
@@ -248,6 +264,35 @@ impl State {
         }
         object
     }
+}
+
+/// Whether the operator's roles allow a request.
+fn is_granted(asked: &Asked) -> bool {
+    let mut path = asked.path.trim_start_matches('/').split('/');
+    let group = match path.next() {
+        Some("api") => "",
+        _ => path.next().expect("a group"),
+    };
+    // The version, "namespaces", and the namespace.
+    let mut path = path.skip(3);
+    let plural = path.next().expect("a resource");
+    let resource = match path.nth(1) {
+        Some(subresource) => format!("{plural}/{subresource}"),
+        None => plural.to_owned(),
+    };
+    let verb = match asked.method {
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::DELETE => "delete",
+        _ => "patch",
+    };
+    let names = |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|n| n == name);
+    [cluster_role_rules(), leader_election_rules()].concat().iter().any(|rule| {
+        names(&rule.api_groups, group)
+            && names(&rule.resources, &resource)
+            && rule.verbs.iter().any(|granted| granted == verb)
+    })
 }
 
 fn manager(query: &str) -> String {

@@ -14,6 +14,7 @@ use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::observe::observe;
 use lamplighter_operator::reconcile::report::{self, Report, Severity, Subject};
 use lamplighter_operator::reconcile::validate::{Unfit, validate};
+use lamplighter_operator::reports::ReportError;
 use lamplighter_plan::decide;
 use lamplighter_protocol::{Failure, ModelKey, Reason};
 use serde_json::{Value, json};
@@ -367,6 +368,7 @@ fn progress_of_a_load_stands_in_the_message() {
         pod("worker-b", revision.as_str(), &in_state(&running())),
     ]);
     fetched.reports = BTreeMap::from([("worker-b".to_owned(), Ok(from(answer)))]);
+    fetched.ask_again = Some(report::PROGRESS_PERIOD);
     let report = report_on(&deployment(), &fetched, Applied::default());
     let message = &condition(&report, ConditionType::Ready).unwrap().message;
     assert_eq!(
@@ -374,6 +376,26 @@ fn progress_of_a_load_stands_in_the_message() {
         "1 of 2 pods ready; pod worker-b: model embedder:2.1.0 is in phase Fetch, 45 MB so far"
     );
     assert_eq!(report.again, report::PROGRESS_PERIOD);
+}
+
+#[test]
+fn a_pod_that_starts_and_cannot_be_asked_is_named() {
+    let revision = valid().revision;
+    let mut fetched = with_pods(vec![
+        pod("worker-a", revision.as_str(), &ready()),
+        pod("worker-b", revision.as_str(), &in_state(&running())),
+    ]);
+    let silent = || Err(Arc::new(ReportError::Timeout));
+    fetched.reports =
+        BTreeMap::from([("worker-a".to_owned(), silent()), ("worker-b".to_owned(), silent())]);
+    let report = report_on(&deployment(), &fetched, Applied::default());
+    assert_eq!(
+        condition(&report, ConditionType::Ready).unwrap().message,
+        "1 of 2 pods ready; how far pod worker-b is cannot be told: the pod did not answer within 2 s"
+    );
+    let fetched = Fetched { pods: Vec::new(), ..fetched };
+    let report = report_on(&deployment(), &fetched, Applied::default());
+    assert!(!told(&report).contains("cannot be told"), "{}", told(&report));
 }
 
 #[test]
@@ -428,8 +450,86 @@ fn a_failure_is_told_as_a_warning_and_an_action_with_its_reason() {
 }
 
 #[test]
+fn a_deployment_that_is_set_back_is_told_once_and_a_changed_spec_is_no_set_back() {
+    let revision = valid().revision;
+    let whole = || with_pods(two_ready(revision.as_str()));
+    let half = with_pods(vec![
+        pod("worker-a", revision.as_str(), &ready()),
+        pod("worker-b", revision.as_str(), &in_state(&running())),
+    ]);
+    let mut settled = deployment();
+    settled.status = Some(report_on(&deployment(), &whole(), Applied::default()).status);
+    let lost = report_on(&settled, &half, Applied::default());
+    let [warning] = lost.transitions.as_slice() else { panic!("{:?}", lost.transitions) };
+    assert_eq!(warning.severity, Severity::Warning);
+    settled.status = Some(lost.status);
+    assert_eq!(report_on(&settled, &half, Applied::default()).transitions, []);
+
+    let mut changed = deployment_of(&SPEC.replace("2.1.0", "2.2.0"));
+    changed.metadata.generation = Some(4);
+    changed.status = Some(report_on(&deployment(), &whole(), Applied::default()).status);
+    assert_eq!(report_on(&changed, &whole(), Applied::default()).transitions, []);
+}
+
+#[test]
+fn a_failure_during_a_rollout_is_told_before_anything_stalls() {
+    let crash = terminated(3, "Error", "no such device");
+    let first = one_pod(&in_state(&running()));
+    assert_eq!(first.transitions, []);
+    let mut deployment = deployment();
+    deployment.status = Some(first.status);
+    let fetched = with_pods(vec![pod("worker-a", valid().revision.as_str(), &in_state(&crash))]);
+    let failing = report_on(&deployment, &fetched, Applied::default());
+    let [warning] = failing.transitions.as_slice() else { panic!("{:?}", failing.transitions) };
+    let told = (warning.severity, warning.reason.as_str());
+    assert_eq!(told, (Severity::Warning, "ContainerCrashed"));
+    deployment.status = Some(failing.status);
+    assert_eq!(report_on(&deployment, &fetched, Applied::default()).transitions, []);
+}
+
+#[test]
+fn gates_that_were_passed_stay_passed_while_a_spec_contradicts_itself() {
+    let fetched = with_pods(two_ready(valid().revision.as_str()));
+    let mut broken = deployment_of(&SPEC.replace("name: classic", "name: embedder"));
+    broken.status = Some(report_on(&deployment(), &fetched, Applied::default()).status);
+    let report = report_on(&broken, &fetched, Applied::default());
+    assert_eq!(words(&report, ConditionType::WarmedUp), Some(("True", "WarmUpPassed")));
+    assert_eq!(words(&report, ConditionType::Validated), Some(("True", "CasesPassed")));
+    let gone = report_on(&broken, &Fetched::default(), Applied::default());
+    assert_eq!(words(&gone, ConditionType::WarmedUp), Some(("Unknown", "NotYetObserved")));
+}
+
+#[test]
+fn a_revision_that_is_gone_after_scaling_to_zero_is_not_named_any_more() {
+    let mut deployment = deployment_of(&SPEC.replace("replicas: 2", "replicas: 0"));
+    let active = |revision: &str| ActiveRevision {
+        revision: revision.to_owned(),
+        environment: "blue".to_owned(),
+        since: ago(5000),
+        models: Vec::new(),
+    };
+    let status =
+        |active| ModelDeploymentStatus { active: Some(active), ..ModelDeploymentStatus::default() };
+    deployment.status = Some(status(active("00000000aa")));
+    let report = report_on(&deployment, &Fetched::default(), Applied::default());
+    assert_eq!((report.status.active, report.status.candidate), (None, None));
+
+    let revision = valid().revision;
+    deployment.status = Some(status(active(revision.as_str())));
+    let fetched = Fetched {
+        replica_sets: vec![Arc::new(replica_set(revision.as_str(), 0))],
+        ..Fetched::default()
+    };
+    let report = report_on(&deployment, &fetched, Applied::default());
+    assert_eq!(report.status.active, Some(active(revision.as_str())));
+}
+
+#[test]
 fn a_stalled_deployment_is_not_polled() {
-    let report = one_pod(&in_state(&terminated(1, "Error", &last_words(Reason::DigestMismatch))));
+    let ended = in_state(&terminated(1, "Error", &last_words(Reason::DigestMismatch)));
+    let mut fetched = with_pods(vec![pod("worker-a", valid().revision.as_str(), &ended)]);
+    fetched.ask_again = Some(report::PROGRESS_PERIOD);
+    let report = report_on(&deployment(), &fetched, Applied::default());
     assert!(report.again > std::time::Duration::from_mins(30), "{:?}", report.again);
 }
 

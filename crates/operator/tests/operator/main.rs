@@ -7,5 +7,6 @@ mod apiserver;
 mod conditions;
 mod fixtures;
 mod lease;
+mod observe;
 mod pipeline;
 mod render;

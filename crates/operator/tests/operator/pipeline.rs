@@ -9,11 +9,12 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{Lookup, store::Writer};
 use kube::runtime::watcher::Event;
-use lamplighter_operator::backoff::Attempts;
+use lamplighter_operator::backoff::{Attempts, resync};
 use lamplighter_operator::caches::{Caches, Writers};
 use lamplighter_operator::context::{Clock, Context};
 use lamplighter_operator::error::{Class, Error};
 use lamplighter_operator::metrics::Metrics;
+use lamplighter_operator::polls::Polls;
 use lamplighter_operator::reconcile::reconcile;
 use lamplighter_operator::reports::Reporter;
 use lamplighter_telemetry::metrics::Registry;
@@ -45,6 +46,7 @@ impl Cluster {
             client,
             caches,
             reporter: Reporter::new(),
+            polls: Polls::default(),
             metrics: Metrics::new(&mut Registry::default()),
             attempts: Attempts::default(),
             worker_image: IMAGE.to_owned(),
@@ -341,6 +343,66 @@ async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
         .any(|asked| asked.method == Method::PATCH && asked.path.contains("/replicasets/"));
     assert!(!written, "{}", lines(&asked));
     assert_eq!(cluster.server.all("replicasets"), first);
+}
+
+#[tokio::test]
+async fn a_workload_that_is_gone_is_an_old_view_and_no_refusal() {
+    let mut cluster = Cluster::complete().await;
+    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", valid().revision);
+    cluster.server.edit(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] = json!(1));
+    cluster.sync();
+    cluster.server.remove(&path);
+    let error = cluster.reconcile_unsynced().await.unwrap_err();
+    assert_eq!((error.class(), error.category()), (Class::Conflict, "ChildGone"));
+    assert_eq!(lines(&cluster.asked()), format!("PATCH {path} (merge)"));
+}
+
+#[tokio::test]
+async fn what_changed_nothing_is_not_told() {
+    let mut cluster = Cluster::complete().await;
+    cluster.sync();
+    // As if the apiserver wrote a value in another way than we do.
+    let mut service = cluster.server.get(SERVICE).unwrap();
+    service["spec"]["type"] = json!("nodePort");
+    cluster.writers.services.apply_watcher_event(&Event::Apply(from(service)));
+    cluster.reconcile_unsynced().await.unwrap();
+    assert_eq!(lines(&cluster.server.take_asked()), format!("PATCH {SERVICE} (apply, forced)"));
+}
+
+#[tokio::test]
+async fn foreign_owners_and_ports_of_the_service_are_left_alone() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.edit(SERVICE, |service| {
+        let owners = service["metadata"]["ownerReferences"].as_array_mut().unwrap();
+        owners.insert(0, json!({"apiVersion": "v1", "kind": "Other", "name": "x", "uid": "y"}));
+        let ports = service["spec"]["ports"].as_array_mut().unwrap();
+        ports.insert(0, json!({"name": "theirs", "port": 9, "protocol": "TCP"}));
+    });
+    cluster.reconcile().await.unwrap();
+    assert_eq!(lines(&cluster.server.take_asked()), "");
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_reached_are_asked_ever_more_rarely_and_then_left_alone() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut cluster = Cluster::complete().await;
+    let context = Arc::get_mut(&mut cluster.context).unwrap();
+    context.reporter = Reporter::at_port(port);
+    let revision = valid().revision;
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{}-0", revision.as_str());
+    cluster.server.edit(&path, |pod| pod["status"]["podIP"] = json!("127.0.0.1"));
+    let mut time = now();
+    for seconds in [2, 4, 8, 16, 32] {
+        let action = cluster.reconcile().await.unwrap();
+        assert_eq!(action, Action::requeue(Duration::from_secs(seconds)));
+        time = time.checked_add(Duration::from_secs(seconds)).unwrap();
+        Arc::get_mut(&mut cluster.context).unwrap().clock = Clock::stopped_at(time);
+    }
+    let resync = Action::requeue(resync(UID));
+    assert_eq!(cluster.reconcile().await.unwrap(), resync);
+    assert_eq!(lines(&cluster.server.take_asked()), "", "the status is as it was");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lamplighter_plan::{
-    Failure, FailureClass, Goal, Pod, PodName, PodPhase, Revision, RevisionId, Seconds, Workload,
-    World,
+    Ended, Failure, FailureClass, Goal, Pod, PodName, PodPhase, Refusal, Revision, RevisionId,
+    Seconds, Workload, World,
 };
 
 pub(crate) const DEADLINE: Seconds = Seconds(600);
@@ -30,7 +30,12 @@ pub(crate) trait WorldExt {
     /// Adds a recorded revision without a workload.
     fn recorded(self, revision: &str, sequence: i64) -> Self;
     fn settled(self, revision: &str) -> Self;
-    fn refused(self, revision: &str, message: &str) -> Self;
+    /// The cluster has created no more pods for so many seconds.
+    fn refused(self, revision: &str, message: &str, since: u32) -> Self;
+    /// A pod of the revision was evicted so many seconds ago.
+    fn evicted(self, revision: &str, since: u32) -> Self;
+    /// The revision has asked for its replicas for so many seconds.
+    fn asked_for(self, revision: &str, since: u32) -> Self;
 }
 
 impl WorldExt for World {
@@ -40,7 +45,7 @@ impl WorldExt for World {
             .enumerate()
             .map(|(ordinal, pod)| (PodName::new(format!("{revision}-{ordinal}")), pod))
             .collect();
-        let workload = Workload { replicas, since: Seconds(5), pods, refused: None };
+        let workload = Workload { replicas, since: Seconds(5), pods, ..Workload::default() };
         let sequence = i64::try_from(self.revisions.len()).unwrap();
         self.revisions
             .insert(id(revision), Revision { sequence, recorded: true, workload: Some(workload) });
@@ -57,11 +62,34 @@ impl WorldExt for World {
         self
     }
 
-    fn refused(mut self, revision: &str, message: &str) -> Self {
-        let workload = self.revisions.get_mut(&id(revision)).unwrap().workload.as_mut().unwrap();
-        workload.refused = Some(message.to_owned());
+    fn refused(mut self, revision: &str, message: &str, since: u32) -> Self {
+        workload_mut(&mut self, revision).refused =
+            Some(Refusal { message: message.to_owned(), since: Seconds(since) });
         self
     }
+
+    fn evicted(mut self, revision: &str, since: u32) -> Self {
+        workload_mut(&mut self, revision).ended = Some(Ended {
+            pod: PodName::new(format!("{revision}-gone")),
+            since: Seconds(since),
+            failure: Failure {
+                container: None,
+                reason: "Evicted".to_owned(),
+                message: "the node was low on memory".to_owned(),
+                class: FailureClass::Transient,
+            },
+        });
+        self
+    }
+
+    fn asked_for(mut self, revision: &str, since: u32) -> Self {
+        workload_mut(&mut self, revision).since = Seconds(since);
+        self
+    }
+}
+
+fn workload_mut<'a>(world: &'a mut World, revision: &str) -> &'a mut Workload {
+    world.revisions.get_mut(&id(revision)).unwrap().workload.as_mut().unwrap()
 }
 
 pub(crate) fn pod(phase: PodPhase, since: u32) -> Pod {
@@ -83,7 +111,7 @@ pub(crate) fn terminating() -> Pod {
 pub(crate) fn failed(reason: &str, class: FailureClass, since: u32) -> Pod {
     Pod {
         failure: Some(Failure {
-            container: "worker".to_owned(),
+            container: Some("worker".to_owned()),
             reason: reason.to_owned(),
             message: format!("the worker said {reason}"),
             class,

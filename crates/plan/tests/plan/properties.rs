@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lamplighter_plan::{
-    Action, Failure, FailureClass, Goal, Plan, Pod, PodName, PodPhase, Revision, RevisionId,
-    Seconds, State, Workload, World, check, decide,
+    Action, Ended, Failure, FailureClass, Goal, Plan, Pod, PodName, PodPhase, Refusal, Revision,
+    RevisionId, Seconds, State, Workload, World, check, decide,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -34,7 +34,7 @@ fn phases() -> impl Strategy<Value = PodPhase> {
 fn failures() -> impl Strategy<Value = Failure> {
     prop_oneof![Just(FailureClass::Deterministic), Just(FailureClass::Transient)].prop_map(
         |class| Failure {
-            container: "worker".to_owned(),
+            container: Some("worker".to_owned()),
             reason: format!("{class:?}"),
             message: "it failed".to_owned(),
             class,
@@ -51,8 +51,16 @@ fn pods() -> impl Strategy<Value = Pod> {
 }
 
 fn workloads() -> impl Strategy<Value = Workload> {
-    (0..4_u32, ages(), vec(pods(), 0..4), option::weighted(0.1, Just("quota".to_owned()))).prop_map(
-        |(replicas, since, pods, refused)| Workload {
+    let refused = ages().prop_map(|since| Refusal { message: "quota".to_owned(), since });
+    let ended = (ages(), failures()).prop_map(|(since, failure)| Ended {
+        pod: PodName::new("pod-9"),
+        since,
+        failure,
+    });
+    let refused = option::weighted(0.1, refused);
+    let ended = option::weighted(0.2, ended);
+    (0..4_u32, ages(), vec(pods(), 0..4), ended, refused).prop_map(
+        |(replicas, since, pods, ended, refused)| Workload {
             replicas,
             since,
             pods: pods
@@ -60,6 +68,7 @@ fn workloads() -> impl Strategy<Value = Workload> {
                 .enumerate()
                 .map(|(ordinal, pod)| (PodName::new(format!("pod-{ordinal}")), pod))
                 .collect(),
+            ended,
             refused,
         },
     )
@@ -175,8 +184,11 @@ proptest! {
     #[test]
     fn every_action_and_every_kept_revision_is_explained(world in worlds()) {
         let plan = decide(&world);
+        let goal = (&world.goal.revision, world.wanted());
+        let draining = goal.1.filter(|_| world.goal.replicas == 0).map(|found| (goal.0, found));
         let kept = world
             .older()
+            .chain(draining)
             .filter(|(id, workload)| {
                 let is_gone = workload.replicas == 0 && workload.pods.is_empty();
                 !is_gone && plan.actions.iter().all(|action| action.revision() != *id)
@@ -259,7 +271,7 @@ mod the_checks_see {
     #[test]
     fn a_zero_that_is_not_honoured_and_a_wait_without_end() {
         let zero = World { goal: Goal { replicas: 0, ..rolling().goal }, ..rolling() };
-        assert_eq!(names(&zero, vec![]), ["ZeroNotHonoured", "ZeroNotHonoured"]);
+        assert_eq!(names(&zero, vec![]), ["ZeroNotHonoured", "ZeroNotHonoured", "EndlessWait"]);
         let world = rolling();
         let endless = Plan { wake: None, ..decide(&world) };
         assert_eq!(check::violations(&world, &endless), [check::Violation::EndlessWait]);

@@ -1,9 +1,11 @@
 //! One situation, one expected decision.
 
-use lamplighter_plan::{Action, Cause, FailureClass, Plan, Seconds, State, World, check, decide};
+use lamplighter_plan::{
+    Action, Cause, FailureClass, Plan, PodPhase, Seconds, State, World, check, decide,
+};
 
 use crate::build::{
-    DEADLINE, WorldExt, failed, id, ready, starting, terminating, unschedulable, waiting, want,
+    DEADLINE, WorldExt, failed, id, pod, ready, starting, terminating, unschedulable, waiting, want,
 };
 
 /// Decides, and holds the plan against the invariants.
@@ -187,14 +189,13 @@ fn every_kind_of_waiting_ends_at_the_deadline() {
 
 #[test]
 fn pods_that_are_never_created_end_at_the_deadline_too() {
-    let mut world = want("new", 1).have("new", 1, Vec::new()).refused("new", "exceeded quota");
+    let world = want("new", 1).have("new", 1, Vec::new()).refused("new", "exceeded quota", 4);
     assert_eq!(
         plan(&world).verdict.state,
         State::Progressing(Cause::Refused { message: "exceeded quota".to_owned() })
     );
-    let workload = world.revisions.get_mut(&id("new")).unwrap().workload.as_mut().unwrap();
-    workload.since = Seconds(DEADLINE.0 + 1);
-    assert_eq!(stalled_by(&plan(&world).verdict.state), ("Refused", Some(DEADLINE)));
+    let late = world.asked_for("new", DEADLINE.0 + 1);
+    assert_eq!(stalled_by(&plan(&late).verdict.state), ("Refused", Some(DEADLINE)));
 }
 
 #[test]
@@ -206,10 +207,97 @@ fn a_failing_pod_disturbs_a_revision_that_worked_and_still_serves() {
 }
 
 #[test]
-fn a_revision_that_worked_and_serves_nobody_any_more_stalls_on_a_deterministic_failure() {
-    let pods = vec![failed("OutOfMemory", FailureClass::Deterministic, 4)];
-    let world = want("new", 1).have("new", 1, pods).settled("new");
-    assert_eq!(stalled_by(&plan(&world).verdict.state), ("Failed", None));
+fn a_revision_that_worked_is_not_condemned_by_one_failure_and_stalls_at_its_deadline() {
+    let failing = |since| {
+        let pods = vec![failed("DigestMismatch", FailureClass::Deterministic, since)];
+        want("new", 1).have("new", 1, pods).asked_for("new", 9000).settled("new")
+    };
+    let first = plan(&failing(4));
+    let State::Disturbed(cause) = first.verdict.state else { panic!("not disturbed") };
+    assert_eq!((kind(&cause), first.wake), ("Failed", Some(Seconds(DEADLINE.0 - 3))));
+    let late = plan(&failing(DEADLINE.0 + 1));
+    assert_eq!(stalled_by(&late.verdict.state), ("Failed", Some(DEADLINE)));
+}
+
+#[test]
+fn a_pod_that_went_missing_long_after_the_last_order_is_missing_since_now() {
+    let world = want("new", 1).have("new", 1, Vec::new()).asked_for("new", 9000).settled("new");
+    let plan = plan(&world);
+    assert_eq!(plan.verdict.state, State::Progressing(Cause::Creating { pods: 0, of: 1 }));
+    assert_eq!(plan.wake, Some(Seconds(DEADLINE.0 + 1)));
+}
+
+#[test]
+fn a_missing_pod_is_overdue_when_the_cluster_has_refused_it_for_that_long() {
+    let refused = |since| {
+        want("new", 1)
+            .have("new", 1, Vec::new())
+            .asked_for("new", 9000)
+            .refused("new", "exceeded quota", since)
+            .settled("new")
+    };
+    assert_eq!(plan(&refused(600)).wake, Some(Seconds(1)));
+    assert_eq!(stalled_by(&plan(&refused(601)).verdict.state), ("Refused", Some(DEADLINE)));
+}
+
+#[test]
+fn pods_that_are_evicted_again_and_again_name_it_and_meet_the_deadline_of_the_rollout() {
+    let evicted = |asked| {
+        let world = want("new", 1).have("new", 1, vec![waiting("ContainerCreating", 2)]);
+        world.asked_for("new", asked).evicted("new", 3)
+    };
+    let State::Progressing(cause) = plan(&evicted(600)).verdict.state else { panic!("stalled") };
+    assert_eq!(cause.to_string(), "pod new-gone ended with Evicted: the node was low on memory");
+    assert_eq!(stalled_by(&plan(&evicted(601)).verdict.state), ("Failed", Some(DEADLINE)));
+}
+
+#[test]
+fn an_eviction_disturbs_a_revision_that_worked_and_an_old_one_is_not_blamed() {
+    let evicted = |since| {
+        let world = want("new", 2).have("new", 2, vec![ready(), starting(2)]);
+        world.asked_for("new", 9000).evicted("new", since).settled("new")
+    };
+    let State::Disturbed(cause) = plan(&evicted(3)).verdict.state else { panic!("not disturbed") };
+    assert_eq!(kind(&cause), "Failed");
+    let State::Progressing(cause) = plan(&evicted(601)).verdict.state else { panic!("blamed") };
+    assert_eq!(kind(&cause), "Starting");
+}
+
+#[test]
+fn each_pod_that_becomes_ready_is_a_step_that_extends_a_rollout() {
+    let world = want("new", 3)
+        .have("new", 3, vec![pod(PodPhase::Ready, 20), starting(50), starting(50)])
+        .asked_for("new", 900);
+    assert!(matches!(plan(&world).verdict.state, State::Progressing(_)));
+}
+
+#[test]
+fn pods_that_never_finish_terminating_do_not_keep_a_deployment_from_being_complete() {
+    let lost = || vec![pod(PodPhase::Terminating, 90_000)];
+    let complete = want("new", 1).have("new", 1, vec![ready()]).have("old", 0, lost());
+    let rolled = plan(&complete);
+    assert_eq!((rolled.verdict.state, rolled.wake), (State::Complete, None));
+    let said: Vec<_> = rolled.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["revision old still has 1 pod"]);
+
+    let zero = plan(&want("new", 0).have("new", 0, lost()));
+    assert_eq!((zero.verdict.state, zero.wake), (State::ScaledToZero, None));
+    let said: Vec<_> = zero.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["revision new still has 1 pod"]);
+}
+
+#[test]
+fn a_surplus_is_progress_until_its_pods_are_told_to_leave_or_the_deadline_passes() {
+    let pods = || vec![ready(), ready(), ready()];
+    let retiring = State::Progressing(Cause::Retiring { pods: 2 });
+    let ordered = plan(&want("new", 1).have("new", 3, pods()));
+    assert_eq!(ordered.verdict.state, retiring);
+    let waiting = plan(&want("new", 1).have("new", 1, pods()));
+    assert_eq!((waiting.verdict.state, waiting.wake), (retiring, Some(Seconds(DEADLINE.0 - 4))));
+    let late = plan(&want("new", 1).have("new", 1, pods()).asked_for("new", DEADLINE.0 + 1));
+    assert_eq!(late.verdict.state, State::Complete);
+    let leaving = want("new", 1).have("new", 1, vec![ready(), terminating(), terminating()]);
+    assert_eq!(plan(&leaving).verdict.state, State::Complete);
 }
 
 #[test]

@@ -73,3 +73,12 @@ fn scaling_to_zero_drains_and_cleans_up() {
         .settled("new");
     insta::assert_snapshot!(trace(&world));
 }
+
+#[test]
+fn pods_of_a_new_revision_are_evicted_again_and_again() {
+    let world = want("new", 1)
+        .have("new", 1, vec![waiting("ContainerCreating", 2)])
+        .asked_for("new", 601)
+        .evicted("new", 3);
+    insta::assert_snapshot!(trace(&world));
+}

@@ -111,29 +111,30 @@ async fn run(
         return Err(ApiError::invalid("input", "invalid_input", message));
     }
     let _admitted = app.runner.admit(input.len())?;
-    let (tokens, are_texts) = match input {
-        Input::Texts(texts) => (app.runner.tokenize(model, texts).await?, true),
-        Input::Tokens(lists) => (check_tokens(lists, model)?, false),
+    let tokens = match input {
+        Input::Texts(texts) => app.runner.tokenize(model, texts).await?,
+        Input::Tokens(lists) => check_tokens(lists, model)?,
     };
     let count = tokens.iter().map(|text| text.ids.len()).sum();
-    let vectors = app.runner.embed(model, tokens).await.map_err(|error| match error {
-        // The tokenizer gives only tokens that the model knows; a client may give any number.
-        RunError::Engine(EngineError::Run { source }) if !are_texts => ApiError::invalid(
-            "input",
-            "invalid_input",
-            format!("input has tokens that the model cannot run: {source}"),
-        ),
-        error => error.into(),
-    })?;
+    let vectors = app.runner.embed(model, tokens).await?;
     Ok((vectors, count))
 }
 
+/// Tokens of a client are not those of the model's own tokenizer until they were looked at.
 fn check_tokens(lists: Vec<Vec<u32>>, model: &Model) -> Result<Vec<Tokens>, ApiError> {
-    let limit = usize::try_from(model.facts.max_tokens).unwrap_or(usize::MAX);
-    let too_long = lists.iter().position(|ids| ids.len() > limit);
-    if let Some(index) = too_long {
-        let tokens = lists[index].len();
-        return Err(RunError::from(EngineError::TooLong { index, tokens, limit }).into());
+    let facts = model.engine.facts();
+    let limit = facts.max_tokens;
+    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= facts.vocabulary);
+    for (index, ids) in lists.iter().enumerate() {
+        if ids.len() > limit {
+            let tokens = ids.len();
+            return Err(RunError::from(EngineError::TooLong { index, tokens, limit }).into());
+        }
+        if let Some(id) = ids.iter().copied().find(unknown) {
+            let known = facts.vocabulary;
+            let message = format!("input[{index}] has the token {id}, the model has {known}");
+            return Err(ApiError::invalid("input", "invalid_input", message));
+        }
     }
     let tokens = lists.into_iter().map(|ids| Tokens { ids, truncated: false });
     Ok(tokens.collect())

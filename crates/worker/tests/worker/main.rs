@@ -7,5 +7,6 @@ mod drain;
 mod life;
 mod load;
 mod metrics;
+mod refusals;
 mod start;
 mod support;

@@ -33,9 +33,7 @@ async fn kubectl_scale_works_and_status_and_selector_follow() -> anyhow::Result<
             scene.kubectl(&["scale", "modeldeployment", NAME, &wanted], "").await?;
             let status = scaled(&scene, replicas).await?;
             let selector = status.selector.context("no selector")?;
-            let selected =
-                scene.kubectl(&["get", "pods", "-l", &selector, "-o", "name"], "").await?;
-            let selected = selected.lines().count();
+            let selected = scene.pods_of(&selector).await?.len();
             ensure!(selected == usize::try_from(replicas)?, "{selected} pods match {selector}");
             if replicas == 3 {
                 let now = scene.pod_uids(NAME).await?;
@@ -87,6 +85,7 @@ async fn a_new_model_replaces_the_old_one_without_a_lost_or_mixed_up_answer() ->
         scene.apply(&after).await?;
         let new = scene.ready(NAME).await?;
         let settled = settled(&scene).await?;
+        scene.heard_from(NAME, &settled).await?;
         let tally = load.stop().await?;
 
         ensure!(revision(&old)? != revision(&new)?, "the revision is the same");

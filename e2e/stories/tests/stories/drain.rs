@@ -1,6 +1,5 @@
 //! A pod is told to stop while requests keep coming.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -54,7 +53,7 @@ async fn a_pod_that_is_told_to_stop_loses_no_request() -> anyhow::Result<()> {
         scene.ready(NAME).await?;
         let after = scene.pod_uids(NAME).await?;
         ensure!(after.len() == 2 && !after.contains(&leaving_uid), "{after:?}");
-        let arrived = answered_by_all(&scene, &after).await;
+        let arrived = scene.heard_from(NAME, &after).await;
         let tally = load.stop().await?;
         arrived?;
 
@@ -73,21 +72,4 @@ async fn a_pod_that_is_told_to_stop_loses_no_request() -> anyhow::Result<()> {
         Ok(())
     })
     .await
-}
-
-/// Waits until each pod has answered a request of its own connection.
-async fn answered_by_all(
-    scene: &lamplighter_e2e::Scene,
-    pods: &BTreeSet<String>,
-) -> anyhow::Result<()> {
-    let caller = scene.caller(NAME, Connections::Fresh).await?;
-    let mut heard = BTreeSet::new();
-    let all = async {
-        while !heard.is_superset(pods) {
-            let answer = caller.get(lamplighter_protocol::place::IDENTITY_ROUTE).await?.ok()?;
-            heard.insert(answer.header(lamplighter_protocol::place::POD_HEADER).to_owned());
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(Duration::from_secs(30), all).await.context("not every pod answers")?
 }

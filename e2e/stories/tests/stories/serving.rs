@@ -76,11 +76,11 @@ async fn the_official_openai_client_works_against_the_sample() -> anyhow::Result
         let deployment = sample(&scene).await?;
         let name = deployment.metadata.name.context("no name")?;
         let model = deployment.spec.models[0].name.clone();
-        let base = scene.caller(&name, Connections::Kept).await?.base();
+        let base = format!("{}/v1", scene.caller(&name, Connections::Kept).await?.base());
         let script = scene.settings.repo.join("crates/worker/tests/openai_client/test_client.py");
         let script = script.to_str().context("the path is not UTF-8")?;
         let said = scene
-            .python(&[script], &[("LAMPLIGHTER_URL", &base), ("LAMPLIGHTER_MODEL", &model)])
+            .python(&[script], &[("LAMPLIGHTER_BASE_URL", &base), ("LAMPLIGHTER_MODEL", &model)])
             .await?;
         let output = said.stdout_of_success("the OpenAI client")?;
         let checks = output

@@ -56,6 +56,12 @@ pub enum ApplyError {
         /// What the apiserver said.
         source: kube::Error,
     },
+    /// It was seen and is not there any more.
+    #[error("{object} is gone since it was last seen")]
+    Gone {
+        /// The object.
+        object: ObjectName,
+    },
     /// Its name is taken.
     #[error(
         "{object} exists and is not of this ModelDeployment: it is controlled by {owner}. Nothing was changed; delete or rename it, or give this ModelDeployment another name"
@@ -98,6 +104,7 @@ impl ApplyError {
     pub fn class(&self) -> Class {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => classify(source),
+            Self::Gone { .. } => Class::Conflict,
             Self::NameTaken { .. } => Class::Refused,
             Self::Predecessor { .. } => Class::Transient,
         }

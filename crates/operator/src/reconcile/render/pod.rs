@@ -5,8 +5,10 @@ use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+    VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lamplighter_api::names;
@@ -31,9 +33,14 @@ const SLACK_SECONDS: u32 = 5;
 const ENV_DRAIN_DELAY: &str = "LAMPLIGHTER_DRAIN_DELAY_SECONDS";
 /// Environment variable of the worker: seconds after that to finish what is in flight.
 const ENV_DRAIN_TIMEOUT: &str = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS";
-/// Environment variable of the worker: seconds until it gives up a start. The same as for the
-/// rollout, so that a slow load is not cut off by a limit that the user did not set.
+/// Environment variable of the worker: seconds until it gives up a start.
 const ENV_START_DEADLINE: &str = "LAMPLIGHTER_START_DEADLINE_SECONDS";
+/// Twice the longest deadline that a user can set. The operator decides when a pod is late, by a
+/// deadline that can be changed while pods start; a template is written once, so the worker's own
+/// limit lies beyond it and only keeps a forgotten process from waiting for ever.
+const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
+/// Environment variable that sizes the worker's thread pools.
+const ENV_THREADS: &str = "RAYON_NUM_THREADS";
 
 pub(super) fn template(valid: &Valid) -> PodTemplateSpec {
     let worker = &valid.worker;
@@ -150,10 +157,37 @@ fn environment(valid: &Valid) -> Vec<EnvVar> {
         field(place::ENV_POD_NAME, "metadata.name"),
         value(ENV_DRAIN_DELAY, PROPAGATION_SECONDS),
         value(ENV_DRAIN_TIMEOUT, valid.drain_seconds),
-        value(ENV_START_DEADLINE, valid.progress_deadline_seconds),
+        value(ENV_START_DEADLINE, START_DEADLINE_SECONDS),
     ];
+    all.extend(threads(valid));
     all.extend(valid.worker.env.iter().cloned());
     all
+}
+
+/// As many threads as the CPU limit allows, rounded up. By itself the worker's math library takes
+/// one for each core of the node, which a quota then throttles:
+/// <https://github.com/huggingface/candle/blob/main/candle-core/src/utils.rs>. What the user sets
+/// stands.
+fn threads(valid: &Valid) -> Option<EnvVar> {
+    let worker = &valid.worker;
+    let is_limited = worker
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.limits.as_ref())
+        .is_some_and(|limits| limits.contains_key("cpu"));
+    let is_set = worker.env.iter().any(|variable| variable.name == ENV_THREADS);
+    (is_limited && !is_set).then(|| EnvVar {
+        name: ENV_THREADS.to_owned(),
+        value_from: Some(EnvVarSource {
+            resource_field_ref: Some(ResourceFieldSelector {
+                container_name: Some(CONTAINER.to_owned()),
+                divisor: Some(Quantity("1".to_owned())),
+                resource: "limits.cpu".to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    })
 }
 
 /// A volume and where it is mounted.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lamplighter_api::ConditionType::{
     Available, Degraded, Progressing, Ready, Reconciling, Stalled, Validated, WarmedUp,
 };
@@ -53,8 +54,9 @@ enum Outcome {
     },
 }
 
-/// The conditions of a spec that cannot be acted on.
-pub(super) fn invalid(serving: usize, why: &Invalid) -> Conditions {
+/// The conditions of a spec that cannot be acted on. Pods that serve have passed the gates that
+/// they were reported to have passed `before`.
+pub(super) fn invalid(serving: usize, why: &Invalid, before: &[Condition]) -> Conditions {
     let word = why.reason();
     let mut conditions = Conditions::new();
     conditions
@@ -66,10 +68,23 @@ pub(super) fn invalid(serving: usize, why: &Invalid) -> Conditions {
         conditions
             .set(Available, true, Reason::SomePodsReady, text.clone())
             .set(Degraded, true, word, text);
+        carry_gates(&mut conditions, before);
     } else {
         conditions.set(Available, false, word, why.to_string());
     }
     conditions
+}
+
+fn carry_gates(conditions: &mut Conditions, before: &[Condition]) {
+    for gate in [WarmedUp, Validated] {
+        let Some(old) = before.iter().find(|old| old.type_ == gate.as_str()) else { continue };
+        let state = match old.status.as_str() {
+            "True" => Is::True,
+            "False" => Is::False,
+            _ => Is::Unknown,
+        };
+        conditions.set(gate, state, old.reason.clone(), old.message.clone());
+    }
 }
 
 /// The conditions of a plan and of what was done of it.

@@ -1,7 +1,7 @@
 //! Events: what was done, and what became of it. Only on transitions; what lasts is in the status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use lamplighter_api::ConditionType;
+use lamplighter_api::{ConditionType, Reason};
 use lamplighter_plan::{Action, Plan, RevisionId};
 
 use super::conditions::shortened;
@@ -10,6 +10,9 @@ use crate::reconcile::apply::Change;
 /// Longest note, in bytes; a rule of the apiserver:
 /// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
 const MAX_NOTE: usize = 1024;
+
+/// Reasons of `Ready=False` that say only that a rollout takes its time.
+const UNDER_WAY: [Reason; 3] = [Reason::NoPodReady, Reason::SomePodsReady, Reason::RollingOut];
 
 /// Something to tell.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,7 +72,7 @@ fn told(plan: Option<&Plan>, change: &Change) -> Option<Event> {
     Some(event(reason, doing, Some(action.revision()), note))
 }
 
-/// What became of a revision: ready, stuck for a new reason, or degraded.
+/// What became of a revision: ready, stuck for a new reason, degraded, or no longer ready.
 pub(super) fn transitions(
     before: &[Condition],
     after: &[Condition],
@@ -88,16 +91,32 @@ pub(super) fn transitions(
             .is_some_and(|old| old.status == now.status && old.reason == now.reason);
         (!is_old).then_some(now)
     };
-    let trouble = became(ConditionType::Stalled).or_else(|| {
-        let stalled = find(after, ConditionType::Stalled).is_some();
-        became(ConditionType::Degraded).filter(|_| !stalled)
-    });
+    let trouble = became(ConditionType::Stalled)
+        .or_else(|| {
+            let stalled = find(after, ConditionType::Stalled).is_some();
+            became(ConditionType::Degraded).filter(|_| !stalled)
+        })
+        .or_else(|| set_back(before, after));
     let ready = became(ConditionType::Ready);
     ready
         .map(|condition| event(Severity::Normal, condition))
         .into_iter()
         .chain(trouble.map(|condition| event(Severity::Warning, condition)))
         .collect()
+}
+
+/// `Ready`, if it was lost or has a new reason that is a failure. A spec that has changed asks
+/// for other pods, so that these are not ready yet is what was asked for.
+fn set_back<'a>(before: &[Condition], after: &'a [Condition]) -> Option<&'a Condition> {
+    let now = find(after, ConditionType::Ready).filter(|now| now.status == "False")?;
+    let old = find(before, ConditionType::Ready);
+    let fails = !UNDER_WAY.iter().any(|reason| reason.as_str() == now.reason);
+    let is_lost = old.is_some_and(|old| {
+        old.status == "True" && old.observed_generation == now.observed_generation
+    });
+    let fails_anew =
+        fails && old.is_none_or(|old| old.status != now.status || old.reason != now.reason);
+    (is_lost || fails_anew).then_some(now)
 }
 
 fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition> {

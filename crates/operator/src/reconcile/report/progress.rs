@@ -1,12 +1,27 @@
 //! What the pods' own reports add: how far a start is, and what was loaded.
 
+use kube::ResourceExt;
 use lamplighter_api::ServedModel;
 use lamplighter_protocol::{ModelReport, ModelState, Report};
 
 use crate::reconcile::fetch::Fetched;
+use crate::reconcile::observe::is_ready;
 
-/// One sentence about the first pod that is on its way; none when no pod tells.
+/// One sentence about the first pod that is on its way and tells, else about the first that does
+/// not answer; none when nobody was asked.
 pub(super) fn progress(fetched: &Fetched) -> Option<String> {
+    told(fetched).or_else(|| silent(fetched))
+}
+
+fn silent(fetched: &Fetched) -> Option<String> {
+    let mut starting = fetched.pods.iter().filter(|pod| !is_ready(pod)).map(|pod| pod.name_any());
+    starting.find_map(|pod| {
+        let error = fetched.reports.get(&pod)?.as_ref().err()?;
+        Some(format!("how far pod {pod} is cannot be told: {error}"))
+    })
+}
+
+fn told(fetched: &Fetched) -> Option<String> {
     fetched.reports.iter().filter_map(|(pod, report)| Some((pod, report.as_ref().ok()?))).find_map(
         |(pod, report)| {
             let model = report.models.iter().find(|model| is_on_its_way(model.state))?;
