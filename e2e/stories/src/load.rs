@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lamplighter_protocol::place::POD_HEADER;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::call::Caller;
 
@@ -15,7 +16,7 @@ use crate::call::Caller;
 pub struct Tally {
     /// How many were answered as they should be.
     pub answered: usize,
-    /// What was wrong with each of the others.
+    /// What was wrong with each of the others, and how long after the start.
     pub failures: Vec<String>,
     /// How many answers each pod gave, by the pod's uid.
     pub by_pod: BTreeMap<String, usize>,
@@ -68,6 +69,7 @@ type Judge = dyn Fn(&Value) -> Result<(), String> + Send + Sync;
 
 async fn client(caller: Caller, body: Value, judge: Arc<Judge>, stop: Arc<AtomicBool>) -> Tally {
     let mut tally = Tally::default();
+    let started = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let judged = async {
             let answer = caller.post("/v1/embeddings", &body).await?.ok()?;
@@ -79,7 +81,7 @@ async fn client(caller: Caller, body: Value, judge: Arc<Judge>, stop: Arc<Atomic
                 tally.answered += 1;
                 *tally.by_pod.entry(pod).or_default() += 1;
             }
-            Err(error) => tally.failures.push(format!("{error:#}")),
+            Err(error) => tally.failures.push(format!("after {:?}: {error:#}", started.elapsed())),
         }
     }
     tally

@@ -30,7 +30,10 @@ const CLEANUP_DEADLINE: Duration = Duration::from_mins(2);
 pub enum Turn {
     /// Beside others: the story leaves the operator alone.
     Shared,
-    /// On its own: the story disturbs the operator or counts all that it does.
+    /// On its own: the story disturbs the operator, counts all that it does, or counts lost
+    /// requests. Services of other stories that come and go make kube-proxy rewrite its rules,
+    /// and now and then a connection to a node port is refused meanwhile: one in thousands,
+    /// seen with kube-proxy 1.36 on nftables, and nothing that worker or operator could prevent.
     Alone,
 }
 

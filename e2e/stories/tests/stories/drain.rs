@@ -18,7 +18,7 @@ const NAME: &str = "draining";
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_pod_that_is_told_to_stop_loses_no_request() -> anyhow::Result<()> {
-    with_namespace(Turn::Shared, async |scene| {
+    with_namespace(Turn::Alone, async |scene| {
         scene.apply(&tiny(NAME, Variant::SOUND).with("/spec/replicas", json!(2))).await?;
         scene.ready(NAME).await?;
         let before = scene.pods(NAME).await?;
