@@ -1,6 +1,6 @@
 //! Installs what all stories share, once a run: the chart, by the real helm, and the store.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const STORE: &str = "store";
 const STORE_ACCESS_KEY: &str = "stories";
 const STORE_PORT: u16 = 9000;
 const FIELD_MANAGER: &str = "lamplighter-stories";
+/// How long a whole run of the stories may take.
+const OTHER_RUN_DEADLINE: Duration = Duration::from_mins(15);
 const HELM_DEADLINE: Duration = Duration::from_mins(4);
 const STORE_DEADLINE: Duration = Duration::from_mins(2);
 
@@ -71,10 +73,10 @@ impl StoreAddress {
 
 /// Installs or upgrades chart and store, and waits until both are there.
 ///
-/// Fails at once when another run of the stories uses the cluster: they would take each other's
-/// operator away, and count each other's writes.
+/// Waits for the end of another run of the stories that uses the cluster: they would take each
+/// other's operator away, and count each other's writes.
 pub async fn install(settings: &Settings, client: &Client) -> anyhow::Result<Installation> {
-    let cluster = only_run(settings)?;
+    let cluster = only_run(settings).await?;
     for namespace in [SYSTEM_NAMESPACE, STORE_NAMESPACE] {
         restricted(client, namespace).await?;
     }
@@ -84,13 +86,19 @@ pub async fn install(settings: &Settings, client: &Client) -> anyhow::Result<Ins
 }
 
 /// Locks the cluster's kubeconfig for as long as the file is open.
-fn only_run(settings: &Settings) -> anyhow::Result<File> {
+async fn only_run(settings: &Settings) -> anyhow::Result<File> {
     let path = settings.kubeconfig.display();
     let file =
         File::open(&settings.kubeconfig).with_context(|| format!("{path} cannot be read"))?;
-    file.try_lock().with_context(|| {
-        format!("another run of the stories uses the cluster of {path}; wait for its end")
-    })?;
+    let what = format!("no other run of the stories uses the cluster of {path}");
+    wait::eventually(&what, OTHER_RUN_DEADLINE, || async {
+        match file.try_lock() {
+            Ok(()) => Ok(Look::There(())),
+            Err(TryLockError::WouldBlock) => Ok(Look::NotYet("another one does".to_owned())),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    })
+    .await?;
     Ok(file)
 }
 
