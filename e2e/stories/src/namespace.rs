@@ -31,9 +31,9 @@ pub enum Turn {
     /// Beside others: the story leaves the operator alone.
     Shared,
     /// On its own: the story disturbs the operator, counts all that it does, or counts lost
-    /// requests. Services of other stories that come and go make kube-proxy rewrite its rules,
-    /// and now and then a connection to a node port is refused meanwhile: one in thousands,
-    /// seen with kube-proxy 1.36 on nftables, and nothing that worker or operator could prevent.
+    /// requests. Beside other stories, one connection in thousands to a node port was refused,
+    /// seconds before the worker's listener closes; on its own, none was. The cause is not
+    /// proven; other stories' Services make kube-proxy rewrite its rules meanwhile.
     Alone,
 }
 
