@@ -32,10 +32,27 @@ pub async fn record(args: &GoldenArgs) -> Result<(), Failure> {
         .await
         .map_err(|lost| failure::of_lost_task(&lost))?
         .map_err(|error| failure::of_engine(&error, Phase::Validate))?;
-    std::fs::write(&output, json)
+    replace(&output, json.as_bytes())
         .map_err(|error| internal(format!("{} cannot be written: {error}", output.display())))?;
     tracing::info!(file = %output.display(), %digest, "recorded");
     Ok(())
+}
+
+/// Writes beside the file and renames: a pod that starts meanwhile must not read half of it.
+/// The name is hidden, because hidden files are no part of an artifact.
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let unfinished = path.with_file_name(format!(".{name}-{}", std::process::id()));
+    let written = std::fs::File::create(&unfinished).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, content)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    });
+    if written.is_err() {
+        // The first error is the one to tell; this one only leaves a hidden file.
+        drop(std::fs::remove_file(&unfinished));
+    }
+    written
 }
 
 async fn open(dir: &Path) -> Result<Artifact, Failure> {

@@ -116,12 +116,14 @@ impl Acceptor {
     async fn run(self, listener: TcpListener) {
         loop {
             tokio::select! {
+                // Closing first: a flood of connections must not hold the drain up. What waits
+                // in the queue is taken below.
                 biased;
+                () = self.signals.closing.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.serve(stream),
                     Err(error) => pause_after(&error, &self.signals.closing).await,
                 },
-                () = self.signals.closing.cancelled() => break,
             }
         }
         self.accept_rest(listener);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use lamplighter_protocol::place::POD_HEADER;
 use serde_json::{Value, json};
@@ -10,6 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::call::Caller;
+use crate::wait::{Look, eventually};
+
+/// How long a load may take to be under way on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What became of a stream of requests.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,7 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     clients: JoinSet<Tally>,
 }
 
@@ -39,13 +45,29 @@ impl Load {
         judge: impl Fn(&Value) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
         let judge: Arc<Judge> = Arc::new(judge);
         let body = json!({"model": model, "input": text});
         let mut clients = JoinSet::new();
         for caller in callers {
-            clients.spawn(client(caller, body.clone(), Arc::clone(&judge), Arc::clone(&stop)));
+            clients.spawn(client(
+                caller,
+                body.clone(),
+                Arc::clone(&judge),
+                Arc::clone(&stop),
+                Arc::clone(&answered),
+            ));
         }
-        Self { stop, clients }
+        Self { stop, answered, clients }
+    }
+
+    /// Waits until this many requests were answered: what happens next happens under load.
+    pub async fn under_way(&self, answers: usize) -> anyhow::Result<()> {
+        eventually("the load is under way", START_DEADLINE, || async {
+            let answered = self.answered.load(Ordering::Relaxed);
+            Ok(Look::when(answered >= answers, || format!("{answered} of {answers} answers")))
+        })
+        .await
     }
 
     /// Lets each client finish its request and adds up.
@@ -67,7 +89,13 @@ impl Load {
 
 type Judge = dyn Fn(&Value) -> Result<(), String> + Send + Sync;
 
-async fn client(caller: Caller, body: Value, judge: Arc<Judge>, stop: Arc<AtomicBool>) -> Tally {
+async fn client(
+    caller: Caller,
+    body: Value,
+    judge: Arc<Judge>,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+) -> Tally {
     let mut tally = Tally::default();
     let started = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -79,6 +107,7 @@ async fn client(caller: Caller, body: Value, judge: Arc<Judge>, stop: Arc<Atomic
         match judged.await {
             Ok(pod) => {
                 tally.answered += 1;
+                answered.fetch_add(1, Ordering::Relaxed);
                 *tally.by_pod.entry(pod).or_default() += 1;
             }
             Err(error) => tally.failures.push(format!("after {:?}: {error:#}", started.elapsed())),

@@ -34,8 +34,7 @@ async fn a_pod_that_is_told_to_stop_loses_no_request() -> anyhow::Result<()> {
         }
         let load =
             Load::start(callers, MODEL, "the lamp burns", |answer| first_vector(answer).map(drop));
-        // The load must be under way before the pod is told; the pods' own counts say so.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        load.under_way(50).await?;
         scene.kubectl(&["delete", "pod", &leaving.name_any(), "--wait=false"], "").await?;
         scene
             .wait_for(
