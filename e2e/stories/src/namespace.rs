@@ -31,9 +31,7 @@ pub enum Turn {
     /// Beside others: the story leaves the operator alone.
     Shared,
     /// On its own: the story disturbs the operator, counts all that it does, or counts lost
-    /// requests. Beside other stories, one connection in thousands to a node port was refused,
-    /// seconds before the worker's listener closes; on its own, none was. The cause is not
-    /// proven; other stories' Services make kube-proxy rewrite its rules meanwhile.
+    /// requests.
     Alone,
 }
 
