@@ -41,7 +41,7 @@ pub(crate) fn run(command: ClusterCommand) -> Result<()> {
         ClusterCommand::Status => {
             let status = cluster.status();
             term::line(&status.to_string());
-            if status.is_down() {
+            if !status.anything_runs() {
                 bail!("the cluster is down; `cargo xtask cluster up` starts it");
             }
             if !status.is_healthy() {

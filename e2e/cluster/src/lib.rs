@@ -25,10 +25,12 @@ mod preflight;
 mod process;
 mod status;
 mod teardown;
+mod tenancy;
 mod tools;
 mod wait;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use component::Component;
 pub use error::Error;
@@ -36,6 +38,11 @@ pub use layout::NODE;
 pub use status::{State, Status};
 
 use layout::Layout;
+use tenancy::Tenancy;
+use wait::Look;
+
+/// How long a cluster of another checkout may take to be all there or all gone.
+const TENANCY_SETTLES: Duration = Duration::from_secs(15);
 
 /// Told what is going on, because some of it takes minutes.
 pub trait Progress {
@@ -63,8 +70,17 @@ impl Cluster {
         preflight::root()?;
         let _lock = lock::take(&self.layout, progress)?;
         self.build_tools(progress)?;
-        if self.is_shared(progress)? {
-            return Ok(());
+        match self.settled_tenancy()? {
+            Tenancy::Own => {}
+            Tenancy::Shared(owner) => {
+                progress.step(&format!("using the cluster started from {}", owner.display()));
+                return Ok(());
+            }
+            Tenancy::Dead(owner) => {
+                progress.step(&format!("removing the cluster that {} left dead", owner.display()));
+                teardown::run(&self.layout, progress)?;
+            }
+            Tenancy::Broken(owner) => return Err(Error::OwnedElsewhere(owner)),
         }
         packages::ensure(&self.layout, progress)?;
         preflight::check(&self.layout)?;
@@ -127,22 +143,20 @@ impl Cluster {
         self.layout.log(component.name())
     }
 
-    /// Whether the cluster was started from another checkout and can be used as it is.
-    fn is_shared(&self, progress: &dyn Progress) -> Result<bool, Error> {
+    /// A cluster that is just coming or going looks broken for a moment.
+    fn settled_tenancy(&self) -> Result<Tenancy, Error> {
         let layout = &self.layout;
-        let Some(owner) = layout.owner().filter(|owner| *owner != layout.repo) else {
-            return Ok(false);
-        };
-        let status = self.status();
-        if status.is_healthy() {
-            progress.step(&format!("using the cluster that was started from {}", owner.display()));
-            return Ok(true);
-        }
-        // One that is down, or whose checkout was deleted, nobody else can bring back.
-        if status.is_down() || !owner.exists() {
-            return Ok(false);
-        }
-        Err(Error::OwnedElsewhere(owner))
+        let mut broken = PathBuf::new();
+        let settled = wait::until(TENANCY_SETTLES, || {
+            Ok(match Tenancy::of(layout.owner(), &layout.repo, &self.status(), Path::exists) {
+                Tenancy::Broken(owner) => {
+                    broken = owner;
+                    Look::Pending(String::new())
+                }
+                tenancy => Look::Ready(tenancy),
+            })
+        })?;
+        Ok(settled.unwrap_or(Tenancy::Broken(broken)))
     }
 
     fn start(&self, progress: &dyn Progress) -> Result<(), Error> {

@@ -64,9 +64,9 @@ impl Status {
         all_run && self.node_ready == Some(true) && self.gpus.is_some_and(|count| count > 0)
     }
 
-    /// Whether nothing of it was ever started, or all of it was stopped.
-    pub fn is_down(&self) -> bool {
-        self.components.iter().all(|(_, state)| *state == State::NotStarted)
+    /// Whether at least one component runs.
+    pub fn anything_runs(&self) -> bool {
+        self.components.iter().any(|(_, state)| matches!(state, State::Running(_)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Calls the serving API at a `NodePort` on the loopback address.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,6 +14,11 @@ use serde_json::{Value, json};
 
 /// Longest time for one request; a tiny model answers in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Where probes come from. A connection that came before the node's proxy had its rules stays
+/// with the connection tracker for two minutes, without a translation; the next connection
+/// from the same address and port, some seconds later under load, is refused because of it.
+const PROBER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Whether a caller keeps connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,11 +50,22 @@ pub struct Answer {
 impl Caller {
     /// A client of `127.0.0.1:<port>`.
     pub fn new(port: u16, connections: Connections) -> Self {
+        Self::through(HttpConnector::new(), port, connections)
+    }
+
+    /// A client of a port at which nobody may listen yet, with a connection for each request.
+    pub fn probe(port: u16) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(IpAddr::V4(PROBER)));
+        Self::through(connector, port, Connections::Fresh)
+    }
+
+    fn through(connector: HttpConnector, port: u16, connections: Connections) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         if connections == Connections::Fresh {
             builder.pool_max_idle_per_host(0);
         }
-        Self { client: builder.build_http(), port }
+        Self { client: builder.build(connector), port }
     }
 
     /// The address in front of every route.

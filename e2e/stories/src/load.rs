@@ -1,7 +1,6 @@
 //! A steady stream of requests, and what became of each.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,8 +23,6 @@ pub struct Tally {
     pub answered: usize,
     /// What was wrong with each of the others, and how long after the start.
     pub failures: Vec<String>,
-    /// How many connections the node port refused: no request was sent on them.
-    pub refused: usize,
     /// How many answers each pod gave, by the pod's uid.
     pub by_pod: BTreeMap<String, usize>,
 }
@@ -82,7 +79,6 @@ impl Load {
             let tally = tally?;
             sum.answered += tally.answered;
             sum.failures.extend(tally.failures);
-            sum.refused += tally.refused;
             for (pod, count) in tally.by_pod {
                 *sum.by_pod.entry(pod).or_default() += count;
             }
@@ -114,19 +110,10 @@ async fn client(
                 answered.fetch_add(1, Ordering::Relaxed);
                 *tally.by_pod.entry(pod).or_default() += 1;
             }
-            Err(error) if was_refused(&error) => tally.refused += 1,
             Err(error) => tally.failures.push(format!("after {:?}: {error:#}", started.elapsed())),
         }
     }
     tally
-}
-
-/// No connection came about, so no request was sent, let alone accepted.
-fn was_refused(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The first vector of an answer of `/v1/embeddings`.

@@ -191,7 +191,7 @@ impl Scene {
             .and_then(|ports| ports.first().and_then(|port| port.node_port))
             .with_context(|| format!("Service {service} has no NodePort"))?;
         let port = u16::try_from(port)?;
-        let probe = Caller::new(port, Connections::Fresh);
+        let probe = Caller::probe(port);
         wait::eventually("the Service answers at its NodePort", PROXY_DEADLINE, || async {
             let answer = probe.get(IDENTITY_ROUTE).await?;
             Ok(Look::when(answer.status.is_success(), || format!("{answer:?}")))
