@@ -1,14 +1,13 @@
-//! A BERT encoder on candle's own implementation.
+//! A BERT model: tokenizer, encoder and pooling behind the trait.
 //!
-//! Batches are padded on the right to their longest text. Padding takes no part: the attention
-//! mask adds the smallest float to its scores, whose exponential is zero, and pooling looks
-//! only at a text's own tokens.
+//! Batches are padded on the right to their longest text. Padding takes no part: no token looks
+//! at it, and pooling takes only a text's own tokens.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEmbeddingType};
 
-use crate::config::{Activation, BertConfig};
+use crate::config::BertConfig;
+use crate::encoder::Encoder;
 use crate::error::EngineError;
 use crate::layout::Network;
 use crate::pooling::normalize;
@@ -21,7 +20,8 @@ const MAX_BATCH_TOKENS: usize = 1024;
 const MAX_BATCH_TEXTS: usize = 32;
 
 pub(crate) struct Bert {
-    model: BertModel,
+    encoder: Encoder,
+    device: Device,
     tokenizer: Tokenizer,
     facts: Facts,
     padding: u32,
@@ -34,21 +34,23 @@ impl Bert {
         network: Network,
         tokenizer: Tokenizer,
         facts: Facts,
-        device: &candle_core::Device,
+        device: Device,
     ) -> Result<Self, EngineError> {
         let tensors = network
             .tensors
             .into_iter()
             .map(|weight| {
                 // On the processor this takes the vector over, without a copy.
-                let tensor = Tensor::from_vec(weight.values, weight.shape, device)?;
+                let tensor = Tensor::from_vec(weight.values, weight.shape, &device)?;
                 Ok((weight.name, tensor))
             })
             .collect::<candle_core::Result<_>>()
             .map_err(EngineError::run)?;
-        let tensors = VarBuilder::from_tensors(tensors, DType::F32, device);
+        let tensors = VarBuilder::from_tensors(tensors, DType::F32, &device);
+        let activation = config.activation()?;
         Ok(Self {
-            model: BertModel::load(tensors, &candle_config(config)?).map_err(EngineError::run)?,
+            encoder: Encoder::load(&tensors, config, activation).map_err(EngineError::run)?,
+            device,
             tokenizer,
             facts,
             padding: config.pad_token_id,
@@ -58,19 +60,13 @@ impl Bert {
     /// The token vectors of all texts, one after the other, each padded to `length` tokens.
     fn forward(&self, batch: &[Tokens], length: usize) -> candle_core::Result<Vec<f32>> {
         let mut ids = Vec::with_capacity(batch.len() * length);
-        let mut mask = Vec::with_capacity(batch.len() * length);
         for text in batch {
             ids.extend(&text.ids);
-            mask.resize(ids.len(), 1_u32);
             ids.resize(ids.len() + length - text.ids.len(), self.padding);
-            mask.resize(ids.len(), 0_u32);
         }
-        let shape = (batch.len(), length);
-        let device = &self.model.device;
-        let ids = Tensor::from_vec(ids, shape, device)?;
-        let mask = Tensor::from_vec(mask, shape, device)?;
-        let types = ids.zeros_like()?;
-        self.model.forward(&ids, &types, Some(&mask))?.flatten_all()?.to_vec1()
+        let ids = Tensor::from_vec(ids, (batch.len(), length), &self.device)?;
+        let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
+        self.encoder.forward(&ids, &lengths)?.flatten_all()?.to_vec1()
     }
 }
 
@@ -113,30 +109,4 @@ impl Engine for Bert {
         crate::batch::check_finite(&vectors)?;
         Ok(vectors)
     }
-}
-
-/// Fields that only matter in training have values that are never read.
-fn candle_config(config: &BertConfig) -> Result<Config, EngineError> {
-    Ok(Config {
-        vocab_size: config.vocab_size,
-        hidden_size: config.hidden_size,
-        num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: config.num_attention_heads,
-        intermediate_size: config.intermediate_size,
-        hidden_act: match config.activation()? {
-            Activation::Gelu => HiddenAct::Gelu,
-            Activation::GeluTanh => HiddenAct::GeluApproximate,
-            Activation::Relu => HiddenAct::Relu,
-        },
-        hidden_dropout_prob: 0.0,
-        max_position_embeddings: config.max_position_embeddings,
-        type_vocab_size: config.type_vocab_size,
-        initializer_range: 0.0,
-        layer_norm_eps: config.layer_norm_eps,
-        pad_token_id: 0,
-        position_embedding_type: PositionEmbeddingType::Absolute,
-        use_cache: false,
-        classifier_dropout: None,
-        model_type: None,
-    })
 }

@@ -19,7 +19,6 @@ pub(crate) struct Network {
     pub(crate) tensors: Vec<Weight>,
     /// The stored number format of the embedding table.
     pub(crate) dtype: Dtype,
-    pub(crate) parameters: u64,
 }
 
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl Network {
     /// a model without its last layers answers wrongly without failing.
     pub(crate) fn take(weights: Weights, config: &BertConfig) -> Result<Self, EngineError> {
         let mut stored = by_canonical_name(weights)?;
-        let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32, parameters: 0 };
+        let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32 };
         for (name, shape) in needed(config) {
             let Some((stored_name, stored)) = stored.remove(&name) else {
                 return Err(EngineError::TensorMissing { tensor: name });
@@ -44,7 +43,6 @@ impl Network {
             if name == VOCABULARY {
                 network.dtype = dtype;
             }
-            network.parameters += values.len() as u64;
             network.tensors.push(Weight { name, shape, values });
         }
         match stored.keys().filter_map(|name| layer(name)).max() {
@@ -126,7 +124,7 @@ fn layer(name: &str) -> Option<usize> {
 }
 
 /// Name and shape of every tensor that takes part in an output.
-fn needed(config: &BertConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
+pub(crate) fn needed(config: &BertConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
     let hidden = config.hidden_size;
     let inner = config.intermediate_size;
     let embeddings = [

@@ -16,6 +16,7 @@
 mod batch;
 mod bert;
 mod config;
+mod encoder;
 mod error;
 mod floats;
 pub mod golden;
@@ -74,7 +75,8 @@ pub struct Facts {
     pub dimensions: usize,
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
-    /// Number of weights that take part in an output.
+    /// Number of weights: the elements of all floating-point tensors in the weight files, also
+    /// of those that no output depends on, such as a head.
     pub parameters: u64,
     /// How token vectors become one.
     pub pooling: Pooling,

@@ -31,6 +31,7 @@ impl Built {
 pub fn build(weights: Weights, dir: &Path) -> Result<Built, EngineError> {
     let config = BertConfig::read(dir)?;
     let recipe = Recipe::read(dir, &config)?;
+    let parameters = weights.parameters();
     let network = Network::take(weights, &config)?;
     let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
     let facts = Facts {
@@ -38,7 +39,7 @@ pub fn build(weights: Weights, dir: &Path) -> Result<Built, EngineError> {
         vocabulary: config.vocab_size,
         dimensions: config.hidden_size,
         max_tokens: recipe.max_tokens,
-        parameters: network.parameters,
+        parameters,
         pooling: recipe.pooling,
         normalized: recipe.normalize,
         dtype: network.dtype,
@@ -57,6 +58,6 @@ pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineE
             EngineError::DeviceUnavailable { device, source }
         })?,
     };
-    let engine = Bert::new(&config, network, tokenizer, facts, &device)?;
+    let engine = Bert::new(&config, network, tokenizer, facts, device)?;
     Ok(Box::new(engine))
 }

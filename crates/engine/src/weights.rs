@@ -42,6 +42,33 @@ impl Weights {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// The elements of all floating-point tensors, those that the model does not need among
+    /// them. Integer tensors, such as a table of positions, are no weights.
+    pub(crate) fn parameters(&self) -> u64 {
+        let weights = self.tensors.values().filter(|stored| stored.values.are_floats());
+        weights.map(|stored| stored.shape.iter().map(|&side| side as u64).product::<u64>()).sum()
+    }
+}
+
+impl Values {
+    fn are_floats(&self) -> bool {
+        use safetensors::Dtype as Other;
+        !matches!(
+            self,
+            Self::Other(
+                Other::BOOL
+                    | Other::U8
+                    | Other::I8
+                    | Other::U16
+                    | Other::I16
+                    | Other::U32
+                    | Other::I32
+                    | Other::U64
+                    | Other::I64
+            )
+        )
+    }
 }
 
 /// Reads the given safetensors files of the folder `dir`; `progress` hears of bytes as they are

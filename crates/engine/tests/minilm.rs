@@ -46,7 +46,7 @@ fn the_model_says_what_it_is() {
         vocabulary: 30_522,
         dimensions: 384,
         max_tokens: 256,
-        parameters: 22_565_376,
+        parameters: 22_713_216,
         pooling: Pooling::Mean,
         normalized: true,
         dtype: Dtype::F32,

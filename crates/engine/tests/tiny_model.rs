@@ -45,18 +45,38 @@ fn a_model_says_what_it_is() {
     let attention = 4 * (hidden * hidden + hidden) + 2 * hidden;
     let feed_forward = 2 * hidden * inner + inner + hidden + 2 * hidden;
     let layer = attention + feed_forward;
+    // The pooler's tensor is a weight that is not used, the table of positions is none.
+    let pooler = hidden * hidden;
     let expected = Facts {
         architecture: "BertModel".to_owned(),
         vocabulary: VOCABULARY,
         dimensions: HIDDEN,
         max_tokens: MAX_TOKENS,
-        parameters: embeddings + LAYERS as u64 * layer,
+        parameters: embeddings + LAYERS as u64 * layer + pooler,
         pooling: Pooling::Mean,
         normalized: true,
         dtype: Dtype::F32,
     };
     assert_eq!(built.facts(), &expected);
     assert_eq!(transfer(built, Device::Cpu).unwrap().facts(), &expected);
+}
+
+#[test]
+fn floating_point_tensors_count_as_parameters_and_integers_do_not() {
+    let parameters = |dtype, size: usize| {
+        let tiny = Tiny::new().with(|tiny| {
+            let data = vec![0; 6 * size];
+            tiny.tensors.insert("extra".to_owned(), Tensor { dtype, shape: vec![2, 3], data });
+        });
+        tiny.build().unwrap().facts().parameters
+    };
+    let without = Tiny::new().build().unwrap().facts().parameters;
+    for (dtype, size) in [("F64", 8), ("F32", 4), ("BF16", 2), ("F16", 2), ("F8_E4M3", 1)] {
+        assert_eq!(parameters(dtype, size), without + 6, "{dtype}");
+    }
+    for (dtype, size) in [("I64", 8), ("U32", 4), ("I16", 2), ("U8", 1), ("BOOL", 1)] {
+        assert_eq!(parameters(dtype, size), without, "{dtype}");
+    }
 }
 
 #[test]

@@ -17,9 +17,10 @@ use kube::runtime::{WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use crate::watches::{Watched, Watches};
 
 /// How long a reconcile waits for the caches. Filling them takes seconds even for thousands of
 /// objects; longer means that a watch is refused.
@@ -105,8 +106,14 @@ impl Caches {
     }
 }
 
-/// Starts the watches. The queue must be polled for the caches to fill.
-pub fn watch(client: &Client, namespace: Option<&str>, writers: Writers) -> Queue {
+/// Starts the watches, and tells `watches` how they stand. The queue must be polled for the caches
+/// to fill.
+pub fn watch(
+    client: &Client,
+    namespace: Option<&str>,
+    writers: Writers,
+    watches: &Watches,
+) -> Queue {
     let Writers {
         deployments,
         replica_sets,
@@ -116,30 +123,53 @@ pub fn watch(client: &Client, namespace: Option<&str>, writers: Writers) -> Queu
         disruption_budgets,
         pods,
     } = writers;
+    let source = Source { client, namespace, watches };
     let mut queue = Queue::new();
-    queue.push(own(api(client, namespace), deployments));
-    queue.push(owned(api(client, namespace), replica_sets, |set: &mut ReplicaSet| {
+    queue.push(own(&source, deployments));
+    queue.push(owned(&source, replica_sets, |set: &mut ReplicaSet| {
         if let Some(spec) = &mut set.spec {
             spec.template = None;
         }
     }));
-    queue.push(owned(api(client, namespace), records, without_managers));
-    queue.push(owned(api(client, namespace), manifests, without_managers));
+    queue.push(owned(&source, records, without_managers));
+    queue.push(owned(&source, manifests, without_managers));
     // Managers are kept where we compare what we own.
-    queue.push(owned(api(client, namespace), services, |_| {}));
-    queue.push(owned(api(client, namespace), disruption_budgets, |_| {}));
-    queue.push(labelled(api(client, namespace), pods));
+    queue.push(owned(&source, services, |_| {}));
+    queue.push(owned(&source, disruption_budgets, |_| {}));
+    queue.push(labelled(&source, pods));
     queue
+}
+
+/// Where watches read.
+struct Source<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    watches: &'a Watches,
+}
+
+impl Source<'_> {
+    fn api<K: Child>(&self) -> Api<K> {
+        match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    fn watched<K: Child>(&self) -> Watched {
+        self.watches.add::<K>(self.namespace)
+    }
 }
 
 type Requests = BoxStream<'static, Result<ReconcileRequest<ModelDeployment>, watcher::Error>>;
 
 /// The resource itself: a change of its spec, of annotations (they carry commands), or its
 /// deletion. Our own status writes change none of these and wake nobody.
-fn own(api: Api<ModelDeployment>, writer: Writer<ModelDeployment>) -> Requests {
-    let changes = watcher(api, watcher::Config::default())
+fn own(source: &Source<'_>, writer: Writer<ModelDeployment>) -> Requests {
+    let watched = source.watched::<ModelDeployment>();
+    let changes = watcher(source.api::<ModelDeployment>(), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
+        .inspect(move |event| watched.delivered(event, Instant::now()))
         .applied_objects()
         .predicate_filter(
             kube::runtime::Predicate::combine(predicates::generation, predicates::annotations),
@@ -149,31 +179,38 @@ fn own(api: Api<ModelDeployment>, writer: Writer<ModelDeployment>) -> Requests {
 }
 
 /// Children wake their owner whenever they change or go.
-fn owned<K>(api: Api<K>, writer: Writer<K>, shrink: impl Fn(&mut K) + Send + 'static) -> Requests
-where
-    K: Child,
-{
-    let touched = children(api, shrink).reflect(writer).touched_objects();
-    trigger_owners(touched, (), ()).boxed()
+fn owned<K: Child>(
+    source: &Source<'_>,
+    writer: Writer<K>,
+    shrink: impl Fn(&mut K) + Send + 'static,
+) -> Requests {
+    trigger_owners(touched(source, writer, shrink), (), ()).boxed()
 }
 
 /// Pods belong to a ReplicaSet; the label says to which deployment.
-fn labelled(api: Api<Pod>, writer: Writer<Pod>) -> Requests {
-    let touched = children(api, without_managers).reflect(writer).touched_objects();
+fn labelled(source: &Source<'_>, writer: Writer<Pod>) -> Requests {
     let to_deployment = |pod: Pod| {
         let name = pod.labels().get(names::LABEL_DEPLOYMENT)?;
         let namespace = pod.namespace()?;
         Some(ObjectRef::<ModelDeployment>::new(name).within(&namespace))
     };
+    let touched = touched(source, writer, without_managers);
     trigger_with(touched.map_ok(to_deployment), |deployment| deployment).boxed()
 }
 
-fn children<K: Child>(
-    api: Api<K>,
-    shrink: impl Fn(&mut K) + Send + 'static,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
+fn touched<K: Child, F: Fn(&mut K) + Send + 'static>(
+    source: &Source<'_>,
+    writer: Writer<K>,
+    shrink: F,
+) -> impl Stream<Item = watcher::Result<K>> + Send + use<K, F> {
     let labelled = watcher::Config::default().labels(names::LABEL_DEPLOYMENT);
-    watcher(api, labelled).default_backoff().modify(shrink)
+    let watched = source.watched::<K>();
+    watcher(source.api::<K>(), labelled)
+        .default_backoff()
+        .modify(shrink)
+        .reflect(writer)
+        .inspect(move |event| watched.delivered(event, Instant::now()))
+        .touched_objects()
 }
 
 /// What a child's type must be able to do.
@@ -201,14 +238,4 @@ impl<K> Child for K where
 
 fn without_managers<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
-}
-
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
 }

@@ -13,7 +13,8 @@ use crate::polls::Polls;
 use crate::reports::Reporter;
 
 /// Where time comes from. The one place that reads the system's clock; everything else gets a
-/// time or an age.
+/// time or an age. What is held against times of the cluster comes from
+/// [`crate::server_time::ServerTime`].
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
@@ -35,7 +36,7 @@ pub struct Context {
     pub attempts: Attempts,
     /// The image of workers that name none.
     pub worker_image: String,
-    /// Where time comes from.
+    /// The apiserver's time: ages are counted from times that the cluster wrote.
     pub clock: Clock,
 }
 
@@ -44,12 +45,17 @@ impl Clock {
     pub fn system() -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the context that it is taken from")]
         let now = Timestamp::now;
+        Self::from_fn(now)
+    }
+
+    /// A clock that shows what a function says.
+    pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
     /// A clock that stands still.
     pub fn stopped_at(time: Timestamp) -> Self {
-        Self(Arc::new(move || time))
+        Self::from_fn(move || time)
     }
 
     /// The time.

@@ -30,8 +30,23 @@ const RECONCILE_DEADLINE: Duration = Duration::from_mins(1);
 /// How long reconciles that run may take to end once the controller was told to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How the controller ended.
+#[must_use = "what broke off may still be on its way to the apiserver"]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// Every reconcile came to its end.
+    InOrder,
+    /// Some were broken off. What they sent may still arrive.
+    BrokenOff,
+}
+
 /// Reconciles until `stop`, then lets running reconciles end.
-pub async fn run(context: Arc<Context>, queue: Queue, concurrency: u16, stop: CancellationToken) {
+pub async fn run(
+    context: Arc<Context>,
+    queue: Queue,
+    concurrency: u16,
+    stop: CancellationToken,
+) -> Ended {
     let config = Config::default().debounce(DEBOUNCE).concurrency(concurrency);
     let store = context.caches.deployments.clone();
     let until_stopped = queue.take_until(stop.clone().cancelled_owned());
@@ -42,9 +57,10 @@ pub async fn run(context: Arc<Context>, queue: Queue, concurrency: u16, stop: Ca
         tokio::time::sleep(STOP_DEADLINE).await;
     };
     tokio::select! {
-        () = log(outcomes, &context) => {}
+        () = log(outcomes, &context) => Ended::InOrder,
         () = draining => {
             tracing::warn!("reconciles were still running {} s after the stop", STOP_DEADLINE.as_secs());
+            Ended::BrokenOff
         }
     }
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use lamplighter_plan::check::Violation;
-
-use crate::reconcile::apply::ApplyError;
+use crate::reconcile::apply::Obstacle;
 
 /// Why a reconcile did not reach its end.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +22,17 @@ pub enum Error {
     /// The reconcile's task ended without an outcome.
     #[error("the reconcile broke off: {0}")]
     Panicked(String),
-    /// The plan breaks an invariant and is not carried out.
-    #[error("the plan breaks an invariant, nothing was done: {}", list(.0))]
-    Plan(Vec<Violation>),
-    /// A child could not be brought to what it should be.
+    /// The plan could not be carried out to its end.
     #[error(transparent)]
-    Apply(#[from] ApplyError),
+    Apply(#[from] Obstacle),
     /// The status could not be written.
-    #[error("the status cannot be written: {}", said(.0))]
-    Status(#[source] kube::Error),
+    #[error("the status cannot be written: {}{}", said(.source), untold(.unreported.as_deref()))]
+    Status {
+        /// What the apiserver said.
+        source: kube::Error,
+        /// What the status would have told of this attempt.
+        unreported: Option<Box<Obstacle>>,
+    },
 }
 
 /// What a failure means for the next attempt.
@@ -54,9 +54,9 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::CachesNotSynced(_) | Self::TimedOut(_) => Class::Transient,
-            Self::Incomplete(_) | Self::Panicked(_) | Self::Plan(_) => Class::Bug,
-            Self::Apply(error) => error.class(),
-            Self::Status(error) => classify(error),
+            Self::Incomplete(_) | Self::Panicked(_) => Class::Bug,
+            Self::Apply(obstacle) => obstacle.class(),
+            Self::Status { source, .. } => classify(source),
         }
     }
 
@@ -67,13 +67,8 @@ impl Error {
             Self::TimedOut(_) => "TimedOut",
             Self::Incomplete(_) => "Incomplete",
             Self::Panicked(_) => "Panicked",
-            Self::Plan(_) => "InvariantViolated",
-            Self::Apply(ApplyError::Read { .. }) => "ReadFailed",
-            Self::Apply(ApplyError::Write { .. }) => "WriteFailed",
-            Self::Apply(ApplyError::Gone { .. }) => "ChildGone",
-            Self::Apply(ApplyError::NameTaken { .. }) => "NameTaken",
-            Self::Apply(ApplyError::Predecessor { .. }) => "PredecessorNotGone",
-            Self::Status(_) => "StatusFailed",
+            Self::Apply(obstacle) => obstacle.category(),
+            Self::Status { .. } => "StatusFailed",
         }
     }
 }
@@ -112,8 +107,8 @@ pub fn said(error: &kube::Error) -> String {
     }
 }
 
-fn list(violations: &[Violation]) -> String {
-    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
+fn untold(obstacle: Option<&Obstacle>) -> String {
+    obstacle.map(|obstacle| format!("; it would have told: {obstacle}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub mod report;
 pub mod revision;
 pub mod validate;
 
-use apply::Applied;
+use apply::{Applied, Obstacle};
 use report::Subject;
 use validate::Unfit;
 
@@ -57,7 +57,7 @@ pub async fn reconcile(
             let plan = decide(&world);
             let rendered = render::render(&valid, &plan);
             let applied = match violated(&context, &world, &plan) {
-                Some(error) => Applied::nothing_because(error),
+                Some(obstacle) => Applied::nothing_because(obstacle),
                 None => Box::pin(apply::apply(&context, &fetched, rendered)).await,
             };
             report::planned(&subject, &valid, &world, &plan, applied)
@@ -73,11 +73,11 @@ fn settled(deployment: &ModelDeployment) -> Option<&str> {
 }
 
 /// A plan that breaks an invariant is a bug; acting on it could end the service that it is about.
-fn violated(context: &Context, world: &World, plan: &Plan) -> Option<Error> {
+fn violated(context: &Context, world: &World, plan: &Plan) -> Option<Obstacle> {
     let violations = check::violations(world, plan);
     for violation in &violations {
         context.metrics.violated(violation.name());
         tracing::error!(%violation, ?world, "a plan breaks an invariant");
     }
-    (!violations.is_empty()).then_some(Error::Plan(violations))
+    (!violations.is_empty()).then_some(Obstacle::Plan(violations))
 }

@@ -106,6 +106,16 @@ impl Display for State {
     }
 }
 
+/// The pods that are on their way out, in words; none where there are none. They hold nothing up,
+/// but they may still hold the devices and the memory that others wait for.
+pub fn leaving(world: &World) -> Option<String> {
+    match world.terminating() {
+        0 => None,
+        1 => Some("1 pod is still leaving".to_owned()),
+        pods => Some(format!("{pods} pods are still leaving")),
+    }
+}
+
 /// A decision as a few lines of text: the world, the actions with their reasons, the verdict.
 pub fn trace(world: &World, plan: &Plan) -> String {
     let goal = &world.goal;

@@ -8,7 +8,7 @@ use lamplighter_cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::exec::Exec;
-use crate::images::{self, Images, Targets};
+use crate::images::{self, Images};
 use crate::term;
 use crate::workspace::{Profile, Workspace};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let started = Instant::now();
     let cluster = Cluster::at(workspace.root());
     term::step("demo: building images");
-    let images = images::build(workspace, Profile::Dev, Targets::Programs)?;
+    let images = images::build(workspace, Profile::Dev)?;
     term::step("demo: bringing up Kubernetes");
     cluster.up(&term::Printer)?;
     images.import(&cluster)?;

@@ -71,7 +71,7 @@ impl Images {
 /// `cargo xtask images`.
 pub(crate) fn run(workspace: &Workspace, args: &ImagesArgs) -> Result<()> {
     let profile = if args.release { Profile::Release } else { Profile::Dev };
-    let images = build(workspace, profile, Targets::Programs)?;
+    let images = build(workspace, profile)?;
     if args.import {
         images.import(&Cluster::at(workspace.root()))?;
     }
@@ -85,24 +85,10 @@ A registry:         skopeo copy oci-archive:TAR docker://HOST/NAME:TAG",
     Ok(())
 }
 
-/// What cargo is asked to build. Test targets turn on features of a few dependencies, so what
-/// was built with them is not what is built without: each caller stays with one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Targets {
-    /// The programs alone.
-    Programs,
-    /// The programs and all tests.
-    All,
-}
-
 /// Builds the programs and writes the images.
-pub(crate) fn build(workspace: &Workspace, profile: Profile, targets: Targets) -> Result<Images> {
-    let targets = match targets {
-        Targets::Programs => "--bins",
-        Targets::All => "--all-targets",
-    };
+pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
     let mut command = Exec::new("build the programs", "cargo")
-        .args(["build", "--workspace", targets])
+        .args(["build", "--workspace", "--bins"])
         .dir(workspace.root())
         .deadline(Duration::from_mins(40));
     if profile == Profile::Release {

@@ -28,10 +28,29 @@ pub enum Reason {
     ConfigMissing,
     /// The container ended without a reason that the operator can read.
     ContainerCrashed,
+    /// A pod ended as a whole, and nobody said why.
+    PodFailed,
     /// An object of a name that the operator needs belongs to somebody else.
     NameTaken,
     /// The apiserver refused an object that the spec asks for.
     ChildRefused,
+    /// The models contradict each other in a way that the schema cannot tell: change `spec.models`.
+    ModelsInvalid,
+    /// What workers are told about the models does not fit into a ConfigMap: use fewer or shorter
+    /// validation cases.
+    ManifestTooLarge,
+    /// A validation case asks nothing, or two things.
+    CaseInvalid,
+    /// The spec cannot be written as JSON, which only a bug of the operator can cause.
+    SpecInvalid,
+    /// An object that the spec asks for could not be looked up; it is tried again.
+    ReadFailed,
+    /// An object that the spec asks for could not be written; it is tried again.
+    WriteFailed,
+    /// An object of a deleted `ModelDeployment` of the same name is still there; it is waited for.
+    PredecessorNotGone,
+    /// The operator's own plan would have broken an invariant and was not carried out: a bug.
+    InvariantViolated,
     /// The warm-up of every model passed.
     WarmUpPassed,
     /// The validation of every model passed.
@@ -44,7 +63,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -56,8 +75,17 @@ impl Reason {
         Self::ImagePullFailed,
         Self::ConfigMissing,
         Self::ContainerCrashed,
+        Self::PodFailed,
         Self::NameTaken,
         Self::ChildRefused,
+        Self::ModelsInvalid,
+        Self::ManifestTooLarge,
+        Self::CaseInvalid,
+        Self::SpecInvalid,
+        Self::ReadFailed,
+        Self::WriteFailed,
+        Self::PredecessorNotGone,
+        Self::InvariantViolated,
         Self::WarmUpPassed,
         Self::CasesPassed,
         Self::ValidationDisabled,
@@ -78,8 +106,17 @@ impl Reason {
             Self::ImagePullFailed => "ImagePullFailed",
             Self::ConfigMissing => "ConfigMissing",
             Self::ContainerCrashed => "ContainerCrashed",
+            Self::PodFailed => "PodFailed",
             Self::NameTaken => "NameTaken",
             Self::ChildRefused => "ChildRefused",
+            Self::ModelsInvalid => "ModelsInvalid",
+            Self::ManifestTooLarge => "ManifestTooLarge",
+            Self::CaseInvalid => "CaseInvalid",
+            Self::SpecInvalid => "SpecInvalid",
+            Self::ReadFailed => "ReadFailed",
+            Self::WriteFailed => "WriteFailed",
+            Self::PredecessorNotGone => "PredecessorNotGone",
+            Self::InvariantViolated => "InvariantViolated",
             Self::WarmUpPassed => "WarmUpPassed",
             Self::CasesPassed => "CasesPassed",
             Self::ValidationDisabled => "ValidationDisabled",

@@ -62,9 +62,9 @@ pub struct Source {
     #[x_kube(
         validation = Rule::new("self.matches('^(s3|pvc|image)://')")
             .message("uri: this scheme is not supported in this version: use s3://bucket/prefix, pvc://claim/path or image:///path"),
-        validation = Rule::new("!self.startsWith('s3://') || self.matches('^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]/.')")
-            .message("uri: must be s3://bucket/prefix with a bucket of 3 to 63 lowercase letters, digits, dots or hyphens"),
-        validation = Rule::new("!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/.')")
+        validation = Rule::new("!self.startsWith('s3://') || (self.matches('^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]/.') && !self.matches('^s3://[^/]*[.][.]'))")
+            .message("uri: must be s3://bucket/prefix with a bucket of 3 to 63 lowercase letters, digits, dots or hyphens that begins and ends with a letter or digit and has no two dots in a row"),
+        validation = Rule::new("!self.startsWith('pvc://') || (self.matches('^pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/.') && !self.matches('^pvc://[^/]*[.][.]'))")
             .message("uri: must be pvc://claim/path with the name of a PersistentVolumeClaim and a path inside it"),
         validation = Rule::new("!self.startsWith('image://') || self.matches('^image:///.')")
             .message("uri: must be image:///path with an absolute path in the worker image"),

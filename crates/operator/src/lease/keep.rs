@@ -132,14 +132,14 @@ impl Keeper {
     async fn attempt(&self, observed: Observed) -> Result<Attempt, String> {
         let found = self.bounded(self.api.get_opt(&self.name)).await?;
         let now = self.now();
-        let observed = observed.after_read(found.as_ref().map(holder), now);
+        let observed = observed.after_read(found.as_ref().map(|lease| self.holder(lease)), now);
         match next(&observed, &self.identity, now, &self.timing) {
             LeaseStep::Wait(pause) => Ok(Attempt::Waiting(observed, pause)),
             LeaseStep::Create => {
                 let lease = self.claim(None, None, 0);
                 let params = PostParams::default();
                 let written = self.bounded(self.api.create(&params, &lease)).await?;
-                Ok(Attempt::Written(Seen { holder: holder(&written), since: now }))
+                Ok(Attempt::Written(Seen { holder: self.holder(&written), since: now }))
             }
             LeaseStep::Renew { version, transitions } => {
                 let acquired =
@@ -152,10 +152,14 @@ impl Keeper {
         }
     }
 
+    fn holder(&self, lease: &Lease) -> Holder {
+        holder(lease, &self.timing)
+    }
+
     async fn replace(&self, lease: Lease, now: Duration) -> Result<Attempt, String> {
         let params = PostParams::default();
         let written = self.bounded(self.api.replace(&self.name, &params, &lease)).await?;
-        Ok(Attempt::Written(Seen { holder: holder(&written), since: now }))
+        Ok(Attempt::Written(Seen { holder: self.holder(&written), since: now }))
     }
 
     async fn bounded<T>(
@@ -200,12 +204,16 @@ enum Attempt {
     Waiting(Observed, Duration),
 }
 
-fn holder(lease: &Lease) -> Holder {
+/// Who holds a Lease. A holder that promises no duration gets the own one: taking its Lease at once
+/// could make two leaders.
+fn holder(lease: &Lease, timing: &Timing) -> Holder {
     let spec = lease.spec.clone().unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let promised = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Holder {
         identity: spec.holder_identity.unwrap_or_default(),
-        duration: Duration::from_secs(seconds.unwrap_or_default()),
+        duration: promised
+            .filter(|seconds| *seconds > 0)
+            .map_or(timing.lease_duration, Duration::from_secs),
         transitions: spec.lease_transitions.unwrap_or_default(),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
     }

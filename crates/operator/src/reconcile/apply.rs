@@ -16,6 +16,7 @@ mod outcome;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
@@ -28,22 +29,26 @@ use lamplighter_plan::{Action, RevisionId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::compare::is_applied;
 use super::fetch::Fetched;
 use super::ownership::{Ownership, ownership};
 use super::render::Rendered;
 use crate::context::Context;
-use crate::error::Error;
 use crate::metrics::Metrics;
 
-pub use outcome::{Applied, ApplyError, Change, ObjectName};
+pub use outcome::{Applied, ApplyError, Change, ObjectName, Obstacle};
+
+/// How long all of it may take. What a slow admission webhook did not let through by then is
+/// reported and tried again: enough of the reconcile's own minute must be left for the status.
+const APPLY_DEADLINE: Duration = Duration::from_secs(40);
 
 /// Brings the children to what they should be.
 ///
 /// The order: the record first, because the image that was resolved for a revision must not be
 /// lost; the manifest before the workload whose pods mount it; Service and budget before the first
-/// pod; then the plan's actions in the plan's order. Stops at the first failure.
+/// pod; then the plan's actions in the plan's order. Stops at the first failure and at a deadline.
 pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> Applied {
     let Rendered {
         owner,
@@ -64,7 +69,7 @@ pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> 
         name,
         changes: Vec::new(),
     };
-    let outcome = async {
+    let steps = async {
         writer.ensure_exists(&record, metadata(&fetched.records, &record)).await?;
         writer.ensure_exists(&manifest, metadata(&fetched.manifests, &manifest)).await?;
         writer.ensure_equal(&service, fetched.service.as_deref()).await?;
@@ -73,9 +78,12 @@ pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> 
             writer.act(&action, fetched, &workload).await?;
         }
         Ok::<_, ApplyError>(())
-    }
-    .await;
-    Applied { changes: writer.changes, failure: outcome.err().map(Error::Apply) }
+    };
+    let failure = match timeout(APPLY_DEADLINE, steps).await {
+        Ok(outcome) => outcome.err().map(Obstacle::Child),
+        Err(_) => Some(Obstacle::Late(APPLY_DEADLINE)),
+    };
+    Applied { changes: writer.changes, failure }
 }
 
 struct Writer {
@@ -191,6 +199,7 @@ impl Writer {
         self.patch(rendered, &params, &Patch::Apply(value(rendered)?))
             .await
             .map_err(|source| ApplyError::Write { object: object(rendered), source })?;
+        self.metrics.wrote(K::KIND);
         self.changes.push(Change::Created(object(rendered)));
         Ok(Effect::Changed)
     }
@@ -298,7 +307,10 @@ impl Writer {
             Ok(written) if written.resource_version() == seen.resource_version() => {
                 Ok(Effect::None)
             }
-            Ok(_) => Ok(Effect::Changed),
+            Ok(_) => {
+                self.metrics.wrote(K::KIND);
+                Ok(Effect::Changed)
+            }
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 Err(ApplyError::Gone { object: object(seen) })
             }
@@ -312,9 +324,7 @@ impl Writer {
         params: &PatchParams,
         patch: &Patch<Value>,
     ) -> Result<K, kube::Error> {
-        let written = self.api::<K>().patch(&target.name_any(), params, patch).await?;
-        self.metrics.wrote(K::KIND);
-        Ok(written)
+        self.api::<K>().patch(&target.name_any(), params, patch).await
     }
 
     fn api<K: Child>(&self) -> Api<K> {

@@ -23,9 +23,6 @@ use super::validate::Valid;
 /// The container that serves; the only one of the pod.
 pub const CONTAINER: &str = "worker";
 
-/// The reason of a pod that ended without one.
-const POD_FAILED: &str = "PodFailed";
-
 /// Longest part of a container's last words that is repeated in a message, in bytes.
 const MAX_LAST_WORDS: usize = 512;
 
@@ -254,7 +251,7 @@ fn end_of_pod(pod: &Pod) -> Failure {
     let said = status.and_then(|status| status.reason.as_deref()).unwrap_or_default();
     Failure {
         container: None,
-        reason: as_reason(said).unwrap_or_else(|| POD_FAILED.to_owned()),
+        reason: as_reason(said).unwrap_or_else(|| Reason::PodFailed.as_str().to_owned()),
         message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
         class: FailureClass::Transient,
     }

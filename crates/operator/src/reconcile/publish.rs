@@ -18,14 +18,16 @@ use kube::{Api, Resource, ResourceExt};
 use lamplighter_api::{ConditionType, ModelDeployment, ModelDeploymentStatus, names};
 use lamplighter_plan::RevisionId;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::report::{Event, PROGRESS_PERIOD, Report, Severity};
 use crate::context::Context;
 use crate::error::{Class, Error, said};
 
-/// How long telling an event may take. Events are for people and must not hold up the next step.
-const EVENT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long telling all events of one step may take. Events are for people: however many there are,
+/// and however slow the apiserver takes them, the status must be written before the reconcile's own
+/// deadline.
+const EVENTS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Whether a status is to be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,13 +51,14 @@ pub async fn publish(
     if let Some(error) = failure.as_ref().filter(|error| error.class() == Class::Conflict) {
         tracing::debug!(%error, "decided on an old view, which is not worth a status");
     } else if due(deployment, &status, context.now()) == Due::Now {
-        if !write(context, deployment, &status).await? {
-            return Ok(Action::await_change());
+        match write(context, deployment, &status).await {
+            Ok(true) => tell(context, deployment, transitions).await,
+            Ok(false) => return Ok(Action::await_change()),
+            Err(source) => return Err(Error::Status { source, unreported: failure.map(Box::new) }),
         }
-        tell(context, deployment, transitions).await;
     }
     match failure {
-        Some(error) => Err(error),
+        Some(obstacle) => Err(obstacle.into()),
         None => Ok(Action::requeue(match due(deployment, &status, context.now()) {
             Due::Later(left) => again.min(left),
             Due::Now | Due::Unchanged => again,
@@ -117,7 +120,7 @@ async fn write(
     context: &Context,
     deployment: &ModelDeployment,
     status: &ModelDeploymentStatus,
-) -> Result<bool, Error> {
+) -> Result<bool, kube::Error> {
     let name = deployment.name_any();
     let namespace = deployment.namespace().unwrap_or_default();
     let patch = json!({
@@ -139,12 +142,14 @@ async fn write(
             Ok(true)
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(false),
-        Err(error) => Err(Error::Status(error)),
+        Err(error) => Err(error),
     }
 }
 
+/// Tells what can be told in [`EVENTS_DEADLINE`]; the rest is left to the log.
 async fn tell(context: &Context, deployment: &ModelDeployment, events: Vec<Event>) {
     let about: ObjectReference = deployment.object_ref(&());
+    let deadline = Instant::now() + EVENTS_DEADLINE;
     for event in events {
         let event = KubeEvent {
             type_: match event.severity {
@@ -156,7 +161,7 @@ async fn tell(context: &Context, deployment: &ModelDeployment, events: Vec<Event
             note: Some(event.note),
             secondary: event.revision.map(|revision| workload(&about, &revision)),
         };
-        match timeout(EVENT_DEADLINE, context.recorder.publish(&event, &about)).await {
+        match timeout_at(deadline, context.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = said(&error), reason = event.reason, "event not told");

@@ -16,12 +16,11 @@ use lamplighter_api::{
 };
 use lamplighter_plan::{Cause, Plan, PodPhase, RevisionId, State, World};
 
-use super::apply::Applied;
+use super::apply::{Applied, Obstacle};
 use super::fetch::Fetched;
 use super::observe::{has_ended, is_ready};
 use super::validate::{ENVIRONMENT, Invalid, Valid};
 use crate::backoff;
-use crate::error::Error;
 
 pub use crate::polls::PROGRESS_PERIOD;
 pub use events::{Event, Severity};
@@ -51,7 +50,7 @@ pub struct Report {
     /// When to look again although nothing may change.
     pub again: Duration,
     /// What stopped the reconcile.
-    pub failure: Option<Error>,
+    pub failure: Option<Obstacle>,
 }
 
 /// The report on a spec that cannot be acted on. Pods that serve go on serving and are reported.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use lamplighter_api::{Device, Model, ModelDeployment, Task, ValidationCase, ValidationMode};
+use lamplighter_api::{
+    Device, Model, ModelDeployment, Reason, Task, ValidationCase, ValidationMode,
+};
 use lamplighter_api::{ServiceSpec, WorkerSpec};
 use lamplighter_plan::RevisionId;
 use lamplighter_protocol as protocol;
@@ -106,13 +108,13 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    /// A stable name, for conditions.
-    pub fn reason(&self) -> &'static str {
+    /// The reason of the conditions.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Manifest(_) => "ModelsInvalid",
-            Self::TooLarge { .. } => "ManifestTooLarge",
-            Self::Case { .. } => "CaseInvalid",
-            Self::Snapshot(_) | Self::Unprintable(_) => "SpecInvalid",
+            Self::Manifest(_) => Reason::ModelsInvalid,
+            Self::TooLarge { .. } => Reason::ManifestTooLarge,
+            Self::Case { .. } => Reason::CaseInvalid,
+            Self::Snapshot(_) | Self::Unprintable(_) => Reason::SpecInvalid,
         }
     }
 }

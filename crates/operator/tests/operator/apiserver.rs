@@ -36,6 +36,8 @@ struct State {
     applied: BTreeMap<(String, String), Value>,
     asked: Vec<Asked>,
     failures: Vec<Failure>,
+    /// Requests whose path has this part are never answered.
+    silent: Option<&'static str>,
     version: u64,
 }
 
@@ -54,10 +56,16 @@ impl ApiServer {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let state = server.clone();
         tokio::spawn(async move {
+            let mut unanswered = Vec::new();
             while let Some((request, send)) = handle.next_request().await {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await.expect("a body that can be read");
-                send.send_response(state.answer(&head, &body));
+                if state.state().silent.is_some_and(|part| head.uri.path().contains(part)) {
+                    // Dropping it would be an answer: that the service failed.
+                    unanswered.push(send);
+                } else {
+                    send.send_response(state.answer(&head, &body));
+                }
             }
         });
         (server, Client::new(service, "default"))
@@ -106,6 +114,11 @@ impl ApiServer {
         message: &'static str,
     ) {
         self.state().failures.push(Failure { method, path_end, answer: (code, message) });
+    }
+
+    /// From now on a request whose path has this part is never answered.
+    pub(crate) fn fall_silent(&self, part: &'static str) {
+        self.state().silent = Some(part);
     }
 
     /// What was asked since the last time.

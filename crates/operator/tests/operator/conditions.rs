@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Status;
 use lamplighter_api::{ActiveRevision, ConditionType, ModelDeployment, ModelDeploymentStatus};
-use lamplighter_operator::error::Error;
 use lamplighter_operator::reconcile::apply::{Applied, ApplyError, Change, ObjectName};
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::observe::observe;
@@ -197,6 +196,37 @@ fn a_complete_deployment() {
     );
 }
 
+fn leaving(name: &str, revision: &str) -> Value {
+    let mut leaving = pod(name, revision, &ready());
+    leaving["metadata"]["deletionTimestamp"] = json!(ago(3));
+    leaving
+}
+
+#[test]
+fn ready_tells_how_many_pods_are_still_leaving() {
+    let revision = valid().revision;
+    let message =
+        |report: &Report| condition(report, ConditionType::Ready).unwrap().message.clone();
+    let mut pods = two_ready(revision.as_str());
+    pods.push(leaving("worker-0", revision.as_str()));
+    let complete = message(&report(pods.clone()));
+    assert!(complete.ends_with(" serve every model; 1 pod is still leaving"), "{complete}");
+    pods.push(leaving("worker-1", revision.as_str()));
+    let complete = message(&report(pods));
+    assert!(complete.ends_with("; 2 pods are still leaving"), "{complete}");
+
+    let mut starting = vec![pod("worker-a", revision.as_str(), &in_state(&running()))];
+    starting.push(leaving("worker-0", revision.as_str()));
+    assert_eq!(message(&report(starting)), "1 of 2 pods created; 1 pod is still leaving");
+
+    let none = deployment_of(&SPEC.replace("replicas: 2", "replicas: 0"));
+    let mut fetched = with_pods(vec![leaving("worker-0", revision.as_str())]);
+    fetched.replica_sets = vec![Arc::new(replica_set(revision.as_str(), 0))];
+    let scaled = report_on(&none, &fetched, Applied::default());
+    assert_eq!(words(&scaled, ConditionType::Ready), Some(("True", "ScaledToZero")));
+    assert_eq!(message(&scaled), "spec.replicas is 0; 1 pod is still leaving");
+}
+
 #[test]
 fn a_new_revision_that_fails_beside_one_that_serves() {
     let ended = terminated(1, "Error", &last_words(Reason::ValidationFailed));
@@ -277,7 +307,7 @@ fn service() -> ObjectName {
 }
 
 fn stopped_by(error: ApplyError) -> Report {
-    let applied = Applied::nothing_because(Error::Apply(error));
+    let applied = Applied::nothing_because(error);
     report_on(&deployment(), &with_pods(two_ready(valid().revision.as_str())), applied)
 }
 

@@ -66,6 +66,19 @@ async fn a_held_lease_is_taken_over_only_after_it_was_seen_unchanged_for_its_dur
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_holder_that_promises_no_duration_is_not_taken_for_one_whose_time_is_over() {
+    for promised in [Value::Null, json!(0), json!(-1)] {
+        let (server, keeper) = start();
+        let mut lease = held_by("other_1");
+        lease["spec"]["leaseDurationSeconds"] = promised;
+        server.put(LEASE, lease);
+        let begun = tokio::time::Instant::now();
+        lead(keeper).await;
+        assert!(begun.elapsed() >= TIMING.lease_duration, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_that_try_the_one_with_the_older_view_is_refused() {
     let (server, keeper) = start();
     server.put(LEASE, held_by(""));

@@ -4,7 +4,9 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail the test that calls them")]
 
 mod apiserver;
+mod cluster;
 mod conditions;
+mod edge;
 mod fixtures;
 mod lease;
 mod observe;

@@ -6,132 +6,16 @@ use std::time::Duration;
 
 use http::Method;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
-use kube::runtime::reflector::{Lookup, store::Writer};
 use kube::runtime::watcher::Event;
-use lamplighter_operator::backoff::{Attempts, resync};
-use lamplighter_operator::caches::{Caches, Writers};
-use lamplighter_operator::context::{Clock, Context};
-use lamplighter_operator::error::{Class, Error};
-use lamplighter_operator::metrics::Metrics;
-use lamplighter_operator::polls::Polls;
-use lamplighter_operator::reconcile::reconcile;
+use lamplighter_operator::backoff::resync;
+use lamplighter_operator::context::Clock;
+use lamplighter_operator::error::Class;
 use lamplighter_operator::reports::Reporter;
-use lamplighter_telemetry::metrics::Registry;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::apiserver::{ApiServer, Asked};
-use crate::fixtures::{
-    IMAGE, NAME, NAMESPACE, SPEC, UID, deployment, from, now, pod, ready, valid,
-};
-
-const SERVICE: &str = "/api/v1/namespaces/library/services/scripture-search";
-const DEPLOYMENT: &str =
-    "/apis/lamplighter.dev/v1alpha1/namespaces/library/modeldeployments/scripture-search";
-
-struct Cluster {
-    server: ApiServer,
-    writers: Writers,
-    context: Arc<Context>,
-}
-
-impl Cluster {
-    /// A cluster in which only the deployment is.
-    fn new() -> Self {
-        let (server, client) = ApiServer::start();
-        let (caches, writers) = Caches::new();
-        let context = Context {
-            recorder: Recorder::new(client.clone(), "lamplighter-operator".into()),
-            client,
-            caches,
-            reporter: Reporter::new(),
-            polls: Polls::default(),
-            metrics: Metrics::new(&mut Registry::default()),
-            attempts: Attempts::default(),
-            worker_image: IMAGE.to_owned(),
-            clock: Clock::stopped_at(now()),
-        };
-        server.put(DEPLOYMENT, serde_json::to_value(deployment()).unwrap());
-        Self { server, writers, context: Arc::new(context) }
-    }
-
-    /// A cluster in which the deployment is complete and reported.
-    async fn complete() -> Self {
-        let mut cluster = Self::new();
-        cluster.reconcile().await.unwrap();
-        cluster.pods(valid().revision.as_str(), 2);
-        cluster.reconcile().await.unwrap();
-        cluster.server.take_asked();
-        cluster
-    }
-
-    /// The kubelet and the ReplicaSet's controller, in an instant.
-    fn pods(&self, revision: &str, count: usize) {
-        for number in 0..count {
-            let name = format!("{NAME}-{revision}-{number}");
-            let object = pod(&name, revision, &ready());
-            self.server.put(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}"), object);
-        }
-    }
-
-    /// What the watches deliver.
-    fn sync(&mut self) {
-        let server = &self.server;
-        fill(&mut self.writers.deployments, server, "modeldeployments");
-        fill(&mut self.writers.replica_sets, server, "replicasets");
-        fill(&mut self.writers.records, server, "controllerrevisions");
-        fill(&mut self.writers.manifests, server, "configmaps");
-        fill(&mut self.writers.services, server, "services");
-        fill(&mut self.writers.disruption_budgets, server, "poddisruptionbudgets");
-        fill(&mut self.writers.pods, server, "pods");
-    }
-
-    async fn reconcile(&mut self) -> Result<Action, Error> {
-        self.sync();
-        self.reconcile_unsynced().await
-    }
-
-    /// With what the caches happen to hold.
-    async fn reconcile_unsynced(&mut self) -> Result<Action, Error> {
-        let deployment = self.context.caches.deployments.state().pop().unwrap();
-        reconcile(deployment, Arc::clone(&self.context)).await
-    }
-
-    /// The requests since the last time, one a line; events left out.
-    fn asked(&self) -> Vec<Asked> {
-        let asked = self.server.take_asked();
-        asked.into_iter().filter(|asked| !asked.path.contains("/events")).collect()
-    }
-
-    fn condition(&self, kind: &str) -> Value {
-        let deployment = self.server.get(DEPLOYMENT).unwrap();
-        let conditions = deployment["status"]["conditions"].as_array().unwrap();
-        conditions.iter().find(|condition| condition["type"] == kind).unwrap().clone()
-    }
-
-    fn change_model(&self) {
-        self.server.edit(DEPLOYMENT, |deployment| {
-            deployment["spec"]["models"][0]["version"] = json!("2.2.0");
-            deployment["metadata"]["generation"] = json!(4);
-        });
-    }
-}
-
-fn fill<K>(writer: &mut Writer<K>, server: &ApiServer, plural: &str)
-where
-    K: Lookup<DynamicType = ()> + Clone + DeserializeOwned + 'static,
-{
-    writer.apply_watcher_event(&Event::Init);
-    for object in server.all(plural) {
-        // Only what has our label is watched; the resource itself is always.
-        let labels = &object["metadata"]["labels"];
-        if plural == "modeldeployments" || !labels["lamplighter.dev/deployment"].is_null() {
-            writer.apply_watcher_event(&Event::InitApply(from(object)));
-        }
-    }
-    writer.apply_watcher_event(&Event::InitDone);
-}
+use crate::apiserver::Asked;
+use crate::cluster::{Cluster, DEPLOYMENT, SERVICE, fill};
+use crate::fixtures::{NAME, NAMESPACE, SPEC, UID, from, now, valid};
 
 fn lines(asked: &[Asked]) -> String {
     asked.iter().map(Asked::to_string).collect::<Vec<_>>().join("\n")
@@ -365,8 +249,10 @@ async fn what_changed_nothing_is_not_told() {
     let mut service = cluster.server.get(SERVICE).unwrap();
     service["spec"]["type"] = json!("nodePort");
     cluster.writers.services.apply_watcher_event(&Event::Apply(from(service)));
+    let before = cluster.written();
     cluster.reconcile_unsynced().await.unwrap();
     assert_eq!(lines(&cluster.server.take_asked()), format!("PATCH {SERVICE} (apply, forced)"));
+    assert_eq!(cluster.written(), before, "nothing was written, so nothing is counted");
 }
 
 #[tokio::test]
@@ -438,6 +324,47 @@ async fn a_status_of_an_old_view_is_refused_and_made_again() {
     let error = cluster.reconcile_unsynced().await.unwrap_err();
     assert_eq!((error.class(), error.category()), (Class::Conflict, "StatusFailed"));
     assert_eq!(cluster.server.get(DEPLOYMENT).unwrap()["status"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_stopped_an_apply_is_told_also_when_the_status_cannot_be() {
+    let mut cluster = Cluster::new();
+    let refusal = "spec.ports[0].nodePort: port is already allocated";
+    cluster.server.fail(Method::PATCH, SERVICE, 422, refusal);
+    cluster.server.fail(Method::PATCH, "/status", 503, "try later");
+    let error = cluster.reconcile().await.unwrap_err();
+    assert_eq!((error.class(), error.category()), (Class::Transient, "StatusFailed"));
+    let said = error.to_string();
+    assert!(said.contains("try later") && said.contains(refusal), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_never_answered_for_does_not_keep_the_status_from_being_written() {
+    let mut cluster = Cluster::new();
+    cluster.server.fall_silent("/services/");
+    let begun = tokio::time::Instant::now();
+    let error = cluster.reconcile().await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(55), "{:?}", begun.elapsed());
+    assert_eq!((error.class(), error.category()), (Class::Transient, "ApplyTimedOut"));
+    assert_eq!(cluster.condition("Ready")["reason"], "WriteFailed");
+    assert_eq!(cluster.condition("Reconciling")["status"], "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_nobody_takes_do_not_keep_the_status_from_being_written() {
+    let mut cluster = Cluster::complete().await;
+    cluster.server.fall_silent("/events");
+    // Two objects are brought back and a revision is made: three events before the status.
+    cluster.server.edit(SERVICE, |service| service["spec"]["selector"] = json!({"app": "x"}));
+    let budget = cluster.server.all("poddisruptionbudgets").pop().unwrap();
+    let name = budget["metadata"]["name"].as_str().unwrap();
+    let path = format!("/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/{name}");
+    cluster.server.edit(&path, |budget| budget["spec"]["maxUnavailable"] = json!(7));
+    cluster.change_model();
+    let begun = tokio::time::Instant::now();
+    cluster.reconcile().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(11), "{:?}", begun.elapsed());
+    assert_eq!(cluster.server.get(DEPLOYMENT).unwrap()["status"]["observedGeneration"], 4);
 }
 
 #[tokio::test]

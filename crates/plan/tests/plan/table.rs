@@ -1,7 +1,7 @@
 //! One situation, one expected decision.
 
 use lamplighter_plan::{
-    Action, Cause, FailureClass, Plan, PodPhase, Seconds, State, World, check, decide,
+    Action, Cause, FailureClass, Plan, PodPhase, Seconds, State, World, check, decide, explain,
 };
 
 use crate::build::{
@@ -327,4 +327,14 @@ fn the_routable_pods_of_every_revision_are_counted() {
     let routable = plan(&world).verdict.routable;
     assert_eq!((routable.wanted, routable.of, routable.total()), (1, 3, 3));
     assert_eq!(routable.older.get(&id("old")), Some(&2));
+}
+
+#[test]
+fn pods_on_their_way_out_are_counted_in_words_over_all_revisions() {
+    let world = want("new", 1).have("new", 1, vec![ready()]);
+    assert_eq!(explain::leaving(&world), None);
+    let world = world.have("old", 0, vec![terminating()]);
+    assert_eq!(explain::leaving(&world).as_deref(), Some("1 pod is still leaving"));
+    let world = world.have("older", 0, vec![terminating(), starting(5)]);
+    assert_eq!(explain::leaving(&world).as_deref(), Some("2 pods are still leaving"));
 }

@@ -1,10 +1,13 @@
 //! What applying came to: the changes that were made, and what stopped it.
 
 use std::fmt;
+use std::time::Duration;
 
+use lamplighter_api::Reason;
 use lamplighter_plan::Action;
+use lamplighter_plan::check::Violation;
 
-use crate::error::{Class, Error, classify, said};
+use crate::error::{Class, classify, said};
 
 /// What was done, and what stopped it. Status and events are derived from this, never from what
 /// was merely rendered.
@@ -14,7 +17,24 @@ pub struct Applied {
     /// The changes, in the order in which they were made.
     pub changes: Vec<Change>,
     /// What stopped it; everything after that was not tried.
-    pub failure: Option<Error>,
+    pub failure: Option<Obstacle>,
+}
+
+/// What stopped an apply, or kept it from beginning.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The plan breaks an invariant and is not carried out.
+    #[error("the plan breaks an invariant, nothing was done: {}", list(.0))]
+    Plan(Vec<Violation>),
+    /// A child could not be brought to what it should be.
+    #[error(transparent)]
+    Child(#[from] ApplyError),
+    /// The apiserver did not take everything in time.
+    #[error(
+        "not every object was written within {} s; is an admission webhook of the cluster slow?",
+        .0.as_secs()
+    )]
+    Late(Duration),
 }
 
 /// A change of the cluster.
@@ -84,9 +104,48 @@ pub enum ApplyError {
 
 impl Applied {
     /// Nothing was tried.
-    pub fn nothing_because(error: Error) -> Self {
-        Self { changes: Vec::new(), failure: Some(error) }
+    pub fn nothing_because(obstacle: impl Into<Obstacle>) -> Self {
+        Self { changes: Vec::new(), failure: Some(obstacle.into()) }
     }
+}
+
+// === impl Obstacle ===
+
+impl Obstacle {
+    /// What it means for the next attempt.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Plan(_) => Class::Bug,
+            Self::Child(error) => error.class(),
+            Self::Late(_) => Class::Transient,
+        }
+    }
+
+    /// The reason of the conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Plan(_) => Reason::InvariantViolated,
+            Self::Child(error) => error.reason(),
+            Self::Late(_) => Reason::WriteFailed,
+        }
+    }
+
+    /// A stable name, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Plan(_) => "InvariantViolated",
+            Self::Late(_) => "ApplyTimedOut",
+            Self::Child(ApplyError::Read { .. }) => "ReadFailed",
+            Self::Child(ApplyError::Write { .. }) => "WriteFailed",
+            Self::Child(ApplyError::Gone { .. }) => "ChildGone",
+            Self::Child(ApplyError::NameTaken { .. }) => "NameTaken",
+            Self::Child(ApplyError::Predecessor { .. }) => "PredecessorNotGone",
+        }
+    }
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
 }
 
 // === impl ObjectName ===
@@ -108,5 +167,49 @@ impl ApplyError {
             Self::NameTaken { .. } => Class::Refused,
             Self::Predecessor { .. } => Class::Transient,
         }
+    }
+
+    /// The reason of the conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Read { .. } | Self::Write { .. } if self.class() == Class::Refused => {
+                Reason::ChildRefused
+            }
+            Self::Read { .. } => Reason::ReadFailed,
+            Self::Write { .. } => Reason::WriteFailed,
+            // Decided on an old view; the next attempt makes it.
+            Self::Gone { .. } => Reason::RollingOut,
+            Self::NameTaken { .. } => Reason::NameTaken,
+            Self::Predecessor { .. } => Reason::PredecessorNotGone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn an_obstacle_has_the_same_name_in_metrics_and_in_conditions_unless_that_says_more() {
+        let object = || ObjectName { kind: "Service", name: "search".to_owned() };
+        let source = |code| kube::Error::Api(Status::failure("no", "").with_code(code).boxed());
+        let write = |code| ApplyError::Write { object: object(), source: source(code) };
+        let read = |code| ApplyError::Read { object: object(), source: source(code) };
+        let taken = ApplyError::NameTaken { object: object(), owner: "nobody".to_owned() };
+        for (obstacle, reason) in [
+            (Obstacle::Plan(Vec::new()), Reason::InvariantViolated),
+            (taken.into(), Reason::NameTaken),
+            (ApplyError::Predecessor { object: object() }.into(), Reason::PredecessorNotGone),
+            (read(503).into(), Reason::ReadFailed),
+            (write(503).into(), Reason::WriteFailed),
+        ] {
+            assert_eq!((obstacle.reason(), obstacle.category()), (reason, reason.as_str()));
+        }
+        for refused in [read(403), write(422)] {
+            assert_eq!(refused.reason(), Reason::ChildRefused);
+        }
+        assert_eq!(ApplyError::Gone { object: object() }.reason(), Reason::RollingOut);
     }
 }

@@ -11,12 +11,12 @@ use lamplighter_api::ConditionType::{
     Available, Degraded, Progressing, Ready, Reconciling, Stalled, Validated, WarmedUp,
 };
 use lamplighter_api::{Conditions, Model, Reason, State as Is, ValidationMode};
-use lamplighter_plan::{Cause, RevisionId, State, Verdict, World};
+use lamplighter_plan::{Cause, RevisionId, State, Verdict, World, explain};
 use lamplighter_protocol as protocol;
 
 use super::Subject;
-use crate::error::{Class, Error};
-use crate::reconcile::apply::ApplyError;
+use crate::error::Class;
+use crate::reconcile::apply::Obstacle;
 use crate::reconcile::observe::revision_of;
 use crate::reconcile::revision::Snapshot;
 use crate::reconcile::validate::{Invalid, Valid};
@@ -91,10 +91,10 @@ fn carry_gates(conditions: &mut Conditions, before: &[Condition]) {
 pub(super) fn planned(
     basis: &Basis<'_>,
     progress: Option<&str>,
-    failure: Option<&Error>,
+    failure: Option<&Obstacle>,
 ) -> Conditions {
     let outcome = match failure {
-        Some(error) => unapplied(error),
+        Some(obstacle) => unapplied(obstacle),
         None => outcome(basis, progress),
     };
     let mut conditions = Conditions::new();
@@ -138,23 +138,14 @@ fn summary(conditions: &mut Conditions, outcome: Outcome, serves: bool) {
 
 /// What could not be applied comes before all else: whatever the pods say, it is not what the
 /// spec asks for.
-fn unapplied(error: &Error) -> Outcome {
-    let word: Word = match error {
-        Error::Apply(ApplyError::NameTaken { .. }) => Reason::NameTaken.into(),
-        Error::Apply(ApplyError::Write { .. } | ApplyError::Read { .. })
-            if error.class() == Class::Refused =>
-        {
-            Reason::ChildRefused.into()
-        }
-        other => other.category().into(),
-    };
-    let because = |word, text| Because { word, text };
-    match error.class() {
+fn unapplied(obstacle: &Obstacle) -> Outcome {
+    let reason = obstacle.reason();
+    match obstacle.class() {
         Class::Conflict | Class::Transient => {
-            Outcome::UnderWay(because(word, format!("{error}; it is tried again")))
+            Outcome::UnderWay(plain(reason, format!("{obstacle}; it is tried again")))
         }
         Class::Refused | Class::Bug => {
-            Outcome::Stuck { because: because(word.clone(), error.to_string()), word }
+            Outcome::Stuck { because: plain(reason, obstacle.to_string()), word: reason.into() }
         }
     }
 }
@@ -162,22 +153,29 @@ fn unapplied(error: &Error) -> Outcome {
 fn outcome(basis: &Basis<'_>, progress: Option<&str>) -> Outcome {
     let revision = &basis.valid.revision;
     let routable = &basis.verdict.routable;
+    let leaving = explain::leaving(basis.world);
+    let told = |text: String| match &leaving {
+        Some(leaving) => format!("{text}; {leaving}"),
+        None => text,
+    };
     let because = |cause: &Cause| Because {
         word: word(cause, routable.wanted),
-        text: with_progress(cause, progress),
+        text: told(with_progress(cause, progress)),
     };
     match &basis.verdict.state {
         State::ScaledToZero => {
-            Outcome::Done(plain(Reason::ScaledToZero, "spec.replicas is 0".to_owned()))
+            Outcome::Done(plain(Reason::ScaledToZero, told("spec.replicas is 0".to_owned())))
         }
         State::Complete => Outcome::Done(plain(
             Reason::AllPodsReady,
-            format!(
+            told(format!(
                 "{} of {} pods of revision {revision} serve every model",
                 routable.wanted, routable.of
-            ),
+            )),
         )),
-        State::Deleting => Outcome::UnderWay(plain(Reason::RollingOut, "deleting".to_owned())),
+        State::Deleting => {
+            Outcome::UnderWay(plain(Reason::RollingOut, told("deleting".to_owned())))
+        }
         State::Progressing(cause) => Outcome::UnderWay(because(cause)),
         State::Disturbed(cause) => Outcome::Disturbed(because(cause)),
         State::Stalled { cause, deadline: None } => {
