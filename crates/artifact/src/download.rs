@@ -15,12 +15,12 @@ use sha2::Digest as _;
 
 use crate::Progress;
 use crate::activity::Activity;
-use crate::digest::{FileRecord, Sha256Sum, is_hidden};
+use crate::digest::{Digest, FileRecord, Sha256Sum, is_hidden};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::Folder;
 use crate::location::check_components;
-use crate::publish::{Partial, Published, Shelf};
+use crate::publish::{Origin, Partial, Published, Shelf};
 
 /// How long nothing may arrive before a fetch is given up. Longer than all retries of one
 /// request, which end sooner when the store answers at all.
@@ -36,9 +36,10 @@ const MAX_OBJECTS: usize = 10_000;
 /// A prefix of an object store.
 pub(crate) struct Remote {
     pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) bucket: String,
     pub(crate) prefix: String,
-    /// The address, for errors and records.
-    pub(crate) uri: String,
+    /// Which store and which address, for errors and records.
+    pub(crate) origin: Origin,
     pub(crate) patience: Duration,
 }
 
@@ -54,13 +55,14 @@ struct Object {
 pub(crate) async fn fetch(
     remote: &Remote,
     shelf: &Shelf,
+    expected: Option<&Digest>,
     progress: &dyn Progress,
 ) -> Result<Fetched, ArtifactError> {
     let activity = Activity::new();
     tokio::select! {
-        fetched = fetch_watched(remote, shelf, progress, &activity) => fetched,
+        fetched = fetch_watched(remote, shelf, expected, progress, &activity) => fetched,
         bytes = activity.stalled(remote.patience) => Err(ArtifactError::Stalled {
-            uri: remote.uri.clone(),
+            uri: remote.origin.uri.clone(),
             seconds: remote.patience.as_secs(),
             bytes,
         }),
@@ -70,28 +72,30 @@ pub(crate) async fn fetch(
 async fn fetch_watched(
     remote: &Remote,
     shelf: &Shelf,
+    expected: Option<&Digest>,
     progress: &dyn Progress,
     activity: &Activity,
 ) -> Result<Fetched, ArtifactError> {
     let objects = match list(remote, activity).await {
         Ok(objects) => objects,
-        Err(unreachable @ ArtifactError::Download { .. }) => {
-            let newest = {
-                let (shelf, uri) = (shelf.clone(), remote.uri.clone());
-                activity.local(move || Ok(shelf.newest(&uri))).await?
-            };
-            let Some(published) = newest else {
-                return Err(unreachable);
-            };
-            tracing::warn!(error = %unreachable, "the store cannot be reached, using the cached copy");
-            return open(remote, shelf, published, Sums::Recorded);
+        Err(ArtifactError::Download { uri, found }) => {
+            let (on, origin) = (shelf.clone(), remote.origin.clone());
+            let copies = activity.local(move || Ok(on.copies(&origin))).await?;
+            let copy = kept(copies, expected)
+                .map_err(|hint| ArtifactError::Download { uri, found: format!("{found}{hint}") })?;
+            tracing::warn!(
+                store = remote.origin.store,
+                found,
+                "the store cannot be reached, using the cached copy with the pinned digest"
+            );
+            return open(remote, shelf, copy, Sums::Recorded);
         }
         Err(error) => return Err(error),
     };
-    let identity = identity(&remote.uri, &objects);
+    let identity = identity(&remote.origin, &objects);
     let found = {
-        let (shelf, identity, uri) = (shelf.clone(), identity.clone(), remote.uri.clone());
-        activity.local(move || Ok(shelf.find(&identity, &uri))).await?
+        let (shelf, identity, origin) = (shelf.clone(), identity.clone(), remote.origin.clone());
+        activity.local(move || Ok(shelf.find(&identity, &origin))).await?
     };
     if let Some(published) = found {
         return open(remote, shelf, published, Sums::Recorded);
@@ -101,11 +105,26 @@ async fn fetch_watched(
         activity.local(move || shelf.begin()).await?
     };
     let files = download(remote, objects, partial.path(), progress, activity).await?;
-    let (shelf_of_it, uri) = (shelf.clone(), remote.uri.clone());
-    let publish = move || publish(&shelf_of_it, partial, &identity, &uri, &files);
+    let (onto, origin) = (shelf.clone(), remote.origin.clone());
+    let publish = move || publish(&onto, partial, &identity, &origin, &files);
     let (published, is_ours) = activity.local(publish).await?;
     let sums = if is_ours { Sums::Fresh } else { Sums::Recorded };
     open(remote, shelf, published, sums)
+}
+
+/// The copy that is known to be right without asking the store: the one with the pinned digest.
+/// If there is none, what to add to the error.
+fn kept(copies: Vec<Published>, expected: Option<&Digest>) -> Result<Published, &'static str> {
+    match expected {
+        Some(digest) => copies
+            .into_iter()
+            .find(|copy| Digest::of(&copy.files) == *digest)
+            .ok_or("; no cached copy has the pinned digest"),
+        None if copies.is_empty() => Err(""),
+        None => {
+            Err("; there is a cached copy, which may be used meanwhile if the digest is pinned")
+        }
+    }
 }
 
 /// The published folder, and whether it is the one that was written here.
@@ -113,10 +132,11 @@ fn publish(
     shelf: &Shelf,
     partial: Partial,
     identity: &str,
-    uri: &str,
+    origin: &Origin,
     files: &[FileRecord],
 ) -> Result<(Published, bool), ArtifactError> {
-    let published = partial.publish(shelf, identity, uri, files.to_vec())?;
+    let published = partial.publish(shelf, identity, origin, files.to_vec())?;
+    shelf.evict_others(&published);
     let is_ours = published.files == files;
     Ok((published, is_ours))
 }
@@ -125,16 +145,16 @@ fn open(
     remote: &Remote,
     shelf: &Shelf,
     published: Published,
-    sums: fn(Published) -> Sums,
+    sums: fn(Arc<Published>) -> Sums,
 ) -> Result<Fetched, ArtifactError> {
     Ok(Fetched {
-        folder: Folder::open(&published.folder, shelf.root(), &remote.uri)?,
-        sums: sums(published),
+        folder: Folder::open(&published.folder, shelf.root(), &remote.origin.uri)?,
+        sums: sums(Arc::new(published)),
     })
 }
 
 async fn list(remote: &Remote, activity: &Activity) -> Result<Vec<Object>, ArtifactError> {
-    let failed = |error| store_error(&remote.uri, None, &error);
+    let failed = |error| store_error(remote, None, &error);
     let prefix =
         object_store::path::Path::parse(&remote.prefix).map_err(|source| failed(source.into()))?;
     let mut listing = remote.store.list(Some(&prefix));
@@ -144,12 +164,12 @@ async fn list(remote: &Remote, activity: &Activity) -> Result<Vec<Object>, Artif
         metas.push(meta);
         if metas.len() > MAX_OBJECTS {
             return Err(ArtifactError::LocationInvalid {
-                uri: remote.uri.clone(),
+                uri: remote.origin.uri.clone(),
                 problem: format!("it holds more than {MAX_OBJECTS} objects"),
             });
         }
     }
-    select(&remote.uri, prefix.as_ref(), metas)
+    select(&remote.origin.uri, prefix.as_ref(), metas)
 }
 
 /// Which of the listed objects are the artifact's files, sorted by path.
@@ -193,10 +213,12 @@ fn folders(path: &str) -> impl Iterator<Item = String> {
     path.match_indices('/').map(|(end, _)| path[..end].to_owned())
 }
 
-/// Names a listing: the same address with the same objects has the same name.
-fn identity(uri: &str, objects: &[Object]) -> String {
+/// Names a listing: the same address of the same store with the same objects has the same name.
+/// Accounts need no part in it: the listing was made with the model's own credentials, and what
+/// another account has under the same name has other entity tags and times.
+fn identity(origin: &Origin, objects: &[Object]) -> String {
     let mut hasher = sha2::Sha256::new();
-    hasher.update(format!("{uri}\n"));
+    hasher.update(format!("{}\n{}\n", origin.store, origin.uri));
     for Object { path, meta } in objects {
         let e_tag = meta.e_tag.as_deref().unwrap_or_default();
         let modified = meta.last_modified.timestamp_millis();
@@ -251,7 +273,7 @@ async fn download_range(
     progress: &dyn Progress,
     activity: &Activity,
 ) -> Result<Vec<Bytes>, ArtifactError> {
-    let failed = |error| store_error(&remote.uri, Some(&object.path), &error);
+    let failed = |error| store_error(remote, Some(&object.path), &error);
     let expected = range.end - range.start;
     let options = GetOptions {
         range: Some(GetRange::Bounded(range)),
@@ -271,7 +293,7 @@ async fn download_range(
     }
     if received != expected {
         return Err(ArtifactError::Download {
-            uri: remote.uri.clone(),
+            uri: remote.origin.uri.clone(),
             found: format!("{received} bytes of {} instead of {expected}", object.path),
         });
     }
@@ -315,17 +337,26 @@ impl Written {
 }
 
 /// What the store's error means. `file` is the object that was asked for, if one was.
-fn store_error(uri: &str, file: Option<&str>, error: &object_store::Error) -> ArtifactError {
+fn store_error(remote: &Remote, file: Option<&str>, error: &object_store::Error) -> ArtifactError {
     use object_store::Error;
 
-    let uri = uri.to_owned();
+    let uri = remote.origin.uri.clone();
     let found = brief(&error.to_string());
     let replaced =
         |file: &str| ArtifactError::ChangedMeanwhile { uri: uri.clone(), file: file.to_owned() };
+    // A bucket that is there is listed, even if it is empty: so a listing is answered with 404
+    // only where there is none, or no store at all.
+    let no_bucket = file.is_none() || found.contains("NoSuchBucket");
     match (error, status(error), file) {
+        (Error::NotFound { .. }, _, _) | (_, Some(404), _) if no_bucket => {
+            ArtifactError::BucketMissing {
+                uri,
+                bucket: remote.bucket.clone(),
+                store: remote.origin.store.clone(),
+            }
+        }
         (Error::NotFound { .. } | Error::Precondition { .. }, _, Some(file))
         | (_, Some(404 | 412), Some(file)) => replaced(file),
-        (Error::NotFound { .. }, _, None) | (_, Some(404), None) => ArtifactError::NotFound { uri },
         (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _, _)
         | (_, Some(401 | 403), _) => ArtifactError::AuthDenied { uri, found },
         // An expired token is answered with 400:

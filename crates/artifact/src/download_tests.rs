@@ -65,8 +65,27 @@ fn model(bytes: u64) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+fn origin(store: &str) -> Origin {
+    Origin { store: store.to_owned(), uri: URI.to_owned() }
+}
+
 fn remote(store: Arc<dyn ObjectStore>) -> Remote {
-    Remote { store, prefix: "minilm".to_owned(), uri: URI.to_owned(), patience: PATIENCE }
+    Remote {
+        store,
+        bucket: "models".to_owned(),
+        prefix: "minilm".to_owned(),
+        origin: origin("http://one"),
+        patience: PATIENCE,
+    }
+}
+
+/// As the tests that pin no digest call it.
+async fn fetch(
+    remote: &Remote,
+    shelf: &Shelf,
+    progress: &dyn Progress,
+) -> Result<Fetched, ArtifactError> {
+    super::fetch(remote, shelf, None, progress).await
 }
 
 fn shelf() -> (tempfile::TempDir, Shelf) {
@@ -120,7 +139,7 @@ async fn a_copy_in_the_cache_is_used_again_and_summed_again() {
     let again = fetch(&remote(stuck(memory)), &shelf, &Counts::default()).await.unwrap();
     let summing = Counts::default();
     let again = verify(again, Some(&first.digest), &summing).await.unwrap();
-    assert_eq!(again, first);
+    assert_eq!((again.root, again.digest), (first.root, first.digest));
     assert!(summing.added.load(Ordering::Relaxed) > first.bytes, "golden.json is summed, too");
 }
 
@@ -156,6 +175,35 @@ async fn an_object_that_changed_in_the_store_is_downloaded_beside_the_old_copy()
     assert_ne!(old.root(), new.root());
     assert_eq!(fs::read(new.root().join("config.json")).unwrap(), b"{ }");
     assert_eq!(fs::read(old.root().join("config.json")).unwrap(), b"{}");
+
+    // Verified, it is still in use; when nobody uses it any more, the next one removes it.
+    let artifact = verify(old, None, &Counts::default()).await.unwrap();
+    put(&store, &[("minilm/config.json", b"{  }".to_vec())]).await;
+    fetch(&remote, &shelf, &Counts::default()).await.unwrap();
+    assert!(artifact.root.is_dir() && new.root().is_dir());
+    drop((artifact, new));
+    put(&store, &[("minilm/config.json", b"{   }".to_vec())]).await;
+    fetch(&remote, &shelf, &Counts::default()).await.unwrap();
+    assert_eq!(on_disk(&shelf), 1);
+}
+
+#[tokio::test]
+async fn two_stores_with_one_bucket_name_share_no_copy() {
+    let (_cache, shelf) = shelf();
+    let store = store(&model(99)).await;
+    let one = remote(Arc::clone(&store) as Arc<dyn ObjectStore>);
+    let two = Remote { origin: origin("http://two"), ..remote(store) };
+    let first = fetch(&one, &shelf, &Counts::default()).await.unwrap();
+    let counts = Counts::default();
+    let second = fetch(&two, &shelf, &counts).await.unwrap();
+    assert_ne!(first.root(), second.root());
+    assert!(counts.added.load(Ordering::Relaxed) > 0, "it was downloaded");
+
+    let down = serve(|_| response("503 Slow Down", "")).await;
+    let down = Remote { origin: origin("http://three"), ..remote(down) };
+    let artifact = verify(first, None, &Counts::default()).await.unwrap();
+    let error = super::fetch(&down, &shelf, Some(&artifact.digest), &Counts::default()).await;
+    assert!(matches!(error, Err(ArtifactError::Download { .. })));
 }
 
 #[tokio::test]
@@ -172,7 +220,7 @@ async fn an_interrupted_fetch_leaves_nothing_and_does_not_hinder_the_next() {
         tokio::task::yield_now().await;
     }
     drop(fetching);
-    assert!(shelf.newest(URI).is_none());
+    assert!(shelf.copies(&origin("http://one")).is_empty());
     fetch(&remote(Arc::new(memory)), &shelf, &Counts::default()).await.unwrap();
     assert_eq!(on_disk(&shelf), 1);
 }
@@ -293,15 +341,20 @@ async fn fail(answer: impl Fn(&str) -> String + Send + 'static) -> ArtifactError
 async fn each_answer_to_a_listing_has_its_error() {
     let denied = |error: &ArtifactError| matches!(error, ArtifactError::AuthDenied { .. });
     let not_found = |error: &ArtifactError| matches!(error, ArtifactError::NotFound { .. });
+    let no_bucket = |error: &ArtifactError| {
+        let words = "there is no bucket models at http://one for s3://models/minilm";
+        matches!(error, ArtifactError::BucketMissing { .. }) && error.to_string().contains(words)
+    };
     let download = |error: &ArtifactError| matches!(error, ArtifactError::Download { .. });
     let refused = |error: &ArtifactError| matches!(error, ArtifactError::PathRefused { .. });
     let expired = "<Error><Code>ExpiredToken</Code></Error>";
-    let cases: [(String, Check<'_>); 11] = [
+    let cases: [(String, Check<'_>); 12] = [
         (response("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>"), &denied),
         (response("401 Unauthorized", ""), &denied),
         (response("400 Bad Request", expired), &denied),
         (response("400 Bad Request", ""), &download),
-        (response("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>"), &not_found),
+        (response("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>"), &no_bucket),
+        (response("404 Not Found", ""), &no_bucket),
         (response("500 Internal Server Error", ""), &download),
         (response("503 Slow Down", ""), &download),
         (response("200 OK", "<html>a web site</html>"), &not_found),
@@ -327,9 +380,11 @@ async fn each_answer_to_a_download_has_its_error() {
              content-range: bytes {range}\r\nconnection: close\r\n\r\n{body}"
         )
     };
-    let cases: [(String, Check<'_>); 7] = [
+    let no_bucket = |error: &ArtifactError| matches!(error, ArtifactError::BucketMissing { .. });
+    let cases: [(String, Check<'_>); 8] = [
         (response("403 Forbidden", ""), &denied),
         (response("404 Not Found", ""), &changed),
+        (response("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>"), &no_bucket),
         (response("412 Precondition Failed", ""), &changed),
         (response("500 Internal Server Error", ""), &download),
         (response("200 OK", "1234"), &download),
@@ -347,14 +402,29 @@ async fn each_answer_to_a_download_has_its_error() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_reached_is_replaced_by_the_cached_copy() {
+async fn a_store_that_cannot_be_reached_is_replaced_only_by_a_copy_that_is_known_to_be_right() {
     let (_cache, shelf) = shelf();
-    let first = fetch(&remote(store(&model(99)).await), &shelf, &Counts::default()).await.unwrap();
+    let up = remote(store(&model(99)).await);
+    let first = fetch(&up, &shelf, &Counts::default()).await.unwrap();
+    let first = verify(first, None, &Counts::default()).await.unwrap();
+    let changed = remote(store(&model(98)).await);
+    let second = fetch(&changed, &shelf, &Counts::default()).await.unwrap();
+    assert_ne!(second.root(), first.root, "newer, but not the pinned one");
+
     let down = remote(serve(|_| response("503 Slow Down", "")).await);
-    let cached = fetch(&down, &shelf, &Counts::default()).await.unwrap();
-    assert_eq!(cached.root(), first.root());
+    let pinned = Some(&first.digest);
+    let cached = super::fetch(&down, &shelf, pinned, &Counts::default()).await.unwrap();
+    assert_eq!(cached.root(), first.root);
+    verify(cached, pinned, &Counts::default()).await.unwrap();
+
+    let error = fetch(&down, &shelf, &Counts::default()).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::Download { .. }), "{error:?}");
+    assert!(error.to_string().contains("if the digest is pinned"), "{error}");
+    let other: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    let error = super::fetch(&down, &shelf, Some(&other), &Counts::default()).await.unwrap_err();
+    assert!(error.to_string().contains("no cached copy has the pinned digest"), "{error}");
 
     let forbidden = remote(serve(|_| response("403 Forbidden", "")).await);
-    let error = fetch(&forbidden, &shelf, &Counts::default()).await.unwrap_err();
+    let error = super::fetch(&forbidden, &shelf, pinned, &Counts::default()).await.unwrap_err();
     assert!(matches!(error, ArtifactError::AuthDenied { .. }), "{error:?}");
 }

@@ -37,6 +37,19 @@ pub enum ArtifactError {
         /// The address.
         uri: String,
     },
+    /// The store has no such bucket.
+    #[error(
+        "there is no bucket {bucket} at {store} for {uri}: create it, or correct the address or \
+         the setting AWS_ENDPOINT_URL"
+    )]
+    BucketMissing {
+        /// The address.
+        uri: String,
+        /// The bucket's name.
+        bucket: String,
+        /// The store's endpoint.
+        store: String,
+    },
     /// A file that every artifact must have is missing.
     #[error("the artifact has no {file}; {remedy}")]
     FileMissing {
@@ -250,6 +263,7 @@ impl ArtifactError {
             | Self::SchemeUnsupported { .. }
             | Self::DigestInvalid { .. }
             | Self::NotFound { .. }
+            | Self::BucketMissing { .. }
             | Self::AuthDenied { .. }
             | Self::SettingInvalid { .. }
             | Self::Download { .. }

@@ -1,13 +1,15 @@
 //! From an address to files on this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Progress;
+use crate::digest::Digest;
 use crate::download::{self, Remote};
 use crate::error::ArtifactError;
 use crate::folder::Folder;
 use crate::location::Location;
-use crate::publish::{Published, Shelf};
+use crate::publish::{Origin, Published, Shelf};
 use crate::s3;
 
 /// Where this machine keeps things.
@@ -37,9 +39,9 @@ pub(crate) enum Sums {
     /// Nothing: the files lie where their owner put them.
     Unknown,
     /// They were summed while they were written just now.
-    Fresh(Published),
+    Fresh(Arc<Published>),
     /// They were summed when they were written, some time ago.
-    Recorded(Published),
+    Recorded(Arc<Published>),
 }
 
 impl Fetched {
@@ -52,13 +54,19 @@ impl Fetched {
 /// Brings the files of `model` in `version` to this machine.
 ///
 /// A folder of the image or of a claim is used where it is. Objects of a store are downloaded
-/// into the cache and appear there all at once, complete; a copy that is there already is used
-/// again as long as the store lists the same objects, or cannot be reached at all. A fetch that
-/// is interrupted, by an error or by dropping the future, leaves nothing behind.
+/// into the cache and appear there all at once, complete; copies of other contents that nobody
+/// uses any more are then removed. A copy that is there already is used again as long as the
+/// store lists the same objects. While the store cannot be reached, a copy is used only if it is
+/// known to be right: if its digest is the `expected` one. A fetch that is interrupted, by an
+/// error or by dropping the future, leaves nothing behind.
+///
+/// A cached copy is in use, and not removed by others, until the last of the [`Fetched`] and the
+/// artifacts made of it is dropped.
 pub async fn fetch(
     location: &Location,
     model: &str,
     version: &str,
+    expected: Option<&Digest>,
     places: &Places,
     progress: &dyn Progress,
 ) -> Result<Fetched, ArtifactError> {
@@ -81,12 +89,13 @@ pub async fn fetch(
             })?;
             let remote = Remote {
                 store: settings.connect(bucket)?,
+                bucket: bucket.clone(),
                 prefix: prefix.clone(),
-                uri: location.to_string(),
+                origin: Origin { store: settings.store(), uri: location.to_string() },
                 patience: download::PATIENCE,
             };
             let shelf = Shelf::new(&places.cache, model, version)?;
-            download::fetch(&remote, &shelf, progress).await
+            download::fetch(&remote, &shelf, expected, progress).await
         }
     }
 }

@@ -47,14 +47,18 @@ impl Location {
             "image" => Err(invalid(
                 "a path in the image starts with a third slash, as in image:///models/a".to_owned(),
             )),
-            "pvc" if is_dns_name(place, 1..=253) => {
+            "pvc" => {
+                check_claim(place).map_err(|problem| {
+                    invalid(format!("{place:?} is not the name of a claim: {problem}"))
+                })?;
                 Ok(Self::Claim { claim: place.to_owned(), path: path()?.into() })
             }
-            "pvc" => Err(invalid(format!("{place:?} is not the name of a claim"))),
-            "s3" if is_dns_name(place, 3..=63) => {
+            "s3" => {
+                check_bucket(place).map_err(|problem| {
+                    invalid(format!("{place:?} is not the name of a bucket: {problem}"))
+                })?;
                 Ok(Self::S3 { bucket: place.to_owned(), prefix: path()?.to_owned() })
             }
-            "s3" => Err(invalid(format!("{place:?} is not the name of a bucket"))),
             _ => Err(ArtifactError::SchemeUnsupported {
                 uri: uri.to_owned(),
                 scheme: scheme.to_owned(),
@@ -101,15 +105,41 @@ pub(crate) fn check_components(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The characters of claim names (RFC 1123 subdomains) and bucket names are the same:
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
-fn is_dns_name(name: &str, length: std::ops::RangeInclusive<usize>) -> bool {
+/// The rules for the names of buckets
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>). Reserved
+/// prefixes and suffixes are left to the store: some are of aliases that stand for a bucket.
+fn check_bucket(name: &str) -> Result<(), &'static str> {
+    if !(3..=63).contains(&name.len()) {
+        return Err("it must have 3 to 63 characters");
+    }
+    if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("it must not look like an IP address");
+    }
+    check_dns_name(name)
+}
+
+/// Claims are named like all objects: by an RFC 1123 subdomain
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
+fn check_claim(name: &str) -> Result<(), &'static str> {
+    if !(1..=253).contains(&name.len()) {
+        return Err("it must have 1 to 253 characters");
+    }
+    check_dns_name(name)
+}
+
+fn check_dns_name(name: &str) -> Result<(), &'static str> {
     let ordinary = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    length.contains(&name.len())
-        && name.chars().all(|c| ordinary(c) || c == '-' || c == '.')
-        && name.starts_with(ordinary)
-        && name.ends_with(ordinary)
-        && !name.contains("..")
+    if !name.chars().all(|c| ordinary(c) || c == '-' || c == '.') {
+        return Err("it may have lower-case letters, digits, dots and hyphens only");
+    }
+    if name.contains("..") {
+        return Err("it must not have two dots in a row");
+    }
+    if !name.split('.').all(|label| label.starts_with(ordinary) && label.ends_with(ordinary)) {
+        return Err("it must begin and end with a letter or digit, and so must each part between \
+                    dots");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -175,6 +205,32 @@ mod tests {
         ] {
             let error = Location::parse(uri).unwrap_err();
             assert!(matches!(error, ArtifactError::LocationInvalid { .. }), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_or_claim_that_cannot_be_named_so_is_refused_by_its_rule() {
+        for (uri, rule) in [
+            ("s3://ab/x", "3 to 63 characters"),
+            ("s3://a..b/x", "two dots in a row"),
+            ("s3://192.168.5.4/x", "IP address"),
+            ("s3://Models/x", "lower-case letters"),
+            ("s3://under_score/x", "lower-case letters"),
+            ("s3://-models/x", "begin and end with a letter or digit"),
+            ("s3://models-/x", "begin and end with a letter or digit"),
+            ("s3://.models/x", "begin and end with a letter or digit"),
+            ("s3://my.-bucket/x", "each part between dots"),
+            ("pvc:///x", "1 to 253 characters"),
+            ("pvc://a..b/x", "two dots in a row"),
+            ("pvc://a.-b/x", "each part between dots"),
+        ] {
+            let error = Location::parse(uri).unwrap_err().to_string();
+            assert!(error.contains(rule), "{uri}: {error}");
+        }
+        let long = format!("s3://{}/x", "a".repeat(64));
+        assert!(Location::parse(&long).unwrap_err().to_string().contains("3 to 63"));
+        for uri in ["s3://192.168.5.400/x", "s3://1.2.3/x", "s3://models-s3alias/x"] {
+            Location::parse(uri).unwrap();
         }
     }
 

@@ -9,10 +9,11 @@
 //!
 //! Processes of several machines may share the cache: none waits for another, two that publish
 //! the same identity end up with one folder, and what a killed process left is swept away by
-//! the next one that looks, because the lock is no longer held. Where the file system has no
-//! locks, nothing is swept.
+//! the next one that looks, because the lock is no longer held. Whoever uses a published folder
+//! holds a shared lock of its record; who publishes another one removes those that nobody uses.
+//! Where the file system has no locks, nothing is swept or removed.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ const RECORD_FILE: &str = ".lamplighter.json";
 const PARTIAL: &str = ".partial-";
 const LOCK: &str = ".lock-";
 /// The version of [`Record`]'s format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The part of the cache that holds one version of one model.
 #[derive(Clone, Debug)]
@@ -36,21 +37,33 @@ pub(crate) struct Shelf {
     folder: PathBuf,
 }
 
+/// Where a copy came from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Origin {
+    /// The store's endpoint: two stores may have a bucket of one name.
+    pub(crate) store: String,
+    /// The address in the store.
+    pub(crate) uri: String,
+}
+
 /// What was downloaded into a published folder.
 #[derive(Debug, Deserialize, Serialize)]
 struct Record {
     format: u32,
-    uri: String,
+    #[serde(flatten)]
+    origin: Origin,
     files: Vec<FileRecord>,
 }
 
-/// A published folder with the files that were put into it.
+/// A published folder with the files that were put into it; in use until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) folder: PathBuf,
     pub(crate) files: Vec<FileRecord>,
     /// Its record, which tells it from a folder that is published in its place.
     record: Stamp,
+    /// The record's file, with a shared lock where the file system has locks.
+    _in_use: File,
 }
 
 impl Shelf {
@@ -75,31 +88,64 @@ impl Shelf {
         &self.folder
     }
 
-    /// The folder published under this identity, if its record says that it came from `uri`.
-    pub(crate) fn find(&self, identity: &str, uri: &str) -> Option<Published> {
+    /// The folder published under this identity, if its record says that it came from there.
+    /// It is in use from now on.
+    pub(crate) fn find(&self, identity: &str, origin: &Origin) -> Option<Published> {
         let folder = self.folder.join(identity);
         let mut file = File::open(folder.join(RECORD_FILE)).ok()?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            // It is being removed.
+            return None;
+        }
         let stamp = Stamp::of(&file.metadata().ok()?);
         let mut json = Vec::new();
         file.read_to_end(&mut json).ok()?;
         let record: Record = serde_json::from_slice(&json).ok()?;
-        (record.format == FORMAT && record.uri == uri).then_some(Published {
-            folder,
-            files: record.files,
-            record: stamp,
-        })
+        let published = Published { folder, files: record.files, record: stamp, _in_use: file };
+        // Before it was locked it may have been removed.
+        let is_there = published.is_in(&published.folder);
+        (is_there && record.format == FORMAT && record.origin == *origin).then_some(published)
     }
 
-    /// The folder that was published last of those from `uri`.
-    pub(crate) fn newest(&self, uri: &str) -> Option<Published> {
-        let entries = fs::read_dir(&self.folder).ok()?;
-        let published = entries.filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            let published = self.find(&name, uri)?;
-            let written = fs::metadata(published.folder.join(RECORD_FILE)).ok()?.modified().ok()?;
-            Some((written, published))
+    /// The folders that came from there.
+    pub(crate) fn copies(&self, origin: &Origin) -> Vec<Published> {
+        let names = self.published_names().unwrap_or_default();
+        names.iter().filter_map(|name| self.find(name, origin)).collect()
+    }
+
+    /// Removes the other folders of this shelf that nobody uses. What cannot be removed costs
+    /// room and nothing else, so that it is logged and no error.
+    pub(crate) fn evict_others(&self, kept: &Published) {
+        let names = self.published_names().unwrap_or_else(|error| {
+            tracing::warn!(shelf = %self.folder.display(), %error, "old copies are not removed");
+            Vec::new()
         });
-        published.max_by_key(|(written, _)| *written).map(|(_, published)| published)
+        for folder in names.iter().map(|name| self.folder.join(name)) {
+            if folder == kept.folder {
+                continue;
+            }
+            match evict(&folder) {
+                Ok(true) => tracing::info!(folder = %folder.display(), "an old copy was removed"),
+                Ok(false) => tracing::debug!(folder = %folder.display(), "an old copy is in use"),
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "an old copy stays");
+                }
+            }
+        }
+    }
+
+    /// Names of the visible folders that hold a record.
+    fn published_names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let Ok(name) = entry?.file_name().into_string() else {
+                continue;
+            };
+            if !name.starts_with('.') && self.folder.join(&name).join(RECORD_FILE).is_file() {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// A new folder to write into. Sweeps what killed processes left.
@@ -160,15 +206,15 @@ impl Partial {
         self,
         onto: &Shelf,
         identity: &str,
-        uri: &str,
+        origin: &Origin,
         files: Vec<FileRecord>,
     ) -> Result<Published, ArtifactError> {
         let failed = |error| ArtifactError::writing(&self.folder, error);
-        let record = Record { format: FORMAT, uri: uri.to_owned(), files };
-        let stamp = self.write_record(&record).map_err(failed)?;
+        let record = Record { format: FORMAT, origin: origin.clone(), files };
+        let (stamp, in_use) = self.write_record(&record).map_err(failed)?;
         let folder = onto.folder.join(identity);
         if let Err(error) = fs::rename(&self.folder, &folder) {
-            if let Some(published) = onto.find(identity, uri) {
+            if let Some(published) = onto.find(identity, origin) {
                 return Ok(published);
             }
             if !folder.is_dir() {
@@ -179,12 +225,20 @@ impl Partial {
             fs::rename(&self.folder, &folder).map_err(failed)?;
         }
         sync_folder(&onto.folder).map_err(failed)?;
-        Ok(Published { folder, files: record.files, record: stamp })
+        Ok(Published { folder, files: record.files, record: stamp, _in_use: in_use })
     }
 
-    fn write_record(&self, record: &Record) -> io::Result<Stamp> {
+    /// The record, in use before anyone can find it.
+    fn write_record(&self, record: &Record) -> io::Result<(Stamp, File)> {
         let path = self.folder.join(RECORD_FILE);
-        let file = File::create_new(&path)?;
+        // A shared lock of a network file system needs a file that may be read.
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        match file.try_lock_shared() {
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(error);
+            }
+            _ => {}
+        }
         serde_json::to_writer(&file, record)?;
         file.sync_all()?;
         let mut folders = vec![self.folder.clone()];
@@ -197,7 +251,7 @@ impl Partial {
             }
             sync_folder(&folder)?;
         }
-        Ok(Stamp::of(&file.metadata()?))
+        Ok((Stamp::of(&file.metadata()?), file))
     }
 }
 
@@ -233,6 +287,27 @@ pub(crate) fn discard(published: &Published) -> Result<(), ArtifactError> {
     absent(fs::remove_dir_all(&aside)).map_err(failed)
 }
 
+/// Removes a published folder whose record nobody has locked; says whether it did.
+fn evict(folder: &Path) -> io::Result<bool> {
+    // A network file system locks exclusively only what may be written.
+    let opened = OpenOptions::new().read(true).write(true).open(folder.join(RECORD_FILE));
+    let record = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    if record.try_lock().is_err() {
+        return Ok(false);
+    }
+    let held = Stamp::of(&record.metadata()?);
+    if fs::metadata(folder.join(RECORD_FILE)).map(|found| Stamp::of(&found))? != held {
+        return Ok(false);
+    }
+    let aside = folder.with_file_name(format!("{PARTIAL}{}", random()));
+    fs::rename(folder, &aside)?;
+    absent(fs::remove_dir_all(&aside))?;
+    Ok(true)
+}
+
 impl Published {
     /// Whether the folder holds this one's record.
     fn is_in(&self, folder: &Path) -> bool {
@@ -263,108 +338,5 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URI: &str = "s3://models/a";
-
-    fn visible(shelf: &Shelf) -> Vec<String> {
-        let entries = fs::read_dir(shelf.root()).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    fn shelf() -> (tempfile::TempDir, Shelf) {
-        let cache = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(cache.path(), "a", "1.0.0").unwrap();
-        (cache, shelf)
-    }
-
-    #[test]
-    fn a_folder_is_visible_only_when_it_is_published() {
-        let (_cache, shelf) = shelf();
-        let partial = shelf.begin().unwrap();
-        fs::write(partial.path().join("config.json"), b"{}").unwrap();
-        assert!(shelf.newest(URI).is_none());
-        let published = partial.publish(&shelf, "id", URI, Vec::new()).unwrap();
-        assert_eq!(published.folder, shelf.root().join("id"));
-        assert!(published.folder.join("config.json").is_file());
-        assert_eq!(visible(&shelf), ["id"]);
-        assert!(shelf.find("id", URI).is_some());
-        assert!(shelf.find("id", "s3://models/b").is_none());
-        assert_eq!(shelf.newest(URI).unwrap().folder, published.folder);
-    }
-
-    #[test]
-    fn a_dropped_folder_leaves_nothing() {
-        let (_cache, shelf) = shelf();
-        let partial = shelf.begin().unwrap();
-        fs::write(partial.path().join("config.json"), b"{}").unwrap();
-        drop(partial);
-        assert_eq!(visible(&shelf), [""; 0]);
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_swept_and_what_is_being_written_is_not() {
-        let (_cache, shelf) = shelf();
-        let alive = shelf.begin().unwrap();
-        for (random, with_lock) in [("dead", true), ("older", false)] {
-            fs::create_dir(shelf.root().join(format!("{PARTIAL}{random}"))).unwrap();
-            if with_lock {
-                File::create(shelf.root().join(format!("{LOCK}{random}"))).unwrap();
-            }
-        }
-        let second = shelf.begin().unwrap();
-        assert!(alive.path().is_dir() && second.path().is_dir());
-        assert_eq!(visible(&shelf).len(), 4, "{:?}", visible(&shelf));
-    }
-
-    #[test]
-    fn the_second_to_publish_an_identity_takes_the_first_ones_folder() {
-        let (_cache, shelf) = shelf();
-        let [first, second] = [shelf.begin().unwrap(), shelf.begin().unwrap()];
-        fs::write(first.path().join("from"), b"first").unwrap();
-        fs::write(second.path().join("from"), b"second").unwrap();
-        first.publish(&shelf, "id", URI, Vec::new()).unwrap();
-        let published = second.publish(&shelf, "id", URI, Vec::new()).unwrap();
-        assert_eq!(fs::read(published.folder.join("from")).unwrap(), b"first");
-        assert_eq!(visible(&shelf), ["id"]);
-    }
-
-    #[test]
-    fn a_published_folder_without_a_usable_record_is_replaced() {
-        let (_cache, shelf) = shelf();
-        let old = shelf.begin().unwrap().publish(&shelf, "id", URI, Vec::new()).unwrap();
-        fs::write(old.folder.join(RECORD_FILE), b"{").unwrap();
-        assert!(shelf.find("id", URI).is_none());
-        let partial = shelf.begin().unwrap();
-        fs::write(partial.path().join("new"), b"").unwrap();
-        let published = partial.publish(&shelf, "id", URI, Vec::new()).unwrap();
-        assert!(published.folder.join("new").is_file());
-    }
-
-    #[test]
-    fn only_the_folder_that_was_found_is_discarded() {
-        let (_cache, shelf) = shelf();
-        let found = shelf.begin().unwrap().publish(&shelf, "id", URI, Vec::new()).unwrap();
-        let aside = shelf.root().join("kept");
-        fs::rename(&found.folder, &aside).unwrap();
-        let newer = shelf.begin().unwrap().publish(&shelf, "id", URI, Vec::new()).unwrap();
-
-        discard(&found).unwrap();
-        assert_eq!(visible(&shelf), ["id", "kept"], "another folder was removed");
-        discard(&newer).unwrap();
-        assert_eq!(visible(&shelf), ["kept"]);
-        discard(&newer).unwrap();
-    }
-
-    #[test]
-    fn names_that_are_no_single_folder_are_refused() {
-        for (model, version) in [("..", "1"), ("a", ".."), ("a/b", "1"), ("", "1"), ("a", ".x")] {
-            let error = Shelf::new(Path::new("/cache"), model, version).unwrap_err();
-            assert!(matches!(error, ArtifactError::PathRefused { .. }), "{model} {version}");
-        }
-    }
-}
+#[path = "publish_tests.rs"]
+mod tests;

@@ -71,6 +71,14 @@ impl Settings {
         })
     }
 
+    /// Where the store is: two stores may have a bucket of one name.
+    pub(crate) fn store(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+            None => format!("https://s3.{}.amazonaws.com", self.region),
+        }
+    }
+
     /// A client for one bucket. Nothing is sent yet.
     pub(crate) fn connect(&self, bucket: &str) -> Result<Arc<dyn ObjectStore>, ArtifactError> {
         let plain = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
@@ -218,6 +226,15 @@ mod tests {
         assert!(settings.access.is_none());
         assert_eq!(settings.region, DEFAULT_REGION);
         settings.connect("models").unwrap();
+    }
+
+    #[test]
+    fn a_store_is_named_by_its_endpoint_or_its_region() {
+        let store = |files: &[(&str, &str)]| read(files, &[]).unwrap().store();
+        assert_eq!(store(&[(ENDPOINT, "http://minio:9000/")]), "http://minio:9000");
+        assert_eq!(store(&[(ENDPOINT, "http://minio:9000")]), "http://minio:9000");
+        assert_eq!(store(&[(REGION, "eu-1")]), "https://s3.eu-1.amazonaws.com");
+        assert_eq!(store(&[]), "https://s3.us-east-1.amazonaws.com");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum, is_counted};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::{Entry, Folder};
-use crate::publish;
+use crate::publish::{self, Published};
 use crate::stamp::Stamp;
 use crate::weights::{self, WeightIndex};
 
@@ -29,7 +29,7 @@ const STEP: u64 = 16 << 20;
 const BUFFER: usize = 256 << 10;
 
 /// The files of one model version: complete, in a safe format, and known by their digest.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Artifact {
     /// The folder they are in.
     pub root: PathBuf,
@@ -46,6 +46,8 @@ pub struct Artifact {
     folder: Folder,
     /// The files before the first of their bytes was read.
     listed: Vec<Entry>,
+    /// The cached copy, in use as long as this lives.
+    _copy: Option<Arc<Published>>,
 }
 
 impl Artifact {
@@ -101,23 +103,33 @@ pub async fn verify(
             return Err(rotten);
         }
         let weights = check_structure(&folder, files.clone()).await?;
-        return finish(&folder, files, weights, records, expected);
+        let checked = Checked { listed: files, weights, records, copy: Some(recorded) };
+        return finish(&folder, checked, expected);
     }
     let weights = check_structure(&folder, files.clone()).await?;
-    let records = match sums {
-        Sums::Fresh(published) => published.files,
-        Sums::Unknown | Sums::Recorded(_) => sum_files(&folder, files.clone(), progress).await?,
+    let (records, copy) = match sums {
+        Sums::Fresh(published) => (published.files.clone(), Some(published)),
+        Sums::Unknown | Sums::Recorded(_) => {
+            (sum_files(&folder, files.clone(), progress).await?, None)
+        }
     };
-    finish(&folder, files, weights, records, expected)
+    finish(&folder, Checked { listed: files, weights, records, copy }, expected)
+}
+
+/// What is known of an artifact but its digest.
+struct Checked {
+    listed: Vec<Entry>,
+    weights: WeightIndex,
+    records: Vec<FileRecord>,
+    copy: Option<Arc<Published>>,
 }
 
 fn finish(
     folder: &Folder,
-    listed: Vec<Entry>,
-    weights: WeightIndex,
-    mut files: Vec<FileRecord>,
+    checked: Checked,
     expected: Option<&Digest>,
 ) -> Result<Artifact, ArtifactError> {
+    let Checked { listed, weights, records: mut files, copy } = checked;
     let found = Digest::of(&files);
     if let Some(&expected) = expected
         && expected != found
@@ -136,6 +148,7 @@ fn finish(
         files,
         folder: folder.clone(),
         listed,
+        _copy: copy,
     })
 }
 

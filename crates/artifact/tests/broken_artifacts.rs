@@ -66,7 +66,7 @@ async fn check_with(
     };
     let claim = folder.file_name().unwrap().to_str().unwrap();
     let location = Location::Claim { claim: claim.to_owned(), path: "model".into() };
-    let fetched = fetch(&location, "minilm", "1.0.0", &places, progress).await?;
+    let fetched = fetch(&location, "minilm", "1.0.0", None, &places, progress).await?;
     verify(fetched, expected, progress).await
 }
 
@@ -447,7 +447,7 @@ async fn a_whole_artifact_is_described() {
         }
 
         let again = check_with(volume.path(), Some(&artifact.digest), &counts).await.unwrap();
-        assert_eq!(again, artifact);
+        assert_eq!((again.files, again.digest), (artifact.files, artifact.digest));
     }
 }
 
@@ -528,7 +528,8 @@ async fn a_claim_that_is_not_mounted_is_not_found() {
     };
     for uri in ["pvc://elsewhere/model", "image:///nowhere/model"] {
         let location = Location::parse(uri).unwrap();
-        let error = fetch(&location, "a", "1", &places, &Counts::default()).await.unwrap_err();
+        let error =
+            fetch(&location, "a", "1", None, &places, &Counts::default()).await.unwrap_err();
         assert_eq!(name(&error), "NotFound");
         assert!(error.to_string().contains(uri), "{error}");
     }
@@ -544,7 +545,7 @@ async fn a_folder_of_the_image_is_used_where_it_is() {
         credentials: None,
     };
     let location = Location::parse(&format!("image://{}", model.display())).unwrap();
-    let fetched = fetch(&location, "a", "1", &places, &Counts::default()).await.unwrap();
+    let fetched = fetch(&location, "a", "1", None, &places, &Counts::default()).await.unwrap();
     assert_eq!(fetched.root(), model);
     assert!(!places.cache.exists());
 }
@@ -561,7 +562,8 @@ async fn the_digest_of_the_real_model_is_the_one_its_reference_vectors_name() {
     let expected: Digest = golden["artifactDigest"].as_str().unwrap().parse().unwrap();
     let places = Places { cache: folder.join("cache"), claims: folder.clone(), credentials: None };
     let location = Location::Image { path: folder };
-    let fetched = fetch(&location, "minilm", "1.0.0", &places, &Counts::default()).await.unwrap();
+    let fetched =
+        fetch(&location, "minilm", "1.0.0", None, &places, &Counts::default()).await.unwrap();
     let artifact = verify(fetched, Some(&expected), &Counts::default()).await.unwrap();
     assert_eq!(artifact.weights.parameters(), 22_713_216);
 }

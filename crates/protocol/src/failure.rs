@@ -7,6 +7,9 @@ use crate::place::TERMINATION_LOG_LIMIT;
 use crate::report::Phase;
 
 /// Why a model or the worker failed. The names are stable: users see them in conditions.
+///
+/// A name that this release does not know is read as [`Reason::Unknown`], so that an operator
+/// understands the last words of a later worker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[non_exhaustive]
 pub enum Reason {
@@ -68,8 +71,16 @@ pub enum Reason {
     ValidationFailed,
     /// The start took longer than its deadline.
     StartDeadlineExceeded,
+    /// A flag or an environment variable of the worker cannot be used, or two contradict.
+    ArgumentsInvalid,
+    /// Requests were cut off: they were not done when the drain's time was over.
+    DrainTimeout,
     /// A bug: the worker gave up for a reason that it has no name for.
     Internal,
+    /// A reason of a later release. Never given, only read; [`Failure::message`] begins with its
+    /// name.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What to do about a [`Reason`]: whether trying the same revision again can help.
@@ -82,8 +93,8 @@ pub enum Class {
 }
 
 impl Reason {
-    /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 30] = [
+    /// Every reason that a worker of this release gives, in the order of the enum.
+    pub const ALL: [Self; 32] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -113,10 +124,13 @@ impl Reason {
         Self::GoldenInvalid,
         Self::ValidationFailed,
         Self::StartDeadlineExceeded,
+        Self::ArgumentsInvalid,
+        Self::DrainTimeout,
         Self::Internal,
     ];
 
-    /// Whether the same revision can be expected to fail again in the same way.
+    /// Whether the same revision can be expected to fail again in the same way. Of a reason that
+    /// is not known that cannot be said, and trying again does less harm than giving up.
     pub fn class(self) -> Class {
         match self {
             Self::DownloadFailed
@@ -124,7 +138,9 @@ impl Reason {
             | Self::ReadFailed
             | Self::WarmupTimeout
             | Self::StartDeadlineExceeded
-            | Self::Internal => Class::Transient,
+            | Self::DrainTimeout
+            | Self::Internal
+            | Self::Unknown => Class::Transient,
             Self::ManifestInvalid
             | Self::ArtifactNotFound
             | Self::AuthDenied
@@ -148,8 +164,14 @@ impl Reason {
             | Self::OutputNonFinite
             | Self::NoValidationCases
             | Self::GoldenInvalid
-            | Self::ValidationFailed => Class::Deterministic,
+            | Self::ValidationFailed
+            | Self::ArgumentsInvalid => Class::Deterministic,
         }
+    }
+
+    /// The reason of this name; [`Reason::Unknown`] if there is none.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name).unwrap_or(Self::Unknown)
     }
 
     /// The name as users see it, for example in a condition's reason.
@@ -184,7 +206,10 @@ impl Reason {
             Self::GoldenInvalid => "GoldenInvalid",
             Self::ValidationFailed => "ValidationFailed",
             Self::StartDeadlineExceeded => "StartDeadlineExceeded",
+            Self::ArgumentsInvalid => "ArgumentsInvalid",
+            Self::DrainTimeout => "DrainTimeout",
             Self::Internal => "Internal",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -198,7 +223,7 @@ impl std::fmt::Display for Reason {
 /// The last words of a worker: one line of JSON of at most [`TERMINATION_LOG_LIMIT`] bytes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 #[error("{}{reason}: {message}", .model.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "Heard")]
 pub struct Failure {
     /// Why.
     pub reason: Reason,
@@ -222,6 +247,39 @@ pub struct Failure {
     /// What was found instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
+}
+
+/// A failure as it was written, perhaps by a later release.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Heard {
+    reason: String,
+    message: String,
+    #[serde(default)]
+    model: Option<ModelKey>,
+    #[serde(default)]
+    phase: Option<Phase>,
+    #[serde(default)]
+    file: Option<String>,
+    #[serde(default)]
+    tensor: Option<String>,
+    #[serde(default)]
+    expected: Option<String>,
+    #[serde(default)]
+    found: Option<String>,
+}
+
+impl From<Heard> for Failure {
+    fn from(heard: Heard) -> Self {
+        let Heard { reason: word, message, model, phase, file, tensor, expected, found } = heard;
+        let reason = Reason::named(&word);
+        let message = match reason {
+            // Whoever reads it can still look the word up.
+            Reason::Unknown if word != Reason::Unknown.as_str() => format!("{word}: {message}"),
+            _ => message,
+        };
+        Self { reason, message, model, phase, file, tensor, expected, found }
+    }
 }
 
 impl Failure {

@@ -9,7 +9,14 @@
 //! | [`Failure`] | worker → operator | the container's termination message |
 //!
 //! A change here is a change of the contract between two images that may differ in
-//! version: fields are added as optional, never renamed, and never change their meaning.
+//! version: fields are added as optional, never renamed, and never change their meaning. What a
+//! reader does with what it does not know depends on the direction:
+//!
+//! * A report or a failure is *read*: unknown fields are ignored, and for unknown states,
+//!   phases and reasons each type says what they are read as. An operator that is older than its workers still sees how they do.
+//! * A manifest is *obeyed*: a worker refuses one with a field that it does not know, because a
+//!   worker that ignored it would serve something else than was asked for. A field that is not
+//!   used is not written, so that an older worker refuses only what it really cannot do.
 
 pub mod failure;
 pub mod manifest;

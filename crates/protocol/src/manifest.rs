@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The version of the manifest's format that this crate writes and reads.
 pub const FORMAT: u32 = 1;
 
-/// All that a worker needs to know at start. Written once per revision, never changed.
+/// All that a worker needs to know at start. Written once per revision, never changed. A field
+/// that is not known, here and below, makes it [`ManifestError::Malformed`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
@@ -163,7 +164,7 @@ pub struct Case {
 
 /// What a case asks and expects. Numbers are decimal strings, as in the resource.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Check {
     /// The cosine of two texts' vectors lies within bounds.
     #[serde(rename_all = "camelCase")]

@@ -6,6 +6,10 @@ use crate::failure::Failure;
 use crate::manifest::{Device, ModelKey, Task};
 
 /// The state of a worker process and of each of its models.
+///
+/// The worker may be of a later release than its reader: fields that are not known are ignored,
+/// and states, phases and reasons that are not known are read as their type says. The device and the
+/// tasks come from the manifest, so that whoever wrote it knows them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -23,7 +27,7 @@ pub struct Report {
     pub state: WorkerState,
     /// Seconds since the process started.
     pub uptime_seconds: f64,
-    /// Requests accepted and not yet answered.
+    /// Requests whose head was read and whose answer was not written to its end yet.
     pub in_flight: u64,
     /// Every model of the manifest, in its order.
     pub models: Vec<ModelReport>,
@@ -40,6 +44,9 @@ pub enum WorkerState {
     Draining,
     /// A model failed; the process is about to end.
     Failed,
+    /// A state of a later release. Never given, only read.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One model's way to readiness.
@@ -83,6 +90,10 @@ pub enum ModelState {
     Ready,
     /// Gave up.
     Failed,
+    /// A state of a later release. Never given, only read: neither ready nor failed, so on its
+    /// way.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A step of a model's start, timed on its own.
@@ -102,10 +113,13 @@ pub enum Phase {
     WarmUp,
     /// Asking the validation cases.
     Validate,
+    /// A phase of a later release. Never given, only read.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Phase {
-    /// Every phase, in the order in which a model passes them.
+    /// Every phase of this release, in the order in which a model passes them.
     pub const ALL: [Self; 7] = [
         Self::Fetch,
         Self::Verify,
@@ -126,6 +140,7 @@ impl Phase {
             Self::Transfer => "Transfer",
             Self::WarmUp => "WarmUp",
             Self::Validate => "Validate",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -138,7 +153,10 @@ pub struct PhaseTiming {
     pub phase: Phase,
     /// Seconds so far, or in all when `done`.
     pub seconds: f64,
-    /// Bytes handled so far; 0 for phases that handle none.
+    /// Bytes handled so far: in the phase Fetch those that came from the store, in Verify those
+    /// that were summed, in Read, Build and Transfer those of the weights as they are stored.
+    /// Left out while there are none; warming up and validating never have any.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub bytes: u64,
     /// Whether it has ended.
     pub done: bool,
@@ -156,7 +174,8 @@ pub struct ModelFacts {
     pub dimensions: u64,
     /// Longest input in tokens; longer texts are refused.
     pub max_tokens: u64,
-    /// Number of weights.
+    /// Number of weights: the elements of all floating-point tensors in the weight files, also of
+    /// those that no output depends on, such as BERT's pooler in an embedding model.
     pub parameters: u64,
     /// Size of all files of the artifact, in bytes.
     pub bytes: u64,
@@ -172,6 +191,16 @@ pub struct WarmupReport {
     pub first_millis: f64,
     /// Median milliseconds of the last five runs of the smallest shape.
     pub steady_millis: f64,
+    /// Whether those five lay within 20 % of their median before the warm-up's time was over; if
+    /// not, the machine was busy and `steady_millis` says little. None from a worker that does
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What the validation found.

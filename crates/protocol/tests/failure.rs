@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lamplighter_protocol::place::TERMINATION_LOG_LIMIT;
-use lamplighter_protocol::{Failure, ModelKey, Phase, Reason};
+use lamplighter_protocol::{Class, Failure, ModelKey, Phase, Reason};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -16,6 +16,7 @@ fn every_reason_is_distinct_and_has_one_name_everywhere() {
         assert_eq!(reason.to_string(), reason.as_str());
         assert_eq!(serde_json::to_value(reason).unwrap(), serde_json::Value::from(reason.as_str()));
         assert_eq!(format!("{reason:?}"), reason.as_str());
+        assert_eq!(Reason::named(reason.as_str()), reason);
     }
 }
 
@@ -35,9 +36,22 @@ fn every_phase_has_one_name_everywhere() {
 }
 
 #[test]
-fn an_unknown_reason_of_a_later_worker_is_not_mistaken_for_a_known_one() {
-    let message = r#"{"reason":"MeltedDown","message":"from the future"}"#;
-    assert_eq!(Failure::from_termination_message(message), None);
+fn an_unknown_reason_of_a_later_worker_is_read_as_such_and_keeps_its_name() {
+    let message = r#"{"reason":"MeltedDown","message":"too hot","phase":"Cool","core":7}"#;
+    let read = Failure::from_termination_message(message).unwrap();
+    assert_eq!(read.reason, Reason::Unknown);
+    assert_eq!(read.message, "MeltedDown: too hot");
+    assert_eq!(read.phase, Some(Phase::Unknown));
+    assert_eq!(read.reason.class(), Class::Transient, "trying again does less harm");
+    let again = Failure::from_termination_message(&read.to_termination_message());
+    assert_eq!(again, Some(read));
+}
+
+#[test]
+fn what_has_no_reason_at_all_is_no_failure() {
+    for message in [r#"{"message":"a"}"#, r#"{"reason":7,"message":"a"}"#, "thread panicked"] {
+        assert_eq!(Failure::from_termination_message(message), None, "{message}");
+    }
 }
 
 #[test]

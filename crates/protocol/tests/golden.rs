@@ -111,7 +111,12 @@ fn report() -> Report {
             parameters: 22_713_216,
             bytes: 90_900_000,
         }),
-        warmup: Some(WarmupReport { runs: 24, first_millis: 41.5, steady_millis: 2.25 }),
+        warmup: Some(WarmupReport {
+            runs: 24,
+            first_millis: 41.5,
+            steady_millis: 2.25,
+            settled: Some(true),
+        }),
         validation: Some(ValidationReport {
             disabled: false,
             cases: vec![CaseResult {
@@ -154,7 +159,15 @@ fn a_manifest_reads_and_writes_as_its_golden_file() {
 
 #[test]
 fn a_report_reads_and_writes_as_its_golden_file() {
-    assert_golden(&report(), include_str!("golden/report.json"));
+    assert_golden(&report(), include_str!("golden/report_settled.json"));
+}
+
+#[test]
+fn a_report_of_a_worker_that_does_not_tell_whether_it_settled_is_still_read() {
+    let mut earlier = report();
+    earlier.models[0].warmup.as_mut().unwrap().settled = None;
+    let golden = include_str!("golden/report.json");
+    assert_eq!(serde_json::from_str::<Report>(golden).unwrap(), earlier);
 }
 
 #[test]
@@ -179,10 +192,29 @@ fn the_shortest_manifest_is_filled_with_defaults() {
 #[test]
 fn a_report_of_a_later_worker_with_more_fields_is_still_read() {
     let mut later: serde_json::Value =
-        serde_json::from_str(include_str!("golden/report.json")).unwrap();
+        serde_json::from_str(include_str!("golden/report_settled.json")).unwrap();
     later["models"][0]["laterField"] = "anything".into();
     later["laterField"] = 1.into();
     assert_eq!(serde_json::from_value::<Report>(later).unwrap(), report());
+}
+
+#[test]
+fn a_report_of_a_later_worker_with_unknown_words_says_unknown_and_keeps_the_rest() {
+    let golden = include_str!("golden/report_later.json");
+    let report: Report = serde_json::from_str(golden).unwrap();
+    assert_eq!(report.state, WorkerState::Unknown);
+    let [on_its_way, failed] = report.models.as_slice() else {
+        panic!("two models: {report:?}");
+    };
+    assert_eq!(on_its_way.state, ModelState::Unknown, "neither ready nor failed");
+    let phases: Vec<Phase> = on_its_way.phases.iter().map(|timing| timing.phase).collect();
+    assert_eq!(phases, [Phase::Unknown, Phase::Validate]);
+    assert_eq!(on_its_way.facts.as_ref().unwrap().dimensions, 384);
+    let failure = failed.failure.as_ref().unwrap();
+    assert_eq!(failure.reason, Reason::Unknown);
+    assert!(failure.message.starts_with("MeltedDown: the word"), "{failure}");
+    assert_eq!(failure.phase, Some(Phase::Unknown));
+    assert_eq!(failure.tensor.as_deref(), Some("embeddings.word_embeddings.weight"));
 }
 
 #[test]
@@ -192,4 +224,10 @@ fn a_manifest_with_an_unknown_field_is_refused_because_it_would_be_ignored() {
     later["models"][0]["quantisation"] = "Int4".into();
     let error = Manifest::from_json(&later.to_string()).unwrap_err();
     assert!(error.to_string().contains("quantisation"), "{error}");
+
+    let mut later: serde_json::Value =
+        serde_json::from_str(include_str!("golden/manifest.json")).unwrap();
+    later["models"][0]["validation"]["cases"][1]["check"]["ranking"]["atLeast"] = "0.5".into();
+    let error = Manifest::from_json(&later.to_string()).unwrap_err();
+    assert!(error.to_string().contains("atLeast"), "{error}");
 }

@@ -131,7 +131,7 @@ impl Board {
             WorkerState::Draining => {
                 self.readiness.set_not_ready("Draining", "the worker was told to stop");
             }
-            WorkerState::Failed => {
+            WorkerState::Failed | WorkerState::Unknown => {
                 self.readiness
                     .set_not_ready("Failed", "a model failed; the worker is about to end");
             }
@@ -234,7 +234,7 @@ impl Tracker {
                 model = %key,
                 phase = ended.phase.as_str(),
                 seconds = ended.took.as_secs_f64(),
-                bytes = ended.bytes,
+                bytes = (ended.bytes > 0).then_some(ended.bytes),
                 "phase ended"
             );
             self.board.metrics.phase(key, ended);

@@ -8,11 +8,17 @@ use clap::{Args, Parser, Subcommand};
 use lamplighter_protocol::place;
 use lamplighter_telemetry::log::LogArgs;
 
+use crate::arguments::{self, seconds};
+
 const SERVE_EXAMPLE: &str = "Example, outside Kubernetes:
   lamplighter-worker serve --manifest manifest.json --listen 127.0.0.1:8080 \\
     --admin-listen 127.0.0.1:8081 --termination-log failure.json --log-format text";
 const GOLDEN_EXAMPLE: &str = "Example:
   lamplighter-worker golden --artifact ./all-MiniLM-L6-v2 --text 'a lamp' --text 'a river'";
+
+const HOUR: u64 = 60 * 60;
+const DAY: u64 = 24 * HOUR;
+const WEEK: u64 = 7 * DAY;
 
 /// Serves models that were proven right, and no others.
 #[derive(Debug, Parser)]
@@ -35,10 +41,12 @@ pub enum Command {
     /// all passed does /readyz on the admin port say 200 and the serving port answer. A model
     /// that fails ends the process with exit code 1 and leaves a JSON object in the termination
     /// log: the reason, the model, the phase, the file, what was expected and what was found.
+    /// A command line that cannot be used leaves one, too, and exit code 2.
     ///
     /// On SIGTERM /readyz turns 503, requests are accepted for the drain delay while endpoints
-    /// update, then the listener closes and what is in flight is finished. A second SIGTERM
-    /// ends the process at once.
+    /// update, then the listener closes and what is in flight is finished. If requests had to be
+    /// cut off at the drain timeout, the reason is `DrainTimeout` and the exit code 1. Further
+    /// SIGTERMs change nothing; a second SIGINT (Ctrl-C) ends the process at once.
     #[command(after_help = SERVE_EXAMPLE)]
     Serve(Box<ServeArgs>),
     /// Record golden.json: what an artifact answers now, as what it must answer later.
@@ -73,8 +81,8 @@ pub struct ServeArgs {
     #[arg(long, env = "LAMPLIGHTER_CLAIMS_DIR", default_value = place::CLAIMS_DIR, value_name = "DIR")]
     pub claims_dir: PathBuf,
 
-    /// Where the reason of a failed start is left for the kubelet.
-    #[arg(long, env = "LAMPLIGHTER_TERMINATION_LOG", default_value = place::TERMINATION_LOG, value_name = "FILE")]
+    /// Where the reason of a failure is left for the kubelet.
+    #[arg(long, env = arguments::ENV_TERMINATION_LOG, default_value = place::TERMINATION_LOG, value_name = "FILE")]
     pub termination_log: PathBuf,
 
     /// The pod's uid, by the downward API; named in a header of every response.
@@ -86,20 +94,20 @@ pub struct ServeArgs {
     pub pod_name: String,
 
     /// How long all models together may take to start.
-    #[arg(long, env = "LAMPLIGHTER_START_DEADLINE_SECONDS", default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LAMPLIGHTER_START_DEADLINE_SECONDS", default_value = "600", value_parser = seconds(1..=WEEK), value_name = "SECONDS")]
     pub start_deadline_seconds: Duration,
 
     /// How long one model's warm-up may take.
-    #[arg(long, env = "LAMPLIGHTER_WARM_UP_DEADLINE_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LAMPLIGHTER_WARM_UP_DEADLINE_SECONDS", default_value = "60", value_parser = seconds(1..=DAY), value_name = "SECONDS")]
     pub warm_up_deadline_seconds: Duration,
 
     /// How long requests are still accepted after SIGTERM, while endpoints update.
-    #[arg(long, env = "LAMPLIGHTER_DRAIN_DELAY_SECONDS", default_value = "5", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LAMPLIGHTER_DRAIN_DELAY_SECONDS", default_value = "5", value_parser = seconds(0..=HOUR), value_name = "SECONDS")]
     pub drain_delay_seconds: Duration,
 
-    /// How long what is in flight may take after that. Delay and timeout together must be less
-    /// than the pod's termination grace period.
-    #[arg(long, env = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
+    /// How long what is in flight may take after that; 0 cuts it off. Delay and timeout together
+    /// must be less than the pod's termination grace period.
+    #[arg(long, env = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS", default_value = "25", value_parser = seconds(0..=HOUR), value_name = "SECONDS")]
     pub drain_timeout_seconds: Duration,
 
     /// Limits of what is served.
@@ -115,27 +123,37 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_MAX_QUEUED_TEXTS", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "TEXTS")]
     pub max_queued_texts: u32,
 
-    /// How long a request's body may be, in bytes; above that, 413.
-    #[arg(
-        long,
-        env = "LAMPLIGHTER_MAX_REQUEST_BYTES",
-        default_value = "4194304",
-        value_name = "BYTES"
-    )]
-    pub max_request_bytes: usize,
+    /// How many connections may be open; above that, others wait to be accepted, and those that
+    /// are open are closed with their next answer.
+    #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTIONS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "CONNECTIONS")]
+    pub max_connections: u32,
 
-    /// How long a request may take from its head to its answer; above that, 408 while its body
-    /// arrives and 504 after.
-    #[arg(long, env = "LAMPLIGHTER_REQUEST_TIMEOUT_SECONDS", default_value = "60", value_parser = seconds, value_name = "SECONDS")]
-    pub request_timeout_seconds: Duration,
+    /// How long a request's body may be, in bytes; above that, 413.
+    #[arg(long, env = "LAMPLIGHTER_MAX_REQUEST_BYTES", default_value = "4194304", value_parser = clap::value_parser!(u32).range(1..), value_name = "BYTES")]
+    pub max_request_bytes: u32,
+
+    /// How many bytes the bodies of all requests in flight may have together; above that, 429
+    /// with Retry-After before a body is read. At least one longest body.
+    #[arg(long, env = "LAMPLIGHTER_MAX_BODY_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u32).range(1..), value_name = "BYTES")]
+    pub max_body_bytes_in_flight: u32,
+
+    /// How long a request may take from its parsed head to its answer; above that, 408 while its
+    /// body arrives and 504 after. At most the drain timeout, so that a drain cuts no request
+    /// off; by default the drain timeout, but at most 60.
+    #[arg(long, env = "LAMPLIGHTER_REQUEST_TIMEOUT_SECONDS", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
+    pub request_timeout_seconds: Option<Duration>,
+
+    /// How long a client may take nothing of its answer before its connection is closed.
+    #[arg(long, env = "LAMPLIGHTER_WRITE_TIMEOUT_SECONDS", default_value = "10", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
+    pub write_timeout_seconds: Duration,
 
     /// How long a connection may wait for the next request's whole head before it is closed.
-    #[arg(long, env = "LAMPLIGHTER_IDLE_TIMEOUT_SECONDS", default_value = "75", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LAMPLIGHTER_IDLE_TIMEOUT_SECONDS", default_value = "75", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub idle_timeout_seconds: Duration,
 
     /// After which time a connection is closed with its next answer, so that clients with
     /// long-lived connections follow the Service to other pods.
-    #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTION_AGE_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTION_AGE_SECONDS", default_value = "30", value_parser = seconds(1..=DAY), value_name = "SECONDS")]
     pub max_connection_age_seconds: Duration,
 
     /// How many batches run at once; the default is the number of cores that the container has.
@@ -174,12 +192,6 @@ pub struct GoldenArgs {
 
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .map(Duration::from_secs)
-        .map_err(|_| format!("{text:?} is not a whole number of seconds"))
 }
 
 fn header_text(text: &str) -> Result<String, String> {

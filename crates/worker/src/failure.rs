@@ -1,7 +1,7 @@
 //! From an error of one of the lower crates to the typed reason that survives the process.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use lamplighter_artifact::ArtifactError;
@@ -52,16 +52,13 @@ pub fn log(failure: &Failure) {
 }
 
 /// Leaves the failure where the kubelet reads the last words of a container.
-pub fn leave_last_words(failure: &Failure, path: &Path) {
-    let written = OpenOptions::new()
+pub fn leave_last_words(failure: &Failure, path: &Path) -> io::Result<()> {
+    OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .open(path)
-        .and_then(|mut file| file.write_all(failure.to_termination_message().as_bytes()));
-    if let Err(error) = written {
-        tracing::error!(path = %path.display(), %error, "the termination log cannot be written");
-    }
+        .and_then(|mut file| file.write_all(failure.to_termination_message().as_bytes()))
 }
 
 fn artifact_reason(error: &ArtifactError) -> Reason {
@@ -69,9 +66,9 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::LocationInvalid { .. }
         | ArtifactError::SchemeUnsupported { .. }
         | ArtifactError::DigestInvalid { .. } => Reason::ManifestInvalid,
-        ArtifactError::NotFound { .. } | ArtifactError::FileMissing { .. } => {
-            Reason::ArtifactNotFound
-        }
+        ArtifactError::NotFound { .. }
+        | ArtifactError::BucketMissing { .. }
+        | ArtifactError::FileMissing { .. } => Reason::ArtifactNotFound,
         ArtifactError::AuthDenied { .. } | ArtifactError::SettingInvalid { .. } => {
             Reason::AuthDenied
         }
@@ -162,6 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_is_not_there_is_an_artifact_that_is_not_found() {
+        let error = ArtifactError::BucketMissing {
+            uri: "s3://models/a".to_owned(),
+            bucket: "models".to_owned(),
+            store: "http://minio:9000".to_owned(),
+        };
+        let failure = of_artifact(&error);
+        assert_eq!(failure.reason, Reason::ArtifactNotFound);
+        assert!(failure.message.contains("no bucket models at http://minio:9000"), "{failure}");
+    }
+
+    #[test]
     fn a_failed_run_is_named_after_its_phase_unless_memory_ran_out() {
         let run = |words: &str| EngineError::Run { source: words.into() };
         for (phase, words, expected) in [
@@ -181,7 +190,7 @@ mod tests {
         let path = dir.path().join("termination-log");
         std::fs::write(&path, "x".repeat(10_000)).unwrap();
         let failure = Failure::new(Reason::DiskFull, "no room");
-        leave_last_words(&failure, &path);
+        leave_last_words(&failure, &path).unwrap();
         let read = std::fs::read_to_string(&path).unwrap();
         assert_eq!(Failure::from_termination_message(&read), Some(failure));
     }

@@ -62,7 +62,7 @@ async fn open(dir: &Path) -> Result<Artifact, Failure> {
     let places = Places { cache: PathBuf::new(), claims: PathBuf::new(), credentials: None };
     let opened = async {
         let location = Location::Image { path };
-        let fetched = fetch(&location, "artifact", "local", &places, &Unheard).await?;
+        let fetched = fetch(&location, "artifact", "local", None, &places, &Unheard).await?;
         verify(fetched, None, &Unheard).await
     };
     opened.await.map_err(|error| failure::of_artifact(&error))

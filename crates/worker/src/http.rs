@@ -10,6 +10,9 @@
 //! no route was reached: <https://platform.openai.com/docs/guides/error-codes>.
 
 mod body;
+mod budget;
+mod clip;
+mod deadline;
 mod embeddings;
 mod error;
 mod identity;
@@ -30,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::board::Board;
 use crate::registry::Registry;
 use crate::run::Runner;
+use budget::Budget;
 use error::ApiError;
 
 /// What the routes need.
@@ -38,16 +42,19 @@ pub struct App {
     registry: OnceLock<Registry>,
     runner: Runner,
     limits: Limits,
+    bodies: Budget,
     pod: HeaderValue,
     created: u64,
 }
 
-/// Limits of one request.
+/// Limits of requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Longest body in bytes.
     pub body: usize,
-    /// Longest time from the head to the answer.
+    /// How many bytes the bodies of all requests may have together.
+    pub bodies: usize,
+    /// Longest time from a request's parsed head to its answer.
     pub time: Duration,
 }
 
@@ -62,6 +69,7 @@ impl App {
             registry: OnceLock::new(),
             runner,
             limits,
+            bodies: Budget::new(limits.bodies),
             pod,
             created: since_1970.unwrap_or_default().as_secs(),
         }
@@ -78,9 +86,10 @@ impl App {
     fn registry(&self) -> Result<&Registry, ApiError> {
         self.registry.get().ok_or_else(|| match self.board.state() {
             WorkerState::Starting => ApiError::loading(&self.board.waiting_for()),
-            WorkerState::Ready | WorkerState::Draining | WorkerState::Failed => {
-                ApiError::stopping()
-            }
+            WorkerState::Ready
+            | WorkerState::Draining
+            | WorkerState::Failed
+            | WorkerState::Unknown => ApiError::stopping(),
         })
     }
 }

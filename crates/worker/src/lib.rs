@@ -15,6 +15,7 @@
 #![expect(clippy::result_large_err, reason = "a failure is made once and ends the process")]
 
 pub mod admin;
+pub mod arguments;
 pub mod board;
 mod cases;
 pub mod cli;
@@ -28,3 +29,4 @@ pub mod registry;
 pub mod run;
 pub mod serve;
 pub mod server;
+pub mod stop;

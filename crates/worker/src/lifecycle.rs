@@ -33,7 +33,10 @@ pub fn next(state: WorkerState, event: Event) -> WorkerState {
         (WorkerState::Starting, Event::AllPassed) => WorkerState::Ready,
         (WorkerState::Starting, Event::StartFailed) => WorkerState::Failed,
         (WorkerState::Starting | WorkerState::Ready, Event::ToldToStop) => WorkerState::Draining,
-        (WorkerState::Ready | WorkerState::Draining | WorkerState::Failed, _) => state,
+        (
+            WorkerState::Ready | WorkerState::Draining | WorkerState::Failed | WorkerState::Unknown,
+            _,
+        ) => state,
     }
 }
 
@@ -99,9 +102,12 @@ impl ModelProgress {
         }
         let ended = self.end(at);
         self.state = match phase {
-            Phase::Fetch | Phase::Verify | Phase::Read | Phase::Build | Phase::Transfer => {
-                ModelState::Loading
-            }
+            Phase::Fetch
+            | Phase::Verify
+            | Phase::Read
+            | Phase::Build
+            | Phase::Transfer
+            | Phase::Unknown => ModelState::Loading,
             Phase::WarmUp => ModelState::WarmingUp,
             Phase::Validate => ModelState::Validating,
         };

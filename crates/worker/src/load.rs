@@ -3,6 +3,7 @@
 //! A model's phases run one after the other; the models run in parallel. The first one that
 //! fails ends the start, because a pod that serves less than its manifest serves nothing.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,7 +118,9 @@ async fn fetch_and_verify(
     };
     let attempt = async || -> Result<Artifact, ArtifactError> {
         tracker.begin(Phase::Fetch);
-        let fetched = fetch(&location, &entry.name, &entry.version, &places, tracker).await?;
+        let fetched =
+            fetch(&location, &entry.name, &entry.version, expected.as_ref(), &places, tracker)
+                .await?;
         tracker.begin(Phase::Verify);
         verify(fetched, expected.as_ref(), tracker).await
     };
@@ -139,14 +142,20 @@ async fn bring_up(
 ) -> Result<Arc<dyn Engine>, Failure> {
     let root = artifact.root.clone();
     let files: Vec<String> = artifact.weights.files().into_iter().map(str::to_owned).collect();
-    let bytes = tracker.clone();
-    let weights = blocking(Phase::Read, tracker, move || {
+    let heard = tracker.clone();
+    let (weights, stored) = blocking(Phase::Read, tracker, move || {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        read(&root, &files, &|read| bytes.add_bytes(read))
+        let stored = Cell::new(0);
+        let weights = read(&root, &files, &|bytes| {
+            stored.set(stored.get() + bytes);
+            heard.add_bytes(bytes);
+        })?;
+        Ok((weights, stored.get()))
     })
     .await?;
     let root = artifact.root.clone();
     let built = blocking(Phase::Build, tracker, move || build(weights, &root)).await?;
+    tracker.add_bytes(stored);
     let verified = artifact.clone();
     tokio::task::spawn_blocking(move || verified.unchanged())
         .await
@@ -157,6 +166,7 @@ async fn bring_up(
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
     let engine = blocking(Phase::Transfer, tracker, move || transfer(built, device)).await?;
+    tracker.add_bytes(stored);
     Ok(Arc::from(engine))
 }
 
@@ -177,6 +187,7 @@ async fn warm_up(
         runs: warmup.runs,
         first_millis: warmup.first.as_secs_f64() * 1_000.0,
         steady_millis: warmup.steady.as_secs_f64() * 1_000.0,
+        settled: Some(warmup.settled),
     });
     Ok(())
 }

@@ -2,16 +2,25 @@
 
 #![expect(clippy::result_large_err, reason = "a failure is made once and ends the process")]
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lamplighter_protocol::{Failure, Reason};
-use lamplighter_telemetry::{log, shutdown};
+use lamplighter_protocol::{Failure, Reason, place};
+use lamplighter_telemetry::log;
 use lamplighter_worker::cli::{Cli, Command};
-use lamplighter_worker::{failure, golden, serve};
+use lamplighter_worker::{arguments, failure, golden, serve, stop};
+
+/// What shells and clap give to a command line that cannot be used.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&line) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &line),
+    };
     if let Err(error) = log::init(&cli.log) {
         eprintln!("{error}");
         return gave_up(&cli, &internal(error));
@@ -23,6 +32,27 @@ fn main() -> ExitCode {
             gave_up(&cli, &failed)
         }
     }
+}
+
+/// Help and version are what was asked for; anything else that clap says is a failure, which the
+/// kubelet is told like any other.
+fn refuse(error: &clap::Error, line: &[OsString]) -> ExitCode {
+    if let Err(lost) = error.print() {
+        eprintln!("{error}\n{lost}");
+    }
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let environment = std::env::var_os(arguments::ENV_TERMINATION_LOG);
+    let default_is_there = Path::new(place::TERMINATION_LOG).exists();
+    if let Some(path) = arguments::termination_log(line, environment, default_is_there) {
+        let failed = Failure::new(Reason::ArgumentsInvalid, error.to_string().trim());
+        // There is no log yet.
+        if let Err(error) = failure::leave_last_words(&failed, &path) {
+            eprintln!("{} cannot be written: {error}", path.display());
+        }
+    }
+    ExitCode::from(USAGE)
 }
 
 fn live(cli: &Cli) -> Result<(), Failure> {
@@ -39,7 +69,10 @@ fn live(cli: &Cli) -> Result<(), Failure> {
 
 fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
     if let Command::Serve(args) = &cli.command {
-        failure::leave_last_words(failed, &args.termination_log);
+        let path = &args.termination_log;
+        if let Err(error) = failure::leave_last_words(failed, path) {
+            tracing::error!(path = %path.display(), %error, "the termination log cannot be written");
+        }
     }
     ExitCode::FAILURE
 }
@@ -47,8 +80,8 @@ fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
 async fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve(args) => {
-            let stop = shutdown::signals().map_err(internal)?;
-            serve::serve(args, stop).await
+            let told = stop::signals().map_err(internal)?;
+            serve::serve(args, told).await
         }
         Command::Golden(args) => golden::record(args).await,
     }

@@ -110,7 +110,11 @@ impl Metrics {
     fn register(&self, to: &mut Registry) {
         to.register("requests", "Answered requests", self.requests.clone());
         to.register("request_seconds", "Time from head to answer", self.request_seconds.clone());
-        to.register("in_flight", "Requests that are not answered yet", self.in_flight.clone());
+        to.register(
+            "in_flight",
+            "Requests whose answer is not written yet",
+            self.in_flight.clone(),
+        );
         to.register(
             "connections",
             "Open connections to the serving port",
@@ -152,7 +156,7 @@ impl Metrics {
         self.request_seconds.get_or_create(&Route { route }).observe(took.as_secs_f64());
     }
 
-    /// Requests that are not answered yet.
+    /// Requests from their parsed head until their answer was written.
     pub fn in_flight(&self) -> &Gauge {
         &self.in_flight
     }

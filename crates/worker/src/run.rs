@@ -90,16 +90,23 @@ impl Runner {
         self.limit
     }
 
+    /// Whether a request could be admitted at all, before it is known how many texts it has.
+    pub fn check_room(&self) -> Result<(), RunError> {
+        if self.admission.available_permits() == 0 { Err(self.full(1)) } else { Ok(()) }
+    }
+
+    fn full(&self, texts: usize) -> RunError {
+        self.metrics.refused(texts);
+        let waiting = self.limit - self.admission.available_permits();
+        RunError::QueueFull {
+            limit: self.limit,
+            retry_after: self.pace.seconds_for(waiting, self.threads),
+        }
+    }
+
     /// Admits all texts of a request or none of them.
     pub fn admit(&self, texts: usize) -> Result<Admitted, RunError> {
-        let full = || {
-            self.metrics.refused(texts);
-            let waiting = self.limit - self.admission.available_permits();
-            RunError::QueueFull {
-                limit: self.limit,
-                retry_after: self.pace.seconds_for(waiting, self.threads),
-            }
-        };
+        let full = || self.full(texts);
         let count = u32::try_from(texts).map_err(|_| full())?;
         let permit =
             Arc::clone(&self.admission).try_acquire_many_owned(count).map_err(|_| full())?;

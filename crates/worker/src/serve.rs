@@ -11,6 +11,7 @@ use lamplighter_telemetry::metrics::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{self, Contradiction};
 use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
 use crate::http::{self, App, Limits};
@@ -19,7 +20,7 @@ use crate::load::{Setup, load_all, load_model};
 use crate::metrics::Metrics;
 use crate::registry::{Model, Registry};
 use crate::run::Runner;
-use crate::server::{Drain, Patience, Server};
+use crate::server::{Cut, Drain, Figures, Patience, Server};
 
 /// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
@@ -50,6 +51,9 @@ pub struct Worker {
 impl Worker {
     /// Binds the admin listener, then the serving one.
     pub async fn bind(args: &ServeArgs, manifest: Manifest) -> Result<Self, Failure> {
+        let limits = &args.limits;
+        let (body, bodies) = arguments::body_bytes(limits).map_err(contradiction)?;
+        let time = arguments::request_time(args).map_err(contradiction)?;
         let mut registry = MetricsRegistry::default();
         let metrics = Metrics::new(&mut registry);
         let identity = Identity {
@@ -64,15 +68,15 @@ impl Worker {
         let admin =
             admin::serve(args.admin_listen, routes, admin_stop.clone()).await.map_err(internal)?;
 
-        let limits = &args.limits;
-        let runner = Runner::new(threads(limits), texts(limits), metrics.clone());
-        let app = Arc::new(App::new(
-            Arc::clone(&board),
-            runner,
-            Limits { body: limits.max_request_bytes, time: limits.request_timeout_seconds },
-        ));
-        let patience =
-            Patience { idle: limits.idle_timeout_seconds, age: limits.max_connection_age_seconds };
+        let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
+        let limits_of_requests = Limits { body, bodies, time };
+        let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests));
+        let patience = Patience {
+            idle: limits.idle_timeout_seconds,
+            age: limits.max_connection_age_seconds,
+            write: limits.write_timeout_seconds,
+            connections: count(limits.max_connections),
+        };
         let server = listen(args.listen, &app, patience, &metrics).await?;
         tracing::info!(
             serving = %server.address(),
@@ -156,14 +160,27 @@ impl Worker {
             ..self.drain
         };
         let cut = self.server.drain(drain).await;
-        if cut == 0 {
-            tracing::info!("drained: nothing was lost");
-        } else {
-            tracing::error!(connections = cut, "the drain's time was over before these ended");
-        }
         self.admin_stop.cancel();
-        self.admin.stopped().await.map_err(internal)
+        self.admin.stopped().await.map_err(internal)?;
+        judge(cut, drain.timeout)
     }
+}
+
+/// A request that was cut off was lost, which must not look like a good end. A connection that
+/// was cut off without one lost nothing.
+fn judge(cut: Cut, timeout: Duration) -> Result<(), Failure> {
+    let Cut { connections, requests } = cut;
+    if requests == 0 {
+        tracing::info!(connections, "drained: no request was lost");
+        return Ok(());
+    }
+    let message = format!(
+        "{requests} requests on {connections} connections were cut off: they were not answered \
+         {} s after the listener closed; raise --drain-timeout-seconds \
+         (spec.rollout.drainSeconds) if clients need longer",
+        timeout.as_secs()
+    );
+    Err(Failure::new(Reason::DrainTimeout, message))
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
@@ -185,7 +202,9 @@ async fn listen(
     let cannot = |error| internal(format!("cannot listen on {address} for requests: {error}"));
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let router = http::router(Arc::clone(app));
-    Server::start(listener, router, patience, metrics.connections().clone()).map_err(cannot)
+    let figures =
+        Figures { open: metrics.connections().clone(), in_flight: metrics.in_flight().clone() };
+    Server::start(listener, router, patience, figures).map_err(cannot)
 }
 
 /// What the container may use, not what the host has.
@@ -196,8 +215,12 @@ fn threads(limits: &LimitArgs) -> usize {
     }
 }
 
-fn texts(limits: &LimitArgs) -> usize {
-    usize::try_from(limits.max_queued_texts).unwrap_or(usize::MAX)
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn contradiction(flags: Contradiction) -> Failure {
+    Failure::new(Reason::ArgumentsInvalid, flags.to_string())
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

@@ -9,27 +9,34 @@
 //!
 //! The delay is for the endpoints of the Service: until every node has heard that this pod is
 //! not ready, connections still arrive, and each deserves an answer.
+//!
+//! When as many connections are open as may be, others wait in the system's queue, and those
+//! that are open are told to close with their next answer.
 
 mod connection;
+mod flight;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use futures::FutureExt as _;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use connection::Signals;
+use flight::Flights;
 
 /// After an accept that failed for want of file descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long connections may live.
+/// How many connections there may be and how long they may live.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// How long to wait for the whole head of a connection's next request.
@@ -37,6 +44,28 @@ pub struct Patience {
     /// After which time a connection is closed with its next answer. Each connection gets up
     /// to a fifth less, so that those that came together do not go together.
     pub age: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write: Duration,
+    /// How many may be open.
+    pub connections: usize,
+}
+
+/// What a listener counts.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Open connections.
+    pub open: Gauge,
+    /// Requests from their parsed head until their answer was written.
+    pub in_flight: Gauge,
+}
+
+/// What a drain had to cut off when its time was over.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cut {
+    /// Connections that were still open, with a request in flight or without.
+    pub connections: usize,
+    /// Requests that were not answered, or whose answer was not written to its end.
+    pub requests: usize,
 }
 
 /// How a listener ends.
@@ -54,28 +83,32 @@ pub struct Server {
     address: SocketAddr,
     signals: Signals,
     connections: TaskTracker,
+    in_flight: Gauge,
     accepting: JoinHandle<()>,
 }
 
 impl Server {
-    /// Answers every connection to `listener` from `router`. `open` counts connections.
+    /// Answers every connection to `listener` from `router`.
     pub fn start(
         listener: TcpListener,
         router: Router,
         patience: Patience,
-        open: Gauge,
+        figures: Figures,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let signals = Signals::default();
         let connections = TaskTracker::new();
+        let in_flight = figures.in_flight.clone();
         let acceptor = Acceptor {
             router,
             patience,
-            open,
+            places: Arc::new(Semaphore::new(patience.connections)),
+            figures,
             signals: signals.clone(),
             connections: connections.clone(),
         };
-        Ok(Self { address, signals, connections, accepting: tokio::spawn(acceptor.run(listener)) })
+        let accepting = tokio::spawn(acceptor.run(listener));
+        Ok(Self { address, signals, connections, in_flight, accepting })
     }
 
     /// The bound address, with the port that the system chose if port 0 was asked for.
@@ -83,9 +116,8 @@ impl Server {
         self.address
     }
 
-    /// Drains as the head of this module says. Returns how many connections were cut off at
-    /// the timeout.
-    pub async fn drain(self, drain: Drain) -> usize {
+    /// Drains as the head of this module says. Returns what was cut off at the timeout.
+    pub async fn drain(self, drain: Drain) -> Cut {
         self.signals.draining.cancel();
         tokio::time::sleep(drain.delay).await;
         self.signals.closing.cancel();
@@ -95,9 +127,12 @@ impl Server {
         self.connections.close();
         let done = tokio::time::timeout(drain.timeout, self.connections.wait()).await;
         if done.is_ok() {
-            return 0;
+            return Cut::default();
         }
-        let cut = self.connections.len();
+        let cut = Cut {
+            connections: self.connections.len(),
+            requests: usize::try_from(self.in_flight.get()).unwrap_or_default(),
+        };
         self.signals.cut.cancel();
         self.connections.wait().await;
         cut
@@ -107,7 +142,8 @@ impl Server {
 struct Acceptor {
     router: Router,
     patience: Patience,
-    open: Gauge,
+    places: Arc<Semaphore>,
+    figures: Figures,
     signals: Signals,
     connections: TaskTracker,
 }
@@ -120,8 +156,8 @@ impl Acceptor {
                 // in the queue is taken below.
                 biased;
                 () = self.signals.closing.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.serve(stream),
+                accepted = self.accept(&listener) => match accepted {
+                    Ok((place, stream)) => self.serve(stream, Some(place)),
                     Err(error) => pause_after(&error, &self.signals.closing).await,
                 },
             }
@@ -129,15 +165,25 @@ impl Acceptor {
         self.accept_rest(listener);
     }
 
+    /// Waits for a place, then for a connection.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(OwnedSemaphorePermit, TcpStream)> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        Ok((place, stream))
+    }
+
     /// Takes the connections that the system has completed and we have not seen yet: closing
-    /// the listener would reset them.
+    /// the listener would reset them. No place is needed: the system's queue bounds them.
     fn accept_rest(&self, listener: TcpListener) {
         let rest = listener.into_std().and_then(|listener| {
             loop {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         stream.set_nonblocking(true)?;
-                        self.serve(TcpStream::from_std(stream)?);
+                        self.serve(TcpStream::from_std(stream)?, None);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                     Err(error) => break Err(error),
@@ -149,21 +195,28 @@ impl Acceptor {
         }
     }
 
-    fn serve(&self, stream: TcpStream) {
+    fn serve(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
-        let open = self.open.clone();
+        let open = self.figures.open.clone();
         open.inc();
-        let serving =
-            connection::serve(stream, self.router.clone(), self.patience, self.signals.clone());
+        let serving = connection::serve(
+            stream,
+            self.router.clone(),
+            self.patience,
+            self.signals.clone(),
+            Arc::clone(&self.places),
+            Flights::new(self.figures.in_flight.clone()),
+        );
         self.connections.spawn(async move {
             // A panic in one connection must not leave the gauge above its truth.
             if std::panic::AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 tracing::error!("a bug: a connection's task panicked");
             }
             open.dec();
+            drop(place);
         });
     }
 }
@@ -182,30 +235,5 @@ async fn pause_after(error: &io::Error, closing: &CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-
-    use axum::routing::get;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_connection_that_waits_to_be_accepted_is_answered_though_the_listener_closes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        // The system completes the connection; no task of this runtime has seen it yet.
-        let mut client = std::net::TcpStream::connect(address).unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-        let router = Router::new().route("/", get(|| async { "lit" }));
-        let patience = Patience { idle: Duration::from_secs(10), age: Duration::from_secs(10) };
-        let server = Server::start(listener, router, patience, Gauge::default()).unwrap();
-        server.signals.closing.cancel();
-
-        let drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(10) };
-        assert_eq!(server.drain(drain).await, 0);
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.ends_with("lit"), "{answer}");
-        assert!(std::net::TcpStream::connect(address).is_err());
-    }
-}
+#[path = "server_tests.rs"]
+mod tests;

@@ -28,6 +28,8 @@ use crate::wait::{self, Look, Recording};
 
 /// How long one kubectl command may take.
 const KUBECTL_DEADLINE: Duration = Duration::from_mins(1);
+/// How long one helm command may take; `helm test` starts a pod.
+const HELM_DEADLINE: Duration = Duration::from_mins(2);
 /// How long a tiny model may take from apply to ready, with other stories running beside it.
 pub const READY_DEADLINE: Duration = Duration::from_secs(90);
 
@@ -74,6 +76,13 @@ impl Scene {
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
         let said = self.kubectl_said(arguments, input).await?;
         said.stdout_of_success(&format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// Runs the real helm; its output, or an error with its words.
+    pub async fn helm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let kubeconfig = [("KUBECONFIG", self.settings.kubeconfig.as_os_str())];
+        let said = said(&self.settings.helm, arguments, &kubeconfig, "", HELM_DEADLINE).await?;
+        said.stdout_of_success(&format!("helm {}", arguments.join(" ")))
     }
 
     /// `kubectl apply -f -` of a manifest.

@@ -1,46 +1,66 @@
-//! A request's body: JSON, within a length, within a time.
+//! A request's body: JSON, within a length, within its request's time, within what all bodies
+//! together may hold.
 
-use std::error::Error;
-use std::time::Duration;
-
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
-use bytes::Bytes;
-use http_body_util::LengthLimitError;
+use bytes::BytesMut;
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
-use super::Limits;
+use super::App;
+use super::budget::Share;
+use super::deadline::Deadline;
 use super::error::ApiError;
 
-/// Reads the whole body, then parses it.
+/// Reads the whole body, then parses it. The share is to be kept as long as what was parsed.
+///
+/// A body that says how long it is has its bytes set aside before the first one is read; one
+/// that does not, as they come.
 pub(super) async fn json<T: DeserializeOwned>(
     request: Request,
-    limits: Limits,
-) -> Result<T, ApiError> {
+    app: &App,
+    deadline: Deadline,
+) -> Result<(T, Share), ApiError> {
     let (parts, body) = request.into_parts();
     if !is_json(parts.headers.get(CONTENT_TYPE)) {
         return Err(ApiError::not_json(parts.headers.get(CONTENT_TYPE)));
     }
-    if announced(&parts.headers).is_some_and(|length| length > limits.body as u64) {
-        return Err(ApiError::body_too_large(limits.body));
-    }
-    let bytes = read(body, limits.body, limits.time).await?;
-    serde_json::from_slice(&bytes).map_err(ApiError::malformed)
+    let limit = app.limits.body;
+    let announced = match announced(&parts.headers) {
+        None => 0,
+        Some(length) => usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= limit)
+            .ok_or_else(|| ApiError::body_too_large(limit))?,
+    };
+    let share = app.bodies.take(announced)?;
+    let read = deadline.within(read(body, limit, share)).await;
+    let (bytes, share) = read.map_err(|over| ApiError::body_too_slow(over.seconds))??;
+    let parsed = serde_json::from_slice(&bytes).map_err(ApiError::malformed)?;
+    Ok((parsed, share))
 }
 
-async fn read(body: Body, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
-    tokio::time::timeout(time, to_bytes(body, limit))
-        .await
-        .map_err(|_| ApiError::body_too_slow(time.as_secs()))?
-        .map_err(|error| {
-            if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) {
-                ApiError::body_too_large(limit)
-            } else {
-                ApiError::body_broke_off(error)
-            }
-        })
+async fn read(
+    mut body: Body,
+    limit: usize,
+    mut share: Share,
+) -> Result<(BytesMut, Share), ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(ApiError::body_broke_off)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = bytes.len() + data.len();
+        if length > limit {
+            return Err(ApiError::body_too_large(limit));
+        }
+        share.grow_to(length)?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, share))
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {

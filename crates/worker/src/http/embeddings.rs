@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lamplighter_engine::{EngineError, Tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clip::clip;
+use super::deadline::Deadline;
 use super::error::ApiError;
 use super::input::{Input, Parsed};
 use super::{App, body};
@@ -66,10 +68,13 @@ struct Usage {
 
 pub(super) async fn embed(
     State(app): State<Arc<App>>,
+    Extension(deadline): Extension<Deadline>,
     request: Request,
 ) -> Result<Json<Answer>, ApiError> {
     let registry = app.registry()?;
-    let ask: Ask = body::json(request, app.limits).await?;
+    // What will be refused anyway need not be read.
+    app.runner.check_room()?;
+    let (ask, _share): (Ask, _) = body::json(request, &app, deadline).await?;
     let name = model_name(ask.model)?;
     let Some(model) = registry.resolve(&name) else {
         let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
@@ -83,10 +88,8 @@ pub(super) async fn embed(
         }
         None => return Err(missing("input")),
     };
-    let time = app.limits.time;
-    let (vectors, tokens) = tokio::time::timeout(time, run(&app, model, input))
-        .await
-        .map_err(|_| ApiError::out_of_time(time.as_secs()))??;
+    let ran = deadline.within(run(&app, model, input)).await;
+    let (vectors, tokens) = ran.map_err(|over| ApiError::out_of_time(over.seconds))??;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| Embedding {
         object: "embedding",
         index,
@@ -152,11 +155,11 @@ fn encoding(format: Option<&Value>) -> Result<Encoding, ApiError> {
     match format.map(Value::as_str) {
         None | Some(Some("float")) => Ok(Encoding::Float),
         Some(Some("base64")) => Ok(Encoding::Base64),
-        Some(_) => Err(ApiError::invalid(
-            "encoding_format",
-            "invalid_value",
-            "encoding_format must be float or base64",
-        )),
+        Some(_) => {
+            let found = format.map(clip).unwrap_or_default();
+            let message = format!("encoding_format must be float or base64; it is {found}");
+            Err(ApiError::invalid("encoding_format", "invalid_value", message))
+        }
     }
 }
 
@@ -168,7 +171,10 @@ fn check_dimensions(asked: Option<&Value>, dimensions: u64) -> Result<(), ApiErr
         Some(asked) => Err(ApiError::invalid(
             "dimensions",
             "invalid_value",
-            format!("dimensions must be {dimensions} for this model, or left out; it is {asked}"),
+            format!(
+                "dimensions must be {dimensions} for this model, or left out; it is {}",
+                clip(asked)
+            ),
         )),
     }
 }

@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use lamplighter_engine::EngineError;
 use serde_json::json;
 
+use super::budget::NoRoom;
+use super::clip::clip;
 use crate::run::{RunError, is_non_finite};
 
 /// OpenAI's clients try 5xx again unless this header says no
@@ -15,6 +17,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Models take seconds to minutes to load.
 const LOADING_RETRY: u64 = 5;
 const STOPPING_RETRY: u64 = 1;
+/// Bodies are read in moments.
+const ROOM_RETRY: u64 = 1;
 
 /// A request that was not answered.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ impl ApiError {
     }
 
     pub(super) fn malformed(problem: impl std::fmt::Display) -> Self {
+        // serde_json repeats a text that stands where an object should.
+        let problem = clip(problem);
         let message = format!("the body is not a JSON object of this route: {problem}");
         Self::new(StatusCode::BAD_REQUEST, Kind::Request, "invalid_json", message)
     }
@@ -74,7 +80,7 @@ impl ApiError {
     pub(super) fn not_json(found: Option<&HeaderValue>) -> Self {
         let found = found.map_or_else(
             || "it is missing".to_owned(),
-            |found| format!("it is {}", String::from_utf8_lossy(found.as_bytes())),
+            |found| format!("it is {}", clip(String::from_utf8_lossy(found.as_bytes()))),
         );
         let message = format!("the content-type must be application/json, {found}");
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -100,6 +106,7 @@ impl ApiError {
     }
 
     pub(super) fn no_model(name: &str, served: &str) -> Self {
+        let name = clip(name);
         let message = format!("the model {name:?} is not served here; served are {served}");
         Self {
             param: Some("model"),
@@ -108,12 +115,12 @@ impl ApiError {
     }
 
     pub(super) fn no_route(method: &Method, uri: &Uri) -> Self {
-        let message = format!("unknown request URL: {method} {}", uri.path());
+        let message = format!("unknown request URL: {} {}", clip(method), clip(uri.path()));
         Self::new(StatusCode::NOT_FOUND, Kind::Request, "unknown_url", message)
     }
 
     pub(super) fn wrong_method(method: &Method, uri: &Uri) -> Self {
-        let message = format!("{} does not answer {method}", uri.path());
+        let message = format!("{} does not answer {}", clip(uri.path()), clip(method));
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Self::new(status, Kind::Request, "method_not_allowed", message)
     }
@@ -173,6 +180,20 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<NoRoom> for ApiError {
+    fn from(NoRoom { limit }: NoRoom) -> Self {
+        let message = format!(
+            "the bodies of other requests fill the {limit} bytes there are for all of them; try \
+             again in {ROOM_RETRY} s"
+        );
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self {
+            retry: Retry::After(ROOM_RETRY),
+            ..Self::new(status, Kind::RateLimit, "too_many_bytes", message)
+        }
+    }
+}
+
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match &error {
@@ -193,7 +214,7 @@ impl From<RunError> for ApiError {
             RunError::Engine(EngineError::Untokenizable { index, problem }) => Self::invalid(
                 "input",
                 "invalid_input",
-                format!("input[{index}] cannot be tokenised: {problem}"),
+                format!("input[{index}] cannot be tokenised: {}", clip(problem)),
             ),
             failed if is_non_finite(failed) => {
                 tracing::error!(%error, "an output was not finite");

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
+use super::clip::clip;
+
 /// The most texts of one request, as OpenAI has it
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create>).
 pub(super) const MAX_TEXTS: usize = 2_048;
@@ -135,7 +137,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
 }
 
 fn not_a_token(number: &dyn fmt::Display) -> Item {
-    Item::Wrong(format!("is {number}, which is not a token"))
+    Item::Wrong(format!("is {}, which is not a token", clip(number)))
 }
 
 impl List {

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use super::App;
+use super::clip::clip;
 use super::error::ApiError;
 use crate::registry::Model;
 
@@ -42,7 +43,7 @@ pub(super) async fn one(
 ) -> Result<Json<Entry>, ApiError> {
     let registry = app.registry()?;
     let Path(id) =
-        id.map_err(|wrong| ApiError::invalid("model", "invalid_value", wrong.body_text()))?;
+        id.map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
     let Some(model) = registry.resolve(&id) else {
         let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
         return Err(ApiError::no_model(&id, &served.join(", ")));

@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Version};
-use axum::response::Response;
+use axum::http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::Patience;
+use super::flight::{Flights, Wire, Written};
 
 /// A connection that was accepted last may have its first request still on the way.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -48,6 +48,9 @@ pub(super) struct Signals {
 
 struct Connection {
     signals: Signals,
+    /// Free places for connections; when there are none, others wait for this one to end.
+    places: Arc<Semaphore>,
+    flights: Arc<Flights>,
     idle: Duration,
     retires: Instant,
     used: AtomicBool,
@@ -56,10 +59,19 @@ struct Connection {
 }
 
 /// Serves a connection until it is closed.
-pub(super) async fn serve(stream: TcpStream, router: Router, patience: Patience, signals: Signals) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    router: Router,
+    patience: Patience,
+    signals: Signals,
+    places: Arc<Semaphore>,
+    flights: Arc<Flights>,
+) {
     let cut = signals.cut.clone();
     let state = Arc::new(Connection {
         signals,
+        places,
+        flights: Arc::clone(&flights),
         idle: patience.idle,
         retires: Instant::now() + jittered(patience.age),
         used: AtomicBool::new(false),
@@ -71,14 +83,21 @@ pub(super) async fn serve(stream: TcpStream, router: Router, patience: Patience,
         answer(Arc::clone(&answering), router.clone(), request)
     });
     let builder = builder(patience.idle);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let wire = Wire::new(stream, Arc::clone(&flights));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut farewell = pin!(state.farewell());
+    let mut stalled = pin!(flights.stalled(patience.write));
     let mut told = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = serving.as_mut() => break ended,
             () = cut.cancelled() => return,
+            () = stalled.as_mut() => {
+                let seconds = patience.write.as_secs();
+                tracing::warn!(seconds, "a client took nothing of its answer: connection closed");
+                return;
+            }
             () = farewell.as_mut(), if !told => {
                 serving.as_mut().graceful_shutdown();
                 told = true;
@@ -107,14 +126,15 @@ async fn answer(
     connection: Arc<Connection>,
     router: Router,
     request: Request<Incoming>,
-) -> Result<Response, Infallible> {
+) -> Result<Response<Written>, Infallible> {
+    let flight = connection.flights.begin();
     let http2 = request.version() == Version::HTTP_2;
     connection.saw_request(http2);
     let mut response = router.oneshot(request).await?;
     if !http2 && connection.is_retiring() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    Ok(response.map(|body| flight.write(body, !http2)))
 }
 
 impl Connection {
@@ -127,7 +147,11 @@ impl Connection {
     }
 
     fn is_retiring(&self) -> bool {
-        self.signals.draining.is_cancelled() || Instant::now() >= self.retires
+        self.signals.draining.is_cancelled() || self.is_crowded() || Instant::now() >= self.retires
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.places.available_permits() == 0
     }
 
     /// Returns when the connection is to finish what runs and close.
@@ -159,12 +183,18 @@ impl Connection {
     }
 
     /// The read timeout of HTTP/1 begins when the protocol is known, which a client that sends
-    /// nothing never makes it.
+    /// nothing never makes it. Where others wait for its place, such a client gets less time.
     async fn silence(&self) {
-        tokio::time::sleep(self.idle).await;
-        if self.used.load(Ordering::Acquire) {
-            std::future::pending::<()>().await;
+        let begun = Instant::now();
+        while !self.used.load(Ordering::Acquire) {
+            let left = self.idle.saturating_sub(begun.elapsed());
+            let is_tolerated = begun.elapsed() < FIRST_REQUEST || !self.is_crowded();
+            if left.is_zero() || !is_tolerated {
+                return;
+            }
+            tokio::time::sleep(left.min(FIRST_REQUEST)).await;
         }
+        std::future::pending::<()>().await;
     }
 }
 

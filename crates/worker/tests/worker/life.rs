@@ -53,7 +53,10 @@ async fn a_worker_lives_from_its_manifest_to_sigterm() {
     assert_eq!(answer.json()["data"][0]["embedding"], recorded["vector"]);
 
     let status = http.get(admin, "/status").await.unwrap().json();
-    check_report(&serde_json::from_value(status).unwrap());
+    let phases = status["models"][0]["phases"].as_array().unwrap();
+    let validated = phases.iter().find(|timing| timing["phase"] == "Validate").unwrap();
+    assert!(validated.get("bytes").is_none(), "it handles none: {validated}");
+    check_report(&serde_json::from_value(status.clone()).unwrap());
     let identity = http.get(serving, "/lamplighter/identity").await.unwrap().json();
     assert_eq!(identity["podUid"], POD);
     assert_eq!(identity["models"][0]["key"], "embedder:1");
@@ -103,10 +106,14 @@ fn check_report(report: &Report) {
     };
     let facts = model.facts.as_ref().unwrap();
     assert!(bytes_of(Phase::Verify) >= facts.bytes, "every byte is summed");
-    assert!(bytes_of(Phase::Read) > 0);
+    let stored = bytes_of(Phase::Read);
+    assert!(stored > 0);
+    assert_eq!([Phase::Build, Phase::Transfer].map(bytes_of), [stored; 2]);
+    assert_eq!([Phase::WarmUp, Phase::Validate].map(bytes_of), [0; 2]);
     assert_eq!(facts.architecture, "BertModel");
     assert!(facts.digest.starts_with("sha256:"));
-    assert!(model.warmup.as_ref().unwrap().runs > 0);
+    let warmup = model.warmup.as_ref().unwrap();
+    assert!(warmup.runs > 0 && warmup.settled.is_some(), "{warmup:?}");
     let validation = model.validation.as_ref().unwrap();
     let names: Vec<&str> = validation.cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["same", "golden-1", "golden-2"]);
@@ -160,16 +167,45 @@ async fn a_golden_file_of_other_weights_is_refused_and_recording_again_helps() {
 }
 
 #[tokio::test]
-async fn a_second_sigterm_ends_the_worker_at_once() {
+async fn only_a_second_interrupt_by_hand_ends_a_drain() {
     let place = Place::new(&Tiny::new());
     record_golden(&place, &["--text", "the lamp"]).await;
     place.write_manifest(&[place.entry("embedder")]);
-    let worker = Process::start(place.path(), &["--drain-delay-seconds", "3600"]).await;
+    let mut worker = Process::start(place.path(), &["--drain-delay-seconds", "3600"]).await;
     let http = Http::one();
     http.ready_is(worker.admin, StatusCode::OK).await;
     worker.terminate();
-    http.ready_is(worker.admin, StatusCode::SERVICE_UNAVAILABLE).await;
-    worker.terminate();
+    worker.logged("told to stop").await;
+    for _ in 0..2 {
+        worker.terminate();
+        worker.logged("told to stop again: the drain goes on").await;
+    }
+    worker.interrupt();
+    worker.logged("told to stop again: the drain goes on").await;
+    let answer = http.embed(worker.serving, "the lamp").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "still draining");
+    worker.interrupt();
     let ended = tokio::time::timeout(DEADLINE, worker.ended()).await.unwrap();
     assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_command_line_that_cannot_be_used_leaves_its_reason() {
+    let place = Place::new(&Tiny::new());
+    for more in
+        [["--drain-delay-seconds", "99999999999"], ["--listen", "nowhere"], ["--no-such-flag", "1"]]
+    {
+        let ended = process::serve_to_end(place.path(), &more).await;
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        let words = fs::read_to_string(place.termination_log()).unwrap();
+        let failure = Failure::from_termination_message(&words).expect(&words);
+        assert_eq!(failure.reason, Reason::ArgumentsInvalid);
+        assert!(failure.message.contains(more[0]), "{failure}");
+        fs::remove_file(place.termination_log()).unwrap();
+    }
+    for asked in ["--help", "--version"] {
+        let ended = process::serve_to_end(place.path(), &[asked]).await;
+        assert_eq!(ended.status.code(), Some(0), "{asked}: {ended:?}");
+        assert!(!place.termination_log().exists(), "{asked} is no failure");
+    }
 }

@@ -109,7 +109,7 @@ async fn a_load_that_panics_is_an_internal_failure_of_that_model() {
 
 #[tokio::test]
 async fn a_start_that_takes_too_long_says_what_it_waited_for() {
-    let failure = fails_with(&["--start-deadline-seconds", "0"], || Ok(Fake::new())).await;
+    let failure = fails_with(&["--start-deadline-seconds", "1"], || Ok(Fake::new())).await;
     assert_eq!(failure.reason, Reason::StartDeadlineExceeded);
     assert!(failure.message.contains("a:1"), "{failure}");
 }
@@ -134,6 +134,20 @@ async fn a_worker_that_is_stopped_while_it_loads_ends_at_once_and_well() {
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
     assert_eq!(ended.expect("without the drain delay").unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn flags_that_contradict_each_other_are_refused_before_anything_starts() {
+    for (flags, says) in [
+        (["--request-timeout-seconds", "26"], "--drain-timeout-seconds with 25"),
+        (["--max-body-bytes-in-flight", "1000"], "--max-request-bytes is 4194304"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let args = serve_args(dir.path(), &flags);
+        let failure = Worker::bind(&args, manifest(&["a:1"])).await.err().unwrap();
+        assert_eq!(failure.reason, Reason::ArgumentsInvalid);
+        assert!(failure.message.contains(says), "{failure}");
+    }
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl Bench {
 
     /// As [`Bench::loading`], and every model is served by this engine.
     pub(crate) fn ready(engine: &Arc<Fake>) -> Self {
-        let limits = Limits { body: 64 << 10, time: DEADLINE };
+        let limits = Limits { body: 64 << 10, bodies: 1 << 20, time: DEADLINE };
         let bench = Self::loading(limits, 3_000);
         bench.open(engine);
         bench

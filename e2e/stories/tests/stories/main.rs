@@ -7,6 +7,7 @@ mod admission;
 mod change;
 mod drain;
 mod gates;
+mod installation;
 mod leadership;
 mod metrics;
 mod quiet;

@@ -35,7 +35,8 @@ fn is_on_its_way(state: ModelState) -> bool {
         ModelState::Pending
         | ModelState::Loading
         | ModelState::WarmingUp
-        | ModelState::Validating => true,
+        | ModelState::Validating
+        | ModelState::Unknown => true,
         ModelState::Ready | ModelState::Failed => false,
     }
 }

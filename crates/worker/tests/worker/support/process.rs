@@ -78,8 +78,30 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id().expect("the worker runs")).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Reads the log up to this message.
+    pub(crate) async fn logged(&mut self, message: &str) {
+        let logged = async {
+            while let Some(line) = self.log.next_line().await.unwrap() {
+                let entry: Value = serde_json::from_str(&line).unwrap();
+                if entry["message"] == message {
+                    return;
+                }
+            }
+            panic!("the worker ended without {message:?}");
+        };
+        tokio::time::timeout(DEADLINE, logged).await.expect("the worker logs it in time");
     }
 
     /// Waits for the end, which must come by itself.

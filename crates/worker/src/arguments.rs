@@ -1,0 +1,177 @@
+//! Whether what the command line says can be used, and what becomes of it if not.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lamplighter_protocol::place;
+
+use crate::cli::{LimitArgs, ServeArgs};
+
+/// Environment variable of `--termination-log`.
+pub const ENV_TERMINATION_LOG: &str = "LAMPLIGHTER_TERMINATION_LOG";
+const TERMINATION_LOG: &str = "--termination-log";
+/// The longest time of a request where the drain does not bound it.
+const LONGEST_REQUEST: Duration = Duration::from_mins(1);
+
+/// Two flags that contradict each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Contradiction {
+    /// A request that began when the listener closed would be cut off.
+    #[error(
+        "--request-timeout-seconds is {request}, more than --drain-timeout-seconds with {drain}, \
+         so that a drain could cut requests off; lower the first, leave it out, or raise the \
+         second (spec.rollout.drainSeconds)"
+    )]
+    RequestOutlivesDrain {
+        /// Seconds that a request may take.
+        request: u64,
+        /// Seconds that a drain waits for requests.
+        drain: u64,
+    },
+    /// A body of the longest length could never be read.
+    #[error(
+        "--max-request-bytes is {request}, more than --max-body-bytes-in-flight with {all}, so \
+         that the longest requests would never be answered; lower the first or raise the second"
+    )]
+    BodyAboveAll {
+        /// Bytes that one body may have.
+        request: u32,
+        /// Bytes that all bodies may have.
+        all: u32,
+    },
+}
+
+/// How long a request may take, once its head was parsed.
+///
+/// Never longer than the drain waits, so that a drain cuts no request off. A drain that waits
+/// for nothing (0 s) cuts off whatever is in flight, as it was told to.
+pub fn request_time(args: &ServeArgs) -> Result<Duration, Contradiction> {
+    let drain = args.drain_timeout_seconds;
+    let Some(request) = args.limits.request_timeout_seconds else {
+        return Ok(if drain.is_zero() { LONGEST_REQUEST } else { drain.min(LONGEST_REQUEST) });
+    };
+    if request > drain && !drain.is_zero() {
+        let (request, drain) = (request.as_secs(), drain.as_secs());
+        return Err(Contradiction::RequestOutlivesDrain { request, drain });
+    }
+    Ok(request)
+}
+
+/// Bytes of one body and of all bodies.
+pub fn body_bytes(limits: &LimitArgs) -> Result<(usize, usize), Contradiction> {
+    let (request, all) = (limits.max_request_bytes, limits.max_body_bytes_in_flight);
+    if request > all {
+        return Err(Contradiction::BodyAboveAll { request, all });
+    }
+    let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Ok((bytes(request), bytes(all)))
+}
+
+/// Reads a whole number of seconds within bounds, both included.
+pub(crate) fn seconds(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(seconds) if bounds.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => {
+            let (least, most) = (bounds.start(), bounds.end());
+            Err(format!("{text:?} is not a whole number of seconds from {least} to {most}"))
+        }
+    }
+}
+
+/// Where the reason is to be left when the command line could not be read: the words of the
+/// line that name the termination log, then the environment, then the default, if the kubelet
+/// has put a file there. None for another command than `serve`, which leaves no last words.
+pub fn termination_log(
+    line: &[OsString],
+    environment: Option<OsString>,
+    default_is_there: bool,
+) -> Option<PathBuf> {
+    if line.iter().skip(1).any(|word| word == "golden") {
+        return None;
+    }
+    let named = |(at, word): (usize, &OsString)| {
+        let word = word.to_str()?;
+        match word.strip_prefix(TERMINATION_LOG)? {
+            "" => line.get(at + 1).cloned(),
+            rest => rest.strip_prefix('=').map(OsString::from),
+        }
+    };
+    let path = line.iter().enumerate().find_map(named).or(environment);
+    let path = path.filter(|path| path != OsStr::new("")).map(PathBuf::from);
+    path.or_else(|| default_is_there.then(|| PathBuf::from(place::TERMINATION_LOG)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(more: &[&str]) -> ServeArgs {
+        let line = ["lamplighter-worker", "serve"].iter().chain(more);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Serve(args) => *args,
+            Command::Golden(_) => panic!("serve was asked for"),
+        }
+    }
+
+    #[test]
+    fn a_request_never_outlives_the_drain() {
+        let time = |more: &[&str]| request_time(&args(more)).map(|time| time.as_secs());
+        assert_eq!(time(&[]), Ok(25), "the default of the drain");
+        assert_eq!(time(&["--drain-timeout-seconds", "10"]), Ok(10));
+        assert_eq!(time(&["--drain-timeout-seconds", "600"]), Ok(60));
+        assert_eq!(time(&["--drain-timeout-seconds", "0"]), Ok(60));
+        assert_eq!(
+            time(&["--drain-timeout-seconds", "0", "--request-timeout-seconds", "9"]),
+            Ok(9)
+        );
+        assert_eq!(time(&["--request-timeout-seconds", "25"]), Ok(25));
+        let error = time(&["--request-timeout-seconds", "26"]).unwrap_err();
+        assert_eq!(error, Contradiction::RequestOutlivesDrain { request: 26, drain: 25 });
+        assert!(error.to_string().contains("--drain-timeout-seconds with 25"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_body_fits_into_what_all_bodies_may_have() {
+        let bytes = |more: &[&str]| body_bytes(&args(more).limits);
+        assert_eq!(bytes(&[]), Ok((4 << 20, 64 << 20)));
+        assert_eq!(bytes(&["--max-body-bytes-in-flight", "4194304"]), Ok((4 << 20, 4 << 20)));
+        let error = bytes(&["--max-body-bytes-in-flight", "4194303"]).unwrap_err();
+        assert_eq!(error, Contradiction::BodyAboveAll { request: 4 << 20, all: 4_194_303 });
+    }
+
+    #[test]
+    fn seconds_have_bounds_that_the_error_names() {
+        let within = seconds(1..=600);
+        assert_eq!(within("1"), Ok(Duration::from_secs(1)));
+        assert_eq!(within("600"), Ok(Duration::from_mins(10)));
+        for text in ["0", "601", "-1", "1.5", "", "1s", "99999999999999999999"] {
+            let error = within(text).unwrap_err();
+            assert!(error.contains("from 1 to 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn last_words_go_where_the_line_the_environment_or_the_kubelet_says() {
+        let find = |line: &[&str], environment: Option<&str>, there: bool| {
+            let line: Vec<OsString> = line.iter().map(OsString::from).collect();
+            let found = termination_log(&line, environment.map(OsString::from), there);
+            found.map(|path| path.display().to_string())
+        };
+        let flag = |text: &str| Some(text.to_owned());
+        assert_eq!(find(&["w", "serve", "--termination-log", "a"], Some("b"), true), flag("a"));
+        assert_eq!(find(&["w", "serve", "--termination-log=a"], Some("b"), true), flag("a"));
+        assert_eq!(find(&["w", "serve"], Some("b"), true), flag("b"));
+        assert_eq!(find(&["w", "serve", "--termination-log"], Some(""), true), {
+            flag(place::TERMINATION_LOG)
+        });
+        assert_eq!(find(&["w", "serve"], None, false), None, "nothing is made below /dev");
+        assert_eq!(find(&["w", "golden"], Some("b"), true), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! How many bytes of bodies the worker holds at once, over all requests.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes for the bodies of all requests.
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit: usize,
+    free: Arc<Semaphore>,
+}
+
+/// There is no room for a body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct NoRoom {
+    /// How many bytes there are for all bodies.
+    pub(super) limit: usize,
+}
+
+/// The bytes that one request may hold; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    limit: usize,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Self { limit, free: Arc::new(Semaphore::new(limit)) }
+    }
+
+    /// Sets these bytes aside, or none.
+    pub(super) fn take(&self, bytes: usize) -> Result<Share, NoRoom> {
+        let no_room = NoRoom { limit: self.limit };
+        let bytes = u32::try_from(bytes).map_err(|_| no_room)?;
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(bytes).map_err(|_| no_room)?;
+        Ok(Share { limit: self.limit, permit })
+    }
+}
+
+impl Share {
+    /// Makes the share at least this large.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let more = bytes.saturating_sub(self.permit.num_permits());
+        if more == 0 {
+            return Ok(());
+        }
+        let no_room = NoRoom { limit: self.limit };
+        let more = u32::try_from(more).map_err(|_| no_room)?;
+        let free = Arc::clone(self.permit.semaphore());
+        self.permit.merge(free.try_acquire_many_owned(more).map_err(|_| no_room)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_exceed_the_budget_and_come_back() {
+        let budget = Budget::new(10);
+        let mut first = budget.take(4).unwrap();
+        let second = budget.take(6).unwrap();
+        assert_eq!(first.grow_to(4), Ok(()), "it has that much");
+        assert_eq!(first.grow_to(5), Err(NoRoom { limit: 10 }));
+        assert_eq!(budget.take(1).unwrap_err(), NoRoom { limit: 10 });
+        drop(second);
+        assert_eq!(first.grow_to(10), Ok(()));
+        drop(first);
+        assert!(budget.take(10).is_ok());
+        assert!(budget.take(usize::MAX).is_err());
+    }
+}

@@ -1,0 +1,292 @@
+//! The requests of one connection, from the parsed head until the answer was written.
+//!
+//! hyper lets go of an answer's body when it has buffered the last of it, which is long before a
+//! slow reader has taken it. So a request counts until a flush of the connection came to its
+//! end, and a reader that takes nothing for too long is told apart from one that is slow.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The largest piece of an answer that is given to hyper at once, and so what an HTTP/2 reader
+/// may leave untaken without being noticed. The largest frame that every HTTP/2 peer takes:
+/// <https://www.rfc-editor.org/rfc/rfc9113#section-4.2>.
+const PIECE: usize = 16 << 10;
+
+/// What of one connection is not written yet.
+#[derive(Debug)]
+pub(super) struct Flights {
+    in_flight: Gauge,
+    requests: Mutex<Requests>,
+    /// An answer begins to be written.
+    writing: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    next: u64,
+    stages: BTreeMap<u64, Stage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Answering,
+    Writing(Sent),
+    /// hyper has all of the answer.
+    Buffered(Sent),
+}
+
+/// How far an answer is with its reader.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// When the reader took something last.
+    progress: Instant,
+    /// Bytes of an HTTP/2 connection may belong to any of its answers.
+    alone: bool,
+}
+
+impl Flights {
+    /// `in_flight` counts requests of all connections.
+    pub(super) fn new(in_flight: Gauge) -> Arc<Self> {
+        Arc::new(Self { in_flight, requests: Mutex::default(), writing: Notify::new() })
+    }
+
+    /// A request's head was parsed.
+    pub(super) fn begin(self: &Arc<Self>) -> Flight {
+        let mut requests = self.lock();
+        let id = requests.next;
+        requests.next += 1;
+        requests.stages.insert(id, Stage::Answering);
+        self.in_flight.inc();
+        Flight { flights: Arc::clone(self), id }
+    }
+
+    /// Returns when a reader has taken nothing of an answer for `patience`.
+    pub(super) async fn stalled(&self, patience: Duration) {
+        loop {
+            let Some(progress) = self.slowest() else {
+                self.writing.notified().await;
+                continue;
+            };
+            let deadline = progress + patience;
+            if Instant::now() >= deadline {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+
+    fn slowest(&self) -> Option<Instant> {
+        let requests = self.lock();
+        requests.stages.values().filter_map(Stage::sent).map(|sent| sent.progress).min()
+    }
+
+    /// The system took bytes of this connection.
+    fn wrote(&self) {
+        let now = Instant::now();
+        for stage in self.lock().stages.values_mut() {
+            if let Stage::Writing(sent) | Stage::Buffered(sent) = stage
+                && sent.alone
+            {
+                sent.progress = now;
+            }
+        }
+    }
+
+    /// The system took everything that was buffered.
+    fn flushed(&self) {
+        let mut requests = self.lock();
+        let before = requests.stages.len();
+        requests.stages.retain(|_, stage| !matches!(stage, Stage::Buffered(_)));
+        self.gone(before - requests.stages.len());
+    }
+
+    fn gone(&self, requests: usize) {
+        self.in_flight.dec_by(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Flights {
+    fn drop(&mut self) {
+        let left = self.lock().stages.len();
+        self.gone(left);
+    }
+}
+
+impl Stage {
+    fn sent(&self) -> Option<&Sent> {
+        match self {
+            Self::Answering => None,
+            Self::Writing(sent) | Self::Buffered(sent) => Some(sent),
+        }
+    }
+}
+
+/// One request; when it is dropped, hyper wants nothing more of it.
+#[derive(Debug)]
+pub(super) struct Flight {
+    flights: Arc<Flights>,
+    id: u64,
+}
+
+impl Flight {
+    /// The answer, to be written piece by piece. `alone`: no other answer is written meanwhile.
+    pub(super) fn write(self, body: Body, alone: bool) -> Written {
+        let sent = Sent { progress: Instant::now(), alone };
+        self.flights.lock().stages.insert(self.id, Stage::Writing(sent));
+        self.flights.writing.notify_one();
+        Written { body, rest: Bytes::new(), flight: self }
+    }
+
+    fn took_a_piece(&self) {
+        if let Some(Stage::Writing(sent)) = self.flights.lock().stages.get_mut(&self.id) {
+            sent.progress = Instant::now();
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut requests = self.flights.lock();
+        match requests.stages.get(&self.id).copied() {
+            Some(Stage::Writing(sent)) => {
+                requests.stages.insert(self.id, Stage::Buffered(sent));
+            }
+            // The client went away before there was an answer.
+            Some(Stage::Answering) => {
+                requests.stages.remove(&self.id);
+                self.flights.gone(1);
+            }
+            Some(Stage::Buffered(_)) | None => {}
+        }
+    }
+}
+
+/// An answer's body in pieces that a reader can take one at a time.
+#[derive(Debug)]
+pub(super) struct Written {
+    body: Body,
+    rest: Bytes,
+    flight: Flight,
+}
+
+impl HttpBody for Written {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.flight.took_a_piece();
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let body = self.body.size_hint();
+        let mut both = SizeHint::new();
+        both.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            both.set_upper(upper.saturating_add(rest));
+        }
+        both
+    }
+}
+
+/// A connection that tells its flights what the system took.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    flights: Arc<Flights>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, flights: Arc<Flights>) -> Self {
+        Self { stream, flights }
+    }
+
+    fn heard(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.flights.wrote();
+        }
+        written
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.heard(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.heard(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.flights.flushed();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
