@@ -18,6 +18,8 @@ use crate::workspace::{Profile, Workspace};
 const USER: &str = "65532:65532";
 /// A registry host that resolves nowhere, so that a missing image is never looked for outside.
 const REGISTRY: &str = "localhost/lamplighter";
+/// The image that `config/samples/baked-in.yaml` names, so that it can be applied as it is.
+const SAMPLE: &str = "registry.example.com/lamplighter-worker-minilm:1.0.0";
 
 /// Options of `cargo xtask images`.
 #[derive(Args, Debug)]
@@ -32,7 +34,7 @@ pub(crate) struct ImagesArgs {
 
 /// An image that was written.
 pub(crate) struct Built {
-    /// Its name in a cluster, with a tag that is the beginning of its digest.
+    /// Its name in a cluster; the tag is the beginning of its digest, or the sample's.
     pub(crate) reference: String,
     /// The tar file.
     pub(crate) tar: PathBuf,
@@ -53,14 +55,21 @@ pub(crate) struct Images {
     pub(crate) worker: Built,
     /// The worker with a small model baked in, for the user stories.
     pub(crate) worker_baked: Built,
+    /// The worker with the real model baked in, as a sample wants it.
+    pub(crate) sample: Built,
     /// The S3 server of the demo and the stories, with its models.
     pub(crate) store: Built,
 }
 
 impl Images {
+    /// All of them.
+    fn all(&self) -> [&Built; 5] {
+        [&self.operator, &self.worker, &self.worker_baked, &self.sample, &self.store]
+    }
+
     /// Makes the images known to the local cluster.
     pub(crate) fn import(&self, cluster: &Cluster) -> Result<()> {
-        for image in [&self.operator, &self.worker, &self.worker_baked, &self.store] {
+        for image in self.all() {
             term::detail(&format!("importing {}", image.reference));
             cluster.import_image(&image.tar)?;
         }
@@ -75,7 +84,7 @@ pub(crate) fn run(workspace: &Workspace, args: &ImagesArgs) -> Result<()> {
     if args.import {
         images.import(&Cluster::at(workspace.root()))?;
     }
-    for image in [&images.operator, &images.worker, &images.worker_baked, &images.store] {
+    for image in images.all() {
         term::line(&format!("{}\n    {}", image.reference, image.tar.display()));
     }
     term::line(
@@ -115,16 +124,30 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
     let writer = Writer { workspace, profile };
     let tiny = models.join("models/tiny");
     Ok(Images {
-        operator: writer.write("operator", "lamplighter-operator", Vec::new())?,
-        worker: writer.write("worker", "lamplighter-worker", Vec::new())?,
+        operator: writer.write("operator", "lamplighter-operator", Vec::new(), None)?,
+        worker: writer.write("worker", WORKER, Vec::new(), None)?,
         worker_baked: writer.write(
             "worker-baked",
-            "lamplighter-worker",
+            WORKER,
             tree(&tiny, Path::new("/models/tiny"))?,
+            None,
         )?,
-        store: writer.write("store", "lamplighter-s3", tree(&models, Path::new("/models"))?)?,
+        sample: writer.write(
+            "worker-minilm",
+            WORKER,
+            tree(&minilm, Path::new("/models/all-MiniLM-L6-v2"))?,
+            Some(SAMPLE),
+        )?,
+        store: writer.write(
+            "store",
+            "lamplighter-s3",
+            tree(&models, Path::new("/models"))?,
+            None,
+        )?,
     })
 }
+
+const WORKER: &str = "lamplighter-worker";
 
 struct Writer<'a> {
     workspace: &'a Workspace,
@@ -132,7 +155,13 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&self, name: &str, program: &str, extra: Vec<ImageFile>) -> Result<Built> {
+    fn write(
+        &self,
+        name: &str,
+        program: &str,
+        extra: Vec<ImageFile>,
+        reference: Option<&str>,
+    ) -> Result<Built> {
         let binary = self.workspace.binary(program, self.profile);
         let inside = Path::new("/usr/local/bin").join(program);
         let mut files = base_files();
@@ -140,7 +169,7 @@ impl Writer<'_> {
         files.push(ImageFile::program(&inside, &binary));
         files.extend(extra);
         let mut image = Image {
-            reference: format!("{REGISTRY}/{name}:unnamed"),
+            reference: reference.map_or(format!("{REGISTRY}/{name}:unnamed"), str::to_owned),
             files,
             entrypoint: vec![inside.display().to_string()],
             user: USER.to_owned(),
@@ -151,6 +180,9 @@ impl Writer<'_> {
         // The name is no part of the digest, so it can be made from it: a changed program is
         // a changed name, and no node ever runs an older image by mistake.
         let digest = image.write(&tar).with_context(|| format!("cannot write image {name}"))?;
+        if reference.is_some() {
+            return Ok(Built { reference: image.reference, tar });
+        }
         let tag = digest.trim_start_matches("sha256:").chars().take(12).collect::<String>();
         image.reference = format!("{REGISTRY}/{name}:{tag}");
         image.write(&tar).with_context(|| format!("cannot write image {name}"))?;

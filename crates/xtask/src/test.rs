@@ -86,21 +86,21 @@ pub(crate) fn all_steps() -> [Step; 13] {
             name: "build",
             what: "programs and tests compile",
             tier: Tier::Quick,
-            budget: 25,
+            budget: 15,
             run: s::build,
         },
         Step {
             name: "lint",
             what: "clippy has nothing to say",
             tier: Tier::Quick,
-            budget: 15,
+            budget: 6,
             run: s::lint,
         },
         Step {
             name: "unit",
             what: "unit, golden, property and wire tests",
             tier: Tier::Quick,
-            budget: 8,
+            budget: 4,
             run: s::unit,
         },
         Step {
@@ -114,35 +114,35 @@ pub(crate) fn all_steps() -> [Step; 13] {
             name: "model",
             what: "the real model gives the reference vectors",
             tier: Tier::Ci,
-            budget: 8,
+            budget: 4,
             run: s::model,
         },
         Step {
             name: "tools",
             what: "Kubernetes, containerd, CoreDNS and helm are built",
             tier: Tier::Ci,
-            budget: 20,
+            budget: 18,
             run: s::tools,
         },
         Step {
             name: "charts",
             what: "chart and kustomize render the same objects",
             tier: Tier::Ci,
-            budget: 2,
+            budget: 1,
             run: s::charts,
         },
         Step {
             name: "cluster",
             what: "the local cluster is up",
             tier: Tier::Ci,
-            budget: 6,
+            budget: 3,
             run: s::cluster,
         },
         Step {
             name: "stories",
             what: "user stories on the cluster",
             tier: Tier::Ci,
-            budget: 20,
+            budget: 16,
             run: s::stories,
         },
         Step {
@@ -261,7 +261,7 @@ mod tests {
     fn the_steps_of_the_ci_tier_fit_into_the_limit_of_a_run() {
         let minutes: u64 =
             all_steps().iter().filter(|step| step.tier <= Tier::Ci).map(|step| step.budget).sum();
-        assert!(minutes <= 120, "{minutes}");
+        assert!(minutes <= 75, "{minutes}");
     }
 
     #[test]

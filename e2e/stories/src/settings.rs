@@ -19,6 +19,8 @@ pub struct Settings {
     pub audit_log: PathBuf,
     /// `LAMPLIGHTER_PYTHON`: a Python that has the official OpenAI client.
     pub python: PathBuf,
+    /// `LAMPLIGHTER_MINILM`: the folder of the real model.
+    pub minilm: PathBuf,
     /// `LAMPLIGHTER_OPERATOR_IMAGE`: reference of the operator's image.
     pub operator_image: String,
     /// `LAMPLIGHTER_WORKER_IMAGE`: reference of the worker's image.
@@ -47,6 +49,7 @@ impl Settings {
             helm: variable("LAMPLIGHTER_HELM").into(),
             audit_log: variable("LAMPLIGHTER_AUDIT_LOG").into(),
             python: variable("LAMPLIGHTER_PYTHON").into(),
+            minilm: variable("LAMPLIGHTER_MINILM").into(),
             operator_image: variable("LAMPLIGHTER_OPERATOR_IMAGE"),
             worker_image: variable("LAMPLIGHTER_WORKER_IMAGE"),
             worker_baked_image: variable("LAMPLIGHTER_WORKER_BAKED_IMAGE"),

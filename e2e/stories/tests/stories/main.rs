@@ -12,6 +12,7 @@ mod leadership;
 mod metrics;
 mod quiet;
 mod repair;
+mod samples;
 mod security;
 mod serving;
 mod sources;

@@ -1,37 +1,23 @@
 //! A user applies the sample and calls it.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
-use lamplighter_api::ModelDeployment;
 use lamplighter_e2e::call::{Connections, cosine};
-use lamplighter_e2e::{Scene, Turn, with_namespace};
+use lamplighter_e2e::{Turn, with_namespace};
 use lamplighter_protocol::place::{IDENTITY_ROUTE, POD_HEADER};
 use serde_json::{Value, json};
 
-const SAMPLE: &str = "config/samples/embedder.yaml";
+use crate::samples::sample;
+
+const SAMPLE: &str = "embedder";
 /// What sentence-transformers answers for the real model; see the recipe beside it.
 const REFERENCE: &str = "crates/engine/tests/golden/all-minilm-l6-v2.json";
-/// The real model is read, warmed up and checked on two busy cores.
-const REAL_MODEL_DEADLINE: Duration = Duration::from_mins(3);
-
-/// Applies the sample as it stands in the repository and waits until it is ready.
-async fn sample(scene: &Scene) -> anyhow::Result<ModelDeployment> {
-    let path = scene.settings.repo.join(SAMPLE);
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let manifest: Value = serde_saphyr::from_str(&text).context("the sample is not one object")?;
-    let name = manifest["metadata"]["name"].as_str().context("the sample has no name")?;
-    let path = path.to_str().context("the path is not UTF-8")?;
-    scene.kubectl(&["apply", "-f", path], "").await?;
-    scene.wait_for_condition(name, "Ready", "True", None, REAL_MODEL_DEADLINE).await
-}
 
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn the_sample_applied_verbatim_becomes_ready_and_gives_the_reference_vectors()
 -> anyhow::Result<()> {
     with_namespace(Turn::Shared, async |scene| {
-        let deployment = sample(&scene).await?;
+        let deployment = sample(&scene, SAMPLE).await?;
         let name = deployment.metadata.name.clone().context("no name")?;
         let status = deployment.status.context("no status")?;
         let active = status.active.context("ready, but no active revision")?;
@@ -73,7 +59,7 @@ async fn the_sample_applied_verbatim_becomes_ready_and_gives_the_reference_vecto
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn the_official_openai_client_works_against_the_sample() -> anyhow::Result<()> {
     with_namespace(Turn::Shared, async |scene| {
-        let deployment = sample(&scene).await?;
+        let deployment = sample(&scene, SAMPLE).await?;
         let name = deployment.metadata.name.context("no name")?;
         let model = deployment.spec.models[0].name.clone();
         let base = format!("{}/v1", scene.caller(&name, Connections::Kept).await?.base());

@@ -32,7 +32,8 @@ async fn a_model_baked_into_the_workers_image_is_served() -> anyhow::Result<()> 
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_model_on_a_claim_is_served() -> anyhow::Result<()> {
     with_namespace(Turn::Shared, async |scene| {
-        let volume = Volume::provide(&scene).await?;
+        let fill = |folder: &Path| Variant::SOUND.write(&folder.join(Variant::SOUND.prefix()));
+        let volume = Volume::provide(&scene, fill).await?;
         let manifest = tiny(NAME, Variant::SOUND)
             .with("/spec/models/0/source", json!({"uri": "pvc://models/tiny/sound"}));
         let served = serves(&scene, &manifest, Variant::SOUND).await;
@@ -56,19 +57,22 @@ async fn serves(scene: &Scene, manifest: &Value, variant: Variant) -> anyhow::Re
 }
 
 /// A folder of this machine, which is the node, as a local `PersistentVolume`.
-struct Volume {
+pub(crate) struct Volume {
     name: String,
     folder: PathBuf,
 }
 
 impl Volume {
-    /// Makes folder, volume and a claim `models` that is bound to it.
-    async fn provide(scene: &Scene) -> anyhow::Result<Self> {
+    /// Makes the folder, filled by `fill`, the volume, and a claim `models` that is bound to it.
+    pub(crate) async fn provide(
+        scene: &Scene,
+        fill: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let nodes: Api<Node> = Api::all(scene.client.clone());
         let nodes = nodes.list(&ListParams::default()).await?.items;
         ensure!(nodes.len() == 1, "{} nodes; which one is this machine?", nodes.len());
         let folder = scene.settings.repo.join(".local/e2e/volumes").join(&scene.namespace);
-        Variant::SOUND.write(&folder.join(Variant::SOUND.prefix()))?;
+        fill(&folder)?;
         let name = scene.namespace.clone();
         let volume = local_volume(&name, &folder, &nodes[0].name_any(), &scene.namespace);
         scene.apply(&volume).await?;
@@ -82,7 +86,7 @@ impl Volume {
     }
 
     /// Removes volume and folder; the claim goes with its namespace.
-    async fn remove(self, scene: &Scene) -> anyhow::Result<()> {
+    pub(crate) async fn remove(self, scene: &Scene) -> anyhow::Result<()> {
         let volumes: Api<PersistentVolume> = Api::all(scene.client.clone());
         volumes.delete(&self.name, &DeleteParams::default()).await?;
         std::fs::remove_dir_all(&self.folder)
