@@ -87,6 +87,10 @@ impl Sha256Sum {
         Self(hasher.finalize().into())
     }
 
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self::of(sha2::Sha256::new_with_prefix(bytes))
+    }
+
     fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 {
             return None;

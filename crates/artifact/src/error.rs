@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Sha256Sum};
 
 /// One variant per cause. Files are named relative to the artifact's root, unless the trouble
 /// is with this machine's own disk.
@@ -152,6 +152,19 @@ pub enum ArtifactError {
         /// The digest of the files.
         found: Digest,
     },
+    /// A file has another sum than the artifact's own list of sums says.
+    #[error(
+        "{file} has the SHA-256 sum {found}, SHA256SUMS says {expected}; upload the file again, or \
+         write SHA256SUMS anew"
+    )]
+    SumMismatch {
+        /// The file.
+        file: String,
+        /// The sum that is listed.
+        expected: Sha256Sum,
+        /// The sum of the bytes.
+        found: Sha256Sum,
+    },
     /// A file is no longer the one that was verified.
     #[error(
         "{file} of {uri} was {change} while it was being loaded; publish new files under a new path"
@@ -231,6 +244,14 @@ pub enum ArtifactError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The tokenizer cannot be understood.
+    #[error("{file} is not a tokenizer: {problem}")]
+    TokenizerInvalid {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A bug: a task of this crate panicked.
     #[error("a task broke off: {source}")]
     Internal {
@@ -251,6 +272,8 @@ impl ArtifactError {
             | Self::Truncated { file, .. }
             | Self::HeaderInvalid { file, .. }
             | Self::IndexInvalid { file, .. }
+            | Self::SumMismatch { file, .. }
+            | Self::TokenizerInvalid { file, .. }
             | Self::IndexMissingShard { file, .. }
             | Self::IndexMissingTensor { file, .. }
             | Self::UnsafeFormat { file }
@@ -291,6 +314,7 @@ impl ArtifactError {
                 Some(expected.clone())
             }
             Self::DigestMismatch { expected, .. } => Some(expected.to_string()),
+            Self::SumMismatch { expected, .. } => Some(expected.to_string()),
             Self::Truncated { expected, .. } => Some(format!("{expected} bytes")),
             Self::IndexMissingShard { shard, .. } => Some(shard.clone()),
             Self::SchemeUnsupported { .. } => Some("s3, pvc or image".to_owned()),
@@ -307,6 +331,7 @@ impl ArtifactError {
             | Self::AuthDenied { found, .. }
             | Self::Download { found, .. } => Some(found.clone()),
             Self::DigestMismatch { found, .. } => Some(found.to_string()),
+            Self::SumMismatch { found, .. } => Some(found.to_string()),
             Self::Truncated { found, .. } => Some(format!("{found} bytes")),
             Self::SchemeUnsupported { scheme, .. } => Some(scheme.clone()),
             Self::DigestInvalid { text } => Some(text.clone()),

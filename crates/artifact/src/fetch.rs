@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::Progress;
 use crate::digest::Digest;
-use crate::download::{self, Remote};
+use crate::download;
 use crate::error::ArtifactError;
 use crate::folder::Folder;
 use crate::location::Location;
 use crate::publish::{Origin, Published, Shelf};
 use crate::s3;
+use crate::store::{PATIENCE, Remote};
 
 /// Where this machine keeps things.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,32 +71,43 @@ pub async fn fetch(
     places: &Places,
     progress: &dyn Progress,
 ) -> Result<Fetched, ArtifactError> {
-    let uri = location.to_string();
-    let in_place = |root: PathBuf, volume: PathBuf| async move {
-        let open = move || Folder::open(&root, &volume, &uri);
-        let folder = tokio::task::spawn_blocking(open).await??;
-        let sums = Sums::Unknown;
-        Ok(Fetched { folder, sums })
-    };
-    match location {
-        Location::Image { path } => in_place(path.clone(), PathBuf::from("/")).await,
+    match place(location, places).await? {
+        Place::Folder(folder) => Ok(Fetched { folder, sums: Sums::Unknown }),
+        Place::Store(remote) => {
+            let shelf = Shelf::new(&places.cache, model, version)?;
+            download::fetch(&remote, &shelf, expected, progress).await
+        }
+    }
+}
+
+/// Where files are, ready to be read.
+pub(crate) enum Place {
+    Folder(Folder),
+    Store(Remote),
+}
+
+/// Opens a folder, or prepares to ask a store, to which nothing is sent yet.
+pub(crate) async fn place(location: &Location, places: &Places) -> Result<Place, ArtifactError> {
+    let (root, volume) = match location {
+        Location::Image { path } => (path.clone(), PathBuf::from("/")),
         Location::Claim { claim, path } => {
             let volume = places.claims.join(claim);
-            in_place(volume.join(path), volume).await
+            (volume.join(path), volume)
         }
         Location::S3 { bucket, prefix } => {
             let settings = s3::Settings::read(places.credentials.as_deref(), &|name| {
                 std::env::var(name).ok().filter(|value| !value.is_empty())
             })?;
-            let remote = Remote {
+            return Ok(Place::Store(Remote {
                 store: settings.connect(bucket)?,
                 bucket: bucket.clone(),
                 prefix: prefix.clone(),
                 origin: Origin { store: settings.store(), uri: location.to_string() },
-                patience: download::PATIENCE,
-            };
-            let shelf = Shelf::new(&places.cache, model, version)?;
-            download::fetch(&remote, &shelf, expected, progress).await
+                patience: PATIENCE,
+            }));
         }
-    }
+    };
+    let uri = location.to_string();
+    let open = move || Folder::open(&root, &volume, &uri);
+    Ok(Place::Folder(tokio::task::spawn_blocking(open).await??))
 }

@@ -11,6 +11,8 @@
 //! machine (in the image, on a mounted claim) stays where it is. [`verify`] reads every byte
 //! once and every weight file's header, and names what is wrong by file and tensor.
 //!
+//! [`resolve()`] finds out what an artifact is without all of its bytes, where their sums are known.
+//!
 //! This crate knows nothing of operators, workers or engines: what fails is an
 //! [`ArtifactError`], one variant per cause.
 
@@ -22,9 +24,14 @@ mod fetch;
 mod folder;
 mod header;
 mod location;
+mod parts;
 mod publish;
+mod resolve;
 mod s3;
 mod stamp;
+mod store;
+mod structure;
+mod sums;
 mod verify;
 mod weights;
 
@@ -32,6 +39,7 @@ pub use digest::{Digest, FileRecord, Sha256Sum};
 pub use error::ArtifactError;
 pub use fetch::{Fetched, Places, fetch};
 pub use location::Location;
+pub use resolve::{Pin, Resolved, Unsummed, resolve};
 pub use safetensors::Dtype;
 pub use verify::{Artifact, verify};
 pub use weights::{TensorRecord, WeightIndex};

@@ -21,7 +21,7 @@ const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 const DEFAULT_REGION: &str = "us-east-1";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a response may pause. There is no limit on a whole response: its size is not known
-/// to be small, and [`crate::download::PATIENCE`] watches the whole fetch.
+/// to be small, and [`crate::store::PATIENCE`] watches the whole fetch.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Credentials and settings of a store. Not printable: it holds a secret.

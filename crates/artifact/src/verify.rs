@@ -16,12 +16,9 @@ use crate::fetch::{Fetched, Sums};
 use crate::folder::{Entry, Folder};
 use crate::publish::{self, Published};
 use crate::stamp::Stamp;
-use crate::weights::{self, WeightIndex};
+use crate::structure::{self, OnDisk};
+use crate::weights::WeightIndex;
 
-const CONFIG_FILE: &str = "config.json";
-const TOKENIZER_FILE: &str = "tokenizer.json";
-/// A model's configuration has a few kilobytes; a file of this size is something else.
-const MAX_CONFIG: u64 = 10_000_000;
 /// How many files are summed at a time.
 const FILES_AT_A_TIME: usize = 4;
 /// After how many bytes progress is reported.
@@ -175,40 +172,11 @@ async fn check_structure(
     folder: &Arc<Folder>,
     files: Vec<Entry>,
 ) -> Result<WeightIndex, ArtifactError> {
-    blocking(folder, move |folder| {
-        let weights = weights::read(&folder.root, &files)?;
-        check_config(&folder.root, &files)?;
-        if !files.iter().any(|file| file.path == TOKENIZER_FILE) {
-            return Err(ArtifactError::FileMissing {
-                file: TOKENIZER_FILE.to_owned(),
-                remedy: "save the tokenizer in its fast form, with save_pretrained",
-            });
-        }
-        Ok(weights)
-    })
-    .await
+    blocking(folder, move |folder| structure::check(&OnDisk { root: &folder.root, files: &files }))
+        .await
 }
 
-fn check_config(root: &Path, files: &[Entry]) -> Result<(), ArtifactError> {
-    let Some(entry) = files.iter().find(|file| file.path == CONFIG_FILE) else {
-        return Err(ArtifactError::FileMissing {
-            file: CONFIG_FILE.to_owned(),
-            remedy: "save the model with save_pretrained",
-        });
-    };
-    let invalid =
-        |problem: String| ArtifactError::ConfigInvalid { file: CONFIG_FILE.to_owned(), problem };
-    if entry.size > MAX_CONFIG {
-        return Err(invalid(format!("it has {} bytes", entry.size)));
-    }
-    let path = root.join(CONFIG_FILE);
-    let json = std::fs::read(&path).map_err(|error| ArtifactError::reading(&path, error))?;
-    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json)
-        .map(drop)
-        .map_err(|error| invalid(error.to_string()))
-}
-
-async fn sum_files(
+pub(crate) async fn sum_files(
     folder: &Arc<Folder>,
     files: Vec<Entry>,
     progress: &dyn Progress,
@@ -274,7 +242,7 @@ impl Sum {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     folder: &Arc<Folder>,
     work: impl FnOnce(&Folder) -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, ArtifactError> {

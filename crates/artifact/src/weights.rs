@@ -1,15 +1,14 @@
 //! Which tensors an artifact has, and in which of its files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::Path;
 
 use safetensors::Dtype;
 use serde::Deserialize;
 
 use crate::error::ArtifactError;
-use crate::folder::Entry;
 use crate::header::{self, HeaderError, Tensor};
+use crate::structure::Files;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -53,6 +52,17 @@ impl WeightIndex {
         self.tensors.values().filter(|tensor| is_float(tensor.dtype)).map(elements).sum()
     }
 
+    /// The number format that most weights have, as safetensors names it: of equally many, the
+    /// first by name. None where there is no weight.
+    pub fn dtype(&self) -> Option<String> {
+        let mut elements: BTreeMap<String, u64> = BTreeMap::new();
+        for tensor in self.tensors.values().filter(|tensor| is_float(tensor.dtype)) {
+            let of_dtype = elements.entry(format!("{:?}", tensor.dtype)).or_default();
+            *of_dtype = of_dtype.saturating_add(tensor.shape.iter().product());
+        }
+        elements.into_iter().rev().max_by_key(|(_, elements)| *elements).map(|(dtype, _)| dtype)
+    }
+
     fn insert(&mut self, file: &str, tensors: Vec<Tensor>) -> Result<(), ArtifactError> {
         for Tensor { name, dtype, shape } in tensors {
             if let Some(other) = self.tensors.get(&name) {
@@ -73,23 +83,23 @@ impl WeightIndex {
 /// Reads the headers of an artifact's weight files.
 ///
 /// As the libraries that write them do, a `model.safetensors` goes before an index.
-pub(crate) fn read(root: &Path, files: &[Entry]) -> Result<WeightIndex, ArtifactError> {
+pub(crate) fn read(files: &dyn Files) -> Result<WeightIndex, ArtifactError> {
     let mut index = WeightIndex::default();
-    if let Some(entry) = find(files, SINGLE_FILE) {
-        index.insert(SINGLE_FILE, read_header(root, entry)?)?;
+    if let Some(size) = files.size(SINGLE_FILE) {
+        index.insert(SINGLE_FILE, read_header(files, SINGLE_FILE, size)?)?;
         return Ok(index);
     }
-    if let Some(entry) = find(files, INDEX_FILE) {
-        let placed = read_index(root, entry)?;
+    if let Some(size) = files.size(INDEX_FILE) {
+        let placed = read_index(files, size)?;
         let shards: BTreeMap<&String, &String> =
             placed.iter().rev().map(|(tensor, shard)| (shard, tensor)).collect();
         for (shard, tensor) in shards {
-            let entry = find(files, shard).ok_or_else(|| ArtifactError::IndexMissingShard {
+            let size = files.size(shard).ok_or_else(|| ArtifactError::IndexMissingShard {
                 file: INDEX_FILE.to_owned(),
                 tensor: tensor.clone(),
                 shard: shard.clone(),
             })?;
-            index.insert(shard, read_header(root, entry)?)?;
+            index.insert(shard, read_header(files, shard, size)?)?;
         }
         for (tensor, shard) in placed {
             if index.tensors.get(&tensor).is_none_or(|found| found.file != shard) {
@@ -99,17 +109,13 @@ pub(crate) fn read(root: &Path, files: &[Entry]) -> Result<WeightIndex, Artifact
         }
         return Ok(index);
     }
-    Err(match files.iter().find(|entry| is_pickle(&entry.path)) {
-        Some(pickle) => ArtifactError::UnsafeFormat { file: pickle.path.clone() },
+    Err(match files.listed().into_iter().find(|(path, _)| is_pickle(path)) {
+        Some((pickle, _)) => ArtifactError::UnsafeFormat { file: pickle.to_owned() },
         None => ArtifactError::FileMissing {
             file: SINGLE_FILE.to_owned(),
             remedy: "save the weights with safetensors, as one file or with an index",
         },
     })
-}
-
-fn find<'a>(files: &'a [Entry], path: &str) -> Option<&'a Entry> {
-    files.iter().find(|entry| entry.path == path)
 }
 
 /// `torch.save` and its kin write pickles: <https://docs.pytorch.org/docs/stable/generated/torch.load.html>.
@@ -133,29 +139,27 @@ fn is_float(dtype: Dtype) -> bool {
     )
 }
 
-fn read_header(root: &Path, entry: &Entry) -> Result<Vec<Tensor>, ArtifactError> {
-    let path = root.join(&entry.path);
-    let mut file = File::open(&path).map_err(|error| ArtifactError::reading(&path, error))?;
-    header::read(&entry.path, entry.size, &mut file).map_err(|error| match error {
+fn read_header(files: &dyn Files, path: &str, size: u64) -> Result<Vec<Tensor>, ArtifactError> {
+    let mut reader = files.open(path)?;
+    header::read(path, size, &mut reader).map_err(|error| match error {
         HeaderError::Invalid(error) => error,
-        HeaderError::Io(error) => ArtifactError::reading(&path, error),
+        HeaderError::Io(error) => files.unreadable(path, error),
     })
 }
 
 /// The index's `weight_map`: tensor name to file name.
-fn read_index(root: &Path, entry: &Entry) -> Result<BTreeMap<String, String>, ArtifactError> {
+fn read_index(files: &dyn Files, size: u64) -> Result<BTreeMap<String, String>, ArtifactError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
 
     let invalid =
-        |problem: String| ArtifactError::IndexInvalid { file: entry.path.clone(), problem };
-    if entry.size > MAX_INDEX {
-        return Err(invalid(format!("it has {} bytes", entry.size)));
+        |problem: String| ArtifactError::IndexInvalid { file: INDEX_FILE.to_owned(), problem };
+    if size > MAX_INDEX {
+        return Err(invalid(format!("it has {size} bytes")));
     }
-    let path = root.join(&entry.path);
-    let json = std::fs::read(&path).map_err(|error| ArtifactError::reading(&path, error))?;
+    let json = files.whole(INDEX_FILE)?;
     let index: Index = serde_json::from_slice(&json).map_err(|error| invalid(error.to_string()))?;
     if index.weight_map.is_empty() {
         return Err(invalid("it places no tensor".to_owned()));

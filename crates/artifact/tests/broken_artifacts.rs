@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lamplighter_artifact::{
-    Artifact, ArtifactError, Digest, Location, Places, Progress, fetch, verify,
+    Artifact, ArtifactError, Digest, Location, Places, Progress, Resolved, Unsummed, fetch,
+    resolve, verify,
 };
 
 #[derive(Default)]
@@ -72,6 +73,16 @@ async fn check_with(
 
 async fn check(folder: &Path) -> Result<Artifact, ArtifactError> {
     check_with(folder, None, &Counts::default()).await
+}
+
+/// As [`check`], by who only looks what the artifact is.
+async fn look_at(folder: &Path) -> Result<Resolved, ArtifactError> {
+    let claims = folder.parent().unwrap().to_owned();
+    let places = Places { cache: folder.join(".cache"), claims, credentials: None };
+    let claim = folder.file_name().unwrap().to_str().unwrap();
+    let location = Location::Claim { claim: claim.to_owned(), path: "model".into() };
+    let counts = Counts::default();
+    resolve(&location, "minilm", "1.0.0", None, &places, Unsummed::Drop, &counts).await
 }
 
 /// A volume with a folder `model` that `make` fills.
@@ -405,12 +416,15 @@ const BROKEN: [Broken; 32] = [
 async fn every_broken_artifact_has_exactly_its_error() {
     for Broken { how, make, error, file, tensor } in &BROKEN {
         let volume = volume(make);
-        let found = check(volume.path()).await.expect_err(how);
-        assert_eq!(name(&found), *error, "{how}: {found}");
-        if let Some(file) = file {
-            assert_eq!(found.file().as_deref(), Some(*file), "{how}: {found}");
+        let loaded = check(volume.path()).await.expect_err(how);
+        let looked_at = look_at(volume.path()).await.expect_err(how);
+        for found in [loaded, looked_at] {
+            assert_eq!(name(&found), *error, "{how}: {found}");
+            if let Some(file) = file {
+                assert_eq!(found.file().as_deref(), Some(*file), "{how}: {found}");
+            }
+            assert_eq!(found.tensor(), *tensor, "{how}: {found}");
         }
-        assert_eq!(found.tensor(), *tensor, "{how}: {found}");
     }
 }
 
@@ -446,6 +460,9 @@ async fn a_whole_artifact_is_described() {
             assert!(artifact.root.join(file).is_file());
         }
 
+        let resolved = look_at(volume.path()).await.unwrap();
+        assert_eq!((&resolved.files, resolved.digest), (&artifact.files, artifact.digest));
+        assert_eq!((&resolved.weights, resolved.bytes), (&artifact.weights, artifact.bytes));
         let again = check_with(volume.path(), Some(&artifact.digest), &counts).await.unwrap();
         assert_eq!((again.files, again.digest), (artifact.files, artifact.digest));
     }
@@ -566,4 +583,12 @@ async fn the_digest_of_the_real_model_is_the_one_its_reference_vectors_name() {
         fetch(&location, "minilm", "1.0.0", None, &places, &Counts::default()).await.unwrap();
     let artifact = verify(fetched, Some(&expected), &Counts::default()).await.unwrap();
     assert_eq!(artifact.weights.parameters(), 22_713_216);
+    let counts = Counts::default();
+    let resolved =
+        resolve(&location, "a", "1", Some(&expected), &places, Unsummed::Drop, &counts).await;
+    let resolved = resolved.unwrap();
+    assert_eq!((resolved.files, resolved.weights), (artifact.files, artifact.weights));
+    let config: serde_json::Value =
+        serde_json::from_slice(&resolved.settings["config.json"]).unwrap();
+    assert_eq!(config["num_hidden_layers"], 6);
 }

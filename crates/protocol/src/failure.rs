@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::ModelKey;
-use crate::place::TERMINATION_LOG_LIMIT;
+use crate::place::{RESOLVE_RECORD_LIMIT, TERMINATION_LOG_LIMIT};
 use crate::report::Phase;
 
 /// Why a model or the worker failed. The names are stable: users see them in conditions.
@@ -69,6 +69,8 @@ pub enum Reason {
     GoldenInvalid,
     /// A validation case gave another answer than expected.
     ValidationFailed,
+    /// A model that was right gave a wrong answer to the same validation case twice in a row.
+    RevalidationFailed,
     /// The start took longer than its deadline.
     StartDeadlineExceeded,
     /// A flag or an environment variable of the worker cannot be used, or two contradict.
@@ -94,7 +96,7 @@ pub enum Class {
 
 impl Reason {
     /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -123,6 +125,7 @@ impl Reason {
         Self::NoValidationCases,
         Self::GoldenInvalid,
         Self::ValidationFailed,
+        Self::RevalidationFailed,
         Self::StartDeadlineExceeded,
         Self::ArgumentsInvalid,
         Self::DrainTimeout,
@@ -165,6 +168,7 @@ impl Reason {
             | Self::NoValidationCases
             | Self::GoldenInvalid
             | Self::ValidationFailed
+            | Self::RevalidationFailed
             | Self::ArgumentsInvalid => Class::Deterministic,
         }
     }
@@ -205,6 +209,7 @@ impl Reason {
             Self::NoValidationCases => "NoValidationCases",
             Self::GoldenInvalid => "GoldenInvalid",
             Self::ValidationFailed => "ValidationFailed",
+            Self::RevalidationFailed => "RevalidationFailed",
             Self::StartDeadlineExceeded => "StartDeadlineExceeded",
             Self::ArgumentsInvalid => "ArgumentsInvalid",
             Self::DrainTimeout => "DrainTimeout",
@@ -312,17 +317,24 @@ impl Failure {
     }
 
     /// One line of JSON of at most [`TERMINATION_LOG_LIMIT`] bytes.
+    pub fn to_termination_message(&self) -> String {
+        self.to_message_within(TERMINATION_LOG_LIMIT)
+    }
+
+    /// One line of JSON of at most `limit` bytes, at least
+    /// [`crate::place::RESOLVE_RECORD_LIMIT`]: shorter limits are raised to that.
     ///
     /// The kubelet cuts longer messages in the middle of a byte sequence, which would leave
     /// JSON that nobody can read; here the free texts are shortened instead, longest first.
-    pub fn to_termination_message(&self) -> String {
+    pub fn to_message_within(&self, limit: usize) -> String {
+        let limit = limit.max(RESOLVE_RECORD_LIMIT);
         let mut shortened = self.clone();
-        let mut budget = TERMINATION_LOG_LIMIT;
+        let mut budget = limit;
         loop {
             let line = serde_json::to_string(&shortened).unwrap_or_else(|error| {
                 format!(r#"{{"reason":"Internal","message":"failure not printable: {error}"}}"#)
             });
-            if line.len() <= TERMINATION_LOG_LIMIT {
+            if line.len() <= limit {
                 return line;
             }
             budget /= 2;

@@ -20,16 +20,28 @@ pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Longest termination message that the kubelet keeps of one container, in bytes
 /// (`MaxContainerTerminationMessageLength` of the kubelet).
 pub const TERMINATION_LOG_LIMIT: usize = 4096;
+/// Longest termination message of a container that resolves an artifact, in bytes. The kubelet
+/// keeps 12 KiB of a whole pod, in equal shares (`MaxPodTerminationMessageLogLength`), and a pod
+/// has up to 8 such containers; what is left is room for two that others add.
+pub const RESOLVE_RECORD_LIMIT: usize = 1200;
 /// Environment variable: the pod's uid, by the downward API.
 pub const ENV_POD_UID: &str = "POD_UID";
 /// Environment variable: the pod's name, by the downward API.
 pub const ENV_POD_NAME: &str = "POD_NAME";
-/// Response header that names the pod which answered.
+/// Response header that names the pod which answered. In a request to the admin port, the pod
+/// that is meant: addresses of pods are reused, so a command says for whom it is. It is a
+/// precondition and no secret; who may reach the admin port is for a `NetworkPolicy` to say.
 pub const POD_HEADER: &str = "x-lamplighter-pod";
 /// Route on the serving port: revision, digests and pod uid, without credentials.
 pub const IDENTITY_ROUTE: &str = "/lamplighter/identity";
 /// Route on the admin port: the whole [`crate::Report`].
 pub const STATUS_ROUTE: &str = "/status";
+/// Route on the admin port, for POST with [`POD_HEADER`]: every connection of the serving
+/// listener that is open now closes with its next answer, an idle one at once.
+pub const SHED_ROUTE: &str = "/shed";
+/// Route on the admin port, for POST with [`POD_HEADER`]: the validation cases are asked again at
+/// once.
+pub const VALIDATE_ROUTE: &str = "/validate";
 /// Route on the admin port: 200 when every model passed its gates, else 503 with a reason.
 pub const READY_ROUTE: &str = "/readyz";
 /// Route on the admin port: 200 while the process lives.

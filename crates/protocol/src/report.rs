@@ -31,6 +31,33 @@ pub struct Report {
     pub in_flight: u64,
     /// Every model of the manifest, in its order.
     pub models: Vec<ModelReport>,
+    /// Seconds since every validation case of every model passed, at the start or in a later
+    /// round. None before that, where there is no case, and from a worker that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validated_seconds_ago: Option<f64>,
+    /// What came of asking the cases again; none before the worker was ready, and from a worker
+    /// that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revalidation: Option<Revalidation>,
+    /// How many connections of the serving listener are open that were accepted before the last
+    /// shed, down to 0. None if there was no shed since the process started, and from a worker
+    /// that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_before_shed: Option<u64>,
+}
+
+/// What came of asking the validation cases again while requests are served. A wrong answer is
+/// asked for again at once; the worker ends if it is wrong a second time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revalidation {
+    /// How many rounds have ended. A round asks every case of every model.
+    pub rounds: u64,
+    /// How many answers were wrong.
+    pub wrong: u64,
+    /// How many questions got no answer: the model failed or took too long. That says nothing
+    /// about whether it is right.
+    pub inconclusive: u64,
 }
 
 /// The process as a whole.

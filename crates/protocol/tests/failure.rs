@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lamplighter_protocol::place::TERMINATION_LOG_LIMIT;
+use lamplighter_protocol::place::{RESOLVE_RECORD_LIMIT, TERMINATION_LOG_LIMIT};
 use lamplighter_protocol::{Class, Failure, ModelKey, Phase, Reason};
 use proptest::option;
 use proptest::prelude::*;
@@ -132,6 +132,10 @@ proptest! {
     fn any_failure_fits_the_kubelets_limit_and_is_read_back(failure in failure()) {
         let message = failure.to_termination_message();
         prop_assert!(message.len() <= TERMINATION_LOG_LIMIT, "{} bytes", message.len());
+        let share = failure.to_message_within(RESOLVE_RECORD_LIMIT);
+        prop_assert!(share.len() <= RESOLVE_RECORD_LIMIT, "{} bytes", share.len());
+        let short = Failure::from_termination_message(&share);
+        prop_assert_eq!(short.map(|read| read.reason), Some(failure.reason));
         let read = Failure::from_termination_message(&message);
         prop_assert!(read.is_some(), "unreadable: {message}");
         let Some(read) = read else { unreachable!("asserted above") };

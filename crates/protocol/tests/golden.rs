@@ -5,8 +5,9 @@
 
 use lamplighter_protocol::{
     Case, CaseResult, Check, Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey,
-    ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report, Source, Task,
-    ValidationMode, ValidationPlan, ValidationReport, WarmupReport, WorkerState,
+    ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report, ResolveRecord,
+    Revalidation, Source, Task, ValidationMode, ValidationPlan, ValidationReport, WarmupReport,
+    WorkerState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -148,6 +149,27 @@ fn report() -> Report {
         uptime_seconds: 12.5,
         in_flight: 3,
         models: vec![ready, failed],
+        validated_seconds_ago: None,
+        revalidation: None,
+        connections_before_shed: None,
+    }
+}
+
+fn record() -> ResolveRecord {
+    ResolveRecord {
+        model: key("embedder", "2.1.0"),
+        task: Task::Embedding,
+        architecture: "BertModel".to_owned(),
+        layers: 6,
+        hidden: 384,
+        vocabulary: 30_522,
+        dimensions: 384,
+        dtype: "F32".to_owned(),
+        parameters: 22_713_216,
+        bytes: 91_624_612,
+        tokenizer_digest: digest('c'),
+        digest: digest('a'),
+        pin: digest('d'),
     }
 }
 
@@ -160,6 +182,33 @@ fn a_manifest_reads_and_writes_as_its_golden_file() {
 #[test]
 fn a_report_reads_and_writes_as_its_golden_file() {
     assert_golden(&report(), include_str!("golden/report_settled.json"));
+}
+
+#[test]
+fn a_report_of_a_worker_that_asks_its_cases_again_reads_and_writes_as_its_golden_file() {
+    let later = Report {
+        validated_seconds_ago: Some(7.5),
+        revalidation: Some(Revalidation { rounds: 4, wrong: 1, inconclusive: 2 }),
+        connections_before_shed: Some(3),
+        ..report()
+    };
+    assert_golden(&later, include_str!("golden/report_revalidated.json"));
+}
+
+#[test]
+fn a_resolve_record_reads_and_writes_as_its_golden_file() {
+    let golden = include_str!("golden/resolve.json");
+    assert_golden(&record(), golden);
+    assert_eq!(ResolveRecord::from_termination_message(golden), Ok(record()));
+    let line = record().to_termination_message().unwrap();
+    assert!(!line.contains('\n'));
+    assert_eq!(ResolveRecord::from_termination_message(&line), Ok(record()));
+}
+
+#[test]
+fn a_resolve_record_of_a_later_worker_with_more_fields_is_still_read() {
+    let golden = include_str!("golden/resolve_later.json");
+    assert_eq!(ResolveRecord::from_termination_message(golden), Ok(record()));
 }
 
 #[test]

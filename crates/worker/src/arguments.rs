@@ -84,7 +84,7 @@ pub(crate) fn seconds(
 
 /// Where the reason is to be left when the command line could not be read: the words of the
 /// line that name the termination log, then the environment, then the default, if the kubelet
-/// has put a file there. None for another command than `serve`, which leaves no last words.
+/// has put a file there. None for `golden`, which leaves no last words.
 pub fn termination_log(
     line: &[OsString],
     environment: Option<OsString>,
@@ -116,7 +116,7 @@ mod tests {
         let line = ["lamplighter-worker", "serve"].iter().chain(more);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Serve(args) => *args,
-            Command::Golden(_) => panic!("serve was asked for"),
+            Command::Resolve(_) | Command::Golden(_) => panic!("serve was asked for"),
         }
     }
 

@@ -1,17 +1,19 @@
 //! What the worker knows of itself, in one place: the probes, `/status` and the metrics read it,
-//! the loads write it.
+//! the loads and the rounds of validation write it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelFacts, ModelKey, Phase, Report, Task, ValidationReport,
-    WarmupReport, WorkerState,
+    Device, Failure, Manifest, ModelFacts, ModelKey, Phase, Report, Revalidation, Task,
+    ValidationReport, WarmupReport, WorkerState,
 };
 use lamplighter_telemetry::probe::Readiness;
 
 use crate::lifecycle::{self, Event, ModelProgress, PhaseEnd};
 use crate::metrics::Metrics;
+use crate::revalidate::{Answer, Trigger};
+use crate::server::Shedding;
 
 /// Which pod this is and what it serves.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Board {
     started: Instant,
     readiness: Readiness,
     metrics: Metrics,
+    shedding: Shedding,
+    trigger: Trigger,
     inner: Mutex<Inner>,
 }
 
@@ -40,6 +44,10 @@ pub struct Board {
 struct Inner {
     state: WorkerState,
     models: Vec<(ModelKey, Task, ModelProgress)>,
+    /// What came of asking the cases again; none before the worker was ready.
+    revalidation: Option<Revalidation>,
+    /// When the first of the cases was asked that all passed last.
+    validated: Option<Instant>,
 }
 
 impl Board {
@@ -55,7 +63,14 @@ impl Board {
             started: Instant::now(),
             readiness: Readiness::not_ready_yet("Starting", "no model has begun to load"),
             metrics,
-            inner: Mutex::new(Inner { state: WorkerState::Starting, models }),
+            shedding: Shedding::default(),
+            trigger: Trigger::default(),
+            inner: Mutex::new(Inner {
+                state: WorkerState::Starting,
+                models,
+                revalidation: None,
+                validated: None,
+            }),
         };
         for (key, _, progress) in &board.lock().models {
             board.metrics.state(key, progress.state());
@@ -78,6 +93,16 @@ impl Board {
         &self.metrics
     }
 
+    /// The open connections to the serving port, to be shed.
+    pub fn shedding(&self) -> &Shedding {
+        &self.shedding
+    }
+
+    /// Starts a round of the validation cases.
+    pub fn revalidation_trigger(&self) -> &Trigger {
+        &self.trigger
+    }
+
     /// The process as a whole.
     pub fn state(&self) -> WorkerState {
         self.lock().state
@@ -87,8 +112,45 @@ impl Board {
     pub fn happened(&self, event: Event) -> WorkerState {
         let mut inner = self.lock();
         inner.state = lifecycle::next(inner.state, event);
+        if inner.state == WorkerState::Ready {
+            inner.revalidation.get_or_insert_default();
+        }
         self.tell_readiness(&inner);
         inner.state
+    }
+
+    /// A case was asked again.
+    pub fn asked_again(&self, model: &ModelKey, answer: &Answer) {
+        self.metrics.asked_again(model, answer);
+        if let Some(counts) = &mut self.lock().revalidation {
+            match answer {
+                Answer::Right => {}
+                Answer::Wrong { .. } => counts.wrong += 1,
+                Answer::Inconclusive { .. } => counts.inconclusive += 1,
+            }
+        }
+    }
+
+    /// Every case was asked again. `all_right`: when the first one was asked, if every answer
+    /// was right.
+    pub fn round_ended(&self, all_right: Option<Instant>) {
+        self.metrics.round_ended();
+        let mut inner = self.lock();
+        if let Some(counts) = &mut inner.revalidation {
+            counts.rounds += 1;
+        }
+        inner.validated = all_right.or(inner.validated);
+    }
+
+    /// A model that had passed is confirmed to answer wrongly.
+    pub fn turned_wrong(&self, failure: &Failure) {
+        for (key, _, progress) in &mut self.lock().models {
+            if failure.model.as_ref() == Some(key) {
+                progress.retract(failure.clone());
+                self.metrics.state(key, progress.state());
+            }
+        }
+        self.happened(Event::TurnedWrong);
     }
 
     /// A handle for the load of one model, by its place in the manifest.
@@ -105,6 +167,8 @@ impl Board {
     pub fn report(&self) -> Report {
         let now = self.started.elapsed();
         let inner = self.lock();
+        let was_ready = inner.revalidation.is_some();
+        let validated = inner.validated.filter(|_| was_ready);
         Report {
             pod_uid: self.identity.pod_uid.clone(),
             pod_name: self.identity.pod_name.clone(),
@@ -119,6 +183,9 @@ impl Board {
                 .iter()
                 .map(|(key, task, progress)| progress.report(key.clone(), *task, now))
                 .collect(),
+            validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
+            revalidation: inner.revalidation,
+            connections_before_shed: self.shedding.before(),
         }
     }
 
@@ -197,8 +264,15 @@ impl Tracker {
     pub fn validation(&self, validation: ValidationReport) {
         let passed = validation.cases.iter().filter(|case| case.passed).count();
         let failed = validation.cases.len() - passed;
-        if let Some((key, _, _)) = self.board.lock().models.get(self.index) {
-            self.board.metrics.cases(key, passed, failed);
+        {
+            let mut inner = self.board.lock();
+            if let Some((key, _, _)) = inner.models.get(self.index) {
+                self.board.metrics.cases(key, passed, failed);
+            }
+            if passed > 0 && failed == 0 {
+                // Models start side by side: the first to have passed was asked longest ago.
+                inner.validated.get_or_insert_with(Instant::now);
+            }
         }
         self.change(|progress, _| {
             progress.set_validation(validation);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use lamplighter_protocol::place;
+use lamplighter_protocol::{ModelKey, place};
 use lamplighter_telemetry::log::LogArgs;
 
 use crate::arguments::{self, seconds};
@@ -15,6 +15,10 @@ const SERVE_EXAMPLE: &str = "Example, outside Kubernetes:
     --admin-listen 127.0.0.1:8081 --termination-log failure.json --log-format text";
 const GOLDEN_EXAMPLE: &str = "Example:
   lamplighter-worker golden --artifact ./all-MiniLM-L6-v2 --text 'a lamp' --text 'a river'";
+
+const RESOLVE_EXAMPLE: &str = "Example, outside Kubernetes:
+  lamplighter-worker resolve --manifest manifest.json --model embedder:2.1.0 \\
+    --termination-log record.json";
 
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
@@ -47,8 +51,23 @@ pub enum Command {
     /// update, then the listener closes and what is in flight is finished. If requests had to be
     /// cut off at the drain timeout, the reason is `DrainTimeout` and the exit code 1. Further
     /// SIGTERMs change nothing; a second SIGINT (Ctrl-C) ends the process at once.
+    ///
+    /// While it serves, the validation cases are asked again and again. The same case wrong twice
+    /// in a row ends the worker like SIGTERM, with exit code 1 and the reason
+    /// `RevalidationFailed`.
     #[command(after_help = SERVE_EXAMPLE)]
     Serve(Box<ServeArgs>),
+    /// Find out what an artifact is, without a GPU and before any model is loaded.
+    ///
+    /// Lists the artifact of one model of the manifest, reads its configuration, its tokenizer and
+    /// the headers of its weights, and leaves one line of JSON in the termination log:
+    /// architecture, sizes, digest and pin. Where the artifact has a SHA256SUMS the weights are
+    /// not read; otherwise every byte is read once, into the cache if one is given.
+    ///
+    /// An artifact that is missing, forbidden, broken or not the pinned one leaves the reason
+    /// instead, and exit code 1.
+    #[command(after_help = RESOLVE_EXAMPLE)]
+    Resolve(ResolveArgs),
     /// Record golden.json: what an artifact answers now, as what it must answer later.
     ///
     /// Loads the artifact, asks it each text and writes the vectors with the artifact's digest.
@@ -110,6 +129,11 @@ pub struct ServeArgs {
     #[arg(long, env = "LAMPLIGHTER_DRAIN_TIMEOUT_SECONDS", default_value = "25", value_parser = seconds(0..=HOUR), value_name = "SECONDS")]
     pub drain_timeout_seconds: Duration,
 
+    /// How long after one round of the validation cases they are asked again; 0 for never, unless
+    /// the admin port is told to.
+    #[arg(long, env = "LAMPLIGHTER_REVALIDATION_INTERVAL_SECONDS", default_value = "300", value_parser = seconds(0..=DAY), value_name = "SECONDS")]
+    pub revalidation_interval_seconds: Duration,
+
     /// Limits of what is served.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -161,6 +185,35 @@ pub struct LimitArgs {
     pub compute_threads: Option<u32>,
 }
 
+/// What `resolve` needs to know.
+#[derive(Args, Clone, Debug)]
+pub struct ResolveArgs {
+    /// The manifest, as for serve.
+    #[arg(long, env = "LAMPLIGHTER_MANIFEST", default_value = place::MANIFEST, value_name = "FILE")]
+    pub manifest: PathBuf,
+
+    /// Which of its models.
+    #[arg(long, env = "LAMPLIGHTER_RESOLVE_MODEL", value_parser = model_key, value_name = "NAME:VERSION")]
+    pub model: ModelKey,
+
+    /// Where bytes are kept that had to be read, for the pods that will load them. Without it
+    /// they are read and dropped.
+    #[arg(long, env = "LAMPLIGHTER_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Where claims are mounted, each in a folder of its name.
+    #[arg(long, env = "LAMPLIGHTER_CLAIMS_DIR", default_value = place::CLAIMS_DIR, value_name = "DIR")]
+    pub claims_dir: PathBuf,
+
+    /// Where the record, or the reason of a failure, is left for the kubelet.
+    #[arg(long, env = arguments::ENV_TERMINATION_LOG, default_value = place::TERMINATION_LOG, value_name = "FILE")]
+    pub termination_log: PathBuf,
+
+    /// How long it may take.
+    #[arg(long, env = "LAMPLIGHTER_RESOLVE_DEADLINE_SECONDS", default_value = "3600", value_parser = seconds(1..=WEEK), value_name = "SECONDS")]
+    pub resolve_deadline_seconds: Duration,
+}
+
 /// What `golden` needs to know.
 #[derive(Args, Clone, Debug)]
 pub struct GoldenArgs {
@@ -192,6 +245,10 @@ pub struct GoldenArgs {
 
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+fn model_key(text: &str) -> Result<ModelKey, String> {
+    ModelKey::try_from(text.to_owned())
 }
 
 fn header_text(text: &str) -> Result<String, String> {

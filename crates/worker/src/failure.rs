@@ -51,14 +51,15 @@ pub fn log(failure: &Failure) {
     );
 }
 
-/// Leaves the failure where the kubelet reads the last words of a container.
-pub fn leave_last_words(failure: &Failure, path: &Path) -> io::Result<()> {
+/// Writes a termination message in place of what was there. The file is the kubelet's own, which
+/// cannot be replaced by renaming.
+pub fn replace(path: &Path, message: &str) -> io::Result<()> {
     OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .open(path)
-        .and_then(|mut file| file.write_all(failure.to_termination_message().as_bytes()))
+        .and_then(|mut file| file.write_all(message.as_bytes()))
 }
 
 fn artifact_reason(error: &ArtifactError) -> Reason {
@@ -80,9 +81,9 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::DiskFull { .. } => Reason::DiskFull,
         // The store's bytes may be right: only this volume's copy is not.
         ArtifactError::Read { .. } | ArtifactError::CacheRotten { .. } => Reason::ReadFailed,
-        ArtifactError::DigestMismatch { .. } | ArtifactError::ChangedSinceVerified { .. } => {
-            Reason::DigestMismatch
-        }
+        ArtifactError::DigestMismatch { .. }
+        | ArtifactError::SumMismatch { .. }
+        | ArtifactError::ChangedSinceVerified { .. } => Reason::DigestMismatch,
         ArtifactError::Truncated { .. } => Reason::ArtifactTruncated,
         ArtifactError::HeaderInvalid { .. } => Reason::HeaderInvalid,
         ArtifactError::IndexMissingShard { .. } => Reason::IndexMissingShard,
@@ -93,6 +94,7 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::ConfigInvalid { .. } | ArtifactError::IndexInvalid { .. } => {
             Reason::ConfigInvalid
         }
+        ArtifactError::TokenizerInvalid { .. } => Reason::TokenizerInvalid,
         ArtifactError::Internal { .. } => Reason::Internal,
     }
 }
@@ -190,7 +192,7 @@ mod tests {
         let path = dir.path().join("termination-log");
         std::fs::write(&path, "x".repeat(10_000)).unwrap();
         let failure = Failure::new(Reason::DiskFull, "no room");
-        leave_last_words(&failure, &path).unwrap();
+        replace(&path, &failure.to_termination_message()).unwrap();
         let read = std::fs::read_to_string(&path).unwrap();
         assert_eq!(Failure::from_termination_message(&read), Some(failure));
     }

@@ -82,6 +82,16 @@ impl App {
         }
     }
 
+    /// What runs the models.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// The models that are served; none before they are.
+    pub fn served(&self) -> Option<&Registry> {
+        self.registry.get()
+    }
+
     /// The models, once all passed their gates.
     fn registry(&self) -> Result<&Registry, ApiError> {
         self.registry.get().ok_or_else(|| match self.board.state() {

@@ -5,7 +5,10 @@
 //!   │        └── board: what /readyz, /status and the metrics say meanwhile
 //!   ├── server: accept, age and drain connections
 //!   │     └── http: routes and error shapes ── registry: which model ── run: on which thread
+//!   ├── revalidate: the validation cases again, while requests are served
 //!   └── admin: probes, status, metrics, on a listener of their own
+//! resolve ── what an artifact is, before anything is loaded
+//! golden ── what a model answers now, as what it must answer later
 //! ```
 //!
 //! Nothing is loaded on the request path: the [`registry`] is complete before the first request
@@ -24,8 +27,12 @@ pub mod golden;
 pub mod http;
 pub mod lifecycle;
 pub mod load;
+mod manifest;
 pub mod metrics;
+mod progress;
 pub mod registry;
+pub mod resolve;
+pub mod revalidate;
 pub mod run;
 pub mod serve;
 pub mod server;

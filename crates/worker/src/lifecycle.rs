@@ -3,7 +3,8 @@
 //! ```text
 //! Starting ──all passed──▶ Ready ──told to stop──▶ Draining
 //!    │  └──────────told to stop───────────────────────▲
-//!    └──a model failed──▶ Failed
+//!    │                       └──turned wrong──▶ Failed
+//!    └──a model failed──────────────────────────▲
 //! ```
 //!
 //! `Draining` and `Failed` are final: a model that passes after the worker was told to stop
@@ -23,6 +24,8 @@ pub enum Event {
     AllPassed,
     /// A model failed, or the start took too long.
     StartFailed,
+    /// A model that had passed is confirmed to answer wrongly.
+    TurnedWrong,
     /// SIGTERM or SIGINT.
     ToldToStop,
 }
@@ -31,7 +34,8 @@ pub enum Event {
 pub fn next(state: WorkerState, event: Event) -> WorkerState {
     match (state, event) {
         (WorkerState::Starting, Event::AllPassed) => WorkerState::Ready,
-        (WorkerState::Starting, Event::StartFailed) => WorkerState::Failed,
+        (WorkerState::Starting, Event::StartFailed)
+        | (WorkerState::Starting | WorkerState::Ready, Event::TurnedWrong) => WorkerState::Failed,
         (WorkerState::Starting | WorkerState::Ready, Event::ToldToStop) => WorkerState::Draining,
         (
             WorkerState::Ready | WorkerState::Draining | WorkerState::Failed | WorkerState::Unknown,
@@ -158,6 +162,14 @@ impl ModelProgress {
         self.end(at)
     }
 
+    /// A model that had passed turned out to be wrong.
+    pub fn retract(&mut self, failure: Failure) {
+        if self.state == ModelState::Ready {
+            self.state = ModelState::Failed;
+            self.failure = Some(failure);
+        }
+    }
+
     /// All of it, as it is told to others.
     pub fn report(&self, key: ModelKey, task: Task, now: Duration) -> ModelReport {
         let timing = |timed: &Timed| PhaseTiming {
@@ -199,7 +211,8 @@ mod tests {
 
     use super::*;
 
-    const EVENTS: [Event; 3] = [Event::AllPassed, Event::StartFailed, Event::ToldToStop];
+    const EVENTS: [Event; 4] =
+        [Event::AllPassed, Event::StartFailed, Event::TurnedWrong, Event::ToldToStop];
 
     #[test]
     fn a_worker_is_ready_only_after_every_model_passed_and_only_once() {
@@ -269,6 +282,20 @@ mod tests {
                 (Phase::Validate, 4.0, 0, true),
             ]
         );
+    }
+
+    #[test]
+    fn a_model_that_passed_and_turned_out_to_be_wrong_has_failed() {
+        let wrong = Failure::new(Reason::RevalidationFailed, "twice");
+        let mut model = ModelProgress::default();
+        model.begin(Phase::Validate, Duration::ZERO);
+        model.retract(wrong.clone());
+        assert_eq!(model.state(), ModelState::Validating, "it had not passed");
+        model.pass(Duration::from_secs(1));
+        model.retract(wrong.clone());
+        let key = ModelKey::try_from("a:1".to_owned()).unwrap();
+        let report = model.report(key, Task::Embedding, Duration::from_secs(2));
+        assert_eq!((report.state, report.failure), (ModelState::Failed, Some(wrong)));
     }
 
     #[test]

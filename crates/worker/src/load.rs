@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lamplighter_artifact::{Artifact, ArtifactError, Digest, Location, Places, fetch, verify};
+use lamplighter_engine::validation::Case;
 use lamplighter_engine::{Engine, EngineError, build, read, transfer, warmup};
 use lamplighter_protocol::{
     Device, Failure, Manifest, ModelEntry, ModelFacts, Phase, ValidationMode, WarmupReport,
@@ -97,8 +98,8 @@ pub async fn load_model(
     };
     tracker.facts(facts.clone());
     warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
-    validate(&engine, &entry, artifact, &tracker).await?;
-    Ok(Model { key: entry.key(), facts, engine })
+    let cases = validate(&engine, &entry, artifact, &tracker).await?;
+    Ok(Model { key: entry.key(), facts, engine, cases })
 }
 
 async fn fetch_and_verify(
@@ -192,27 +193,29 @@ async fn warm_up(
     Ok(())
 }
 
+/// The cases, to which every answer was right.
 async fn validate(
     engine: &Arc<dyn Engine>,
     entry: &ModelEntry,
     artifact: Artifact,
     tracker: &Tracker,
-) -> Result<(), Failure> {
+) -> Result<Vec<Case>, Failure> {
     tracker.begin(Phase::Validate);
     if entry.validation.mode == ValidationMode::Disabled {
         tracker.validation(cases::disabled());
-        return Ok(());
+        return Ok(Vec::new());
     }
     let asked = Arc::clone(engine);
     let plan = entry.validation.clone();
-    let report = tokio::task::spawn_blocking(move || {
+    let (cases, report) = tokio::task::spawn_blocking(move || {
         let cases = cases::collect(&plan, &artifact)?;
-        Ok(cases::ask(asked.as_ref(), &cases))
+        let report = cases::ask(asked.as_ref(), &cases);
+        Ok((cases, report))
     })
     .await
     .unwrap_or_else(|lost| Err(failure::of_lost_task(&lost)))?;
     tracker.validation(report.clone());
-    cases::judge(entry.validation.mode, &report)
+    cases::judge(entry.validation.mode, &report).map(|()| cases)
 }
 
 /// Begins a phase and runs its work on a thread that may block.

@@ -10,7 +10,7 @@ use clap::Parser;
 use lamplighter_protocol::{Failure, Reason, place};
 use lamplighter_telemetry::log;
 use lamplighter_worker::cli::{Cli, Command};
-use lamplighter_worker::{arguments, failure, golden, serve, stop};
+use lamplighter_worker::{arguments, failure, golden, resolve, serve, stop};
 
 /// What shells and clap give to a command line that cannot be used.
 const USAGE: u8 = 2;
@@ -47,8 +47,9 @@ fn refuse(error: &clap::Error, line: &[OsString]) -> ExitCode {
     let default_is_there = Path::new(place::TERMINATION_LOG).exists();
     if let Some(path) = arguments::termination_log(line, environment, default_is_there) {
         let failed = Failure::new(Reason::ArgumentsInvalid, error.to_string().trim());
+        // Which command it was cannot be known, and the shorter limit fits all.
         // There is no log yet.
-        if let Err(error) = failure::leave_last_words(&failed, &path) {
+        if let Err(error) = failure::replace(&path, &resolve::last_words(&failed)) {
             eprintln!("{} cannot be written: {error}", path.display());
         }
     }
@@ -68,11 +69,15 @@ fn live(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
-    if let Command::Serve(args) = &cli.command {
-        let path = &args.termination_log;
-        if let Err(error) = failure::leave_last_words(failed, path) {
-            tracing::error!(path = %path.display(), %error, "the termination log cannot be written");
-        }
+    let left = match &cli.command {
+        Command::Serve(args) => Some((&args.termination_log, failed.to_termination_message())),
+        Command::Resolve(args) => Some((&args.termination_log, resolve::last_words(failed))),
+        Command::Golden(_) => None,
+    };
+    if let Some((path, words)) = left
+        && let Err(error) = failure::replace(path, &words)
+    {
+        tracing::error!(path = %path.display(), %error, "the termination log cannot be written");
     }
     ExitCode::FAILURE
 }
@@ -82,6 +87,10 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Serve(args) => {
             let told = stop::signals().map_err(internal)?;
             serve::serve(args, told).await
+        }
+        Command::Resolve(args) => {
+            let told = stop::signals().map_err(internal)?;
+            resolve::resolve(args, told).await
         }
         Command::Golden(args) => golden::record(args).await,
     }

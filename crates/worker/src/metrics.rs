@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::lifecycle::PhaseEnd;
+use crate::revalidate::Answer;
 
 /// Seconds of a request: a short query takes about a millisecond, a full batch some seconds.
 const REQUEST_BUCKETS: [f64; 14] =
@@ -62,6 +63,12 @@ struct ModelCases {
     passed: bool,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModelAnswer {
+    model: String,
+    answer: &'static str,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Handles to every figure; what they count is shared with the registry they stand in.
@@ -81,6 +88,8 @@ pub struct Metrics {
     load_seconds: Family<ModelPhase, Seconds>,
     load_bytes: Family<Model, Counter>,
     validation_cases: Family<ModelCases, Gauge>,
+    revalidation_rounds: Counter,
+    revalidation_answers: Family<ModelAnswer, Counter>,
 }
 
 impl Metrics {
@@ -102,6 +111,8 @@ impl Metrics {
             load_seconds: Family::default(),
             load_bytes: Family::default(),
             validation_cases: Family::default(),
+            revalidation_rounds: Counter::default(),
+            revalidation_answers: Family::default(),
         };
         made.register(registry.sub_registry_with_prefix("lamplighter_worker"));
         made
@@ -145,6 +156,16 @@ impl Metrics {
             "validation_cases",
             "Validation cases by outcome",
             self.validation_cases.clone(),
+        );
+        to.register(
+            "revalidation_rounds",
+            "Rounds in which every case was asked again",
+            self.revalidation_rounds.clone(),
+        );
+        to.register(
+            "revalidation_answers",
+            "Answers to cases that were asked again",
+            self.revalidation_answers.clone(),
         );
     }
 
@@ -216,6 +237,22 @@ impl Metrics {
                 .get_or_create(&labels)
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// A case was asked again.
+    pub fn asked_again(&self, model: &ModelKey, answer: &Answer) {
+        let answer = match answer {
+            Answer::Right => "Right",
+            Answer::Wrong { .. } => "Wrong",
+            Answer::Inconclusive { .. } => "Inconclusive",
+        };
+        let labels = ModelAnswer { model: model.to_string(), answer };
+        self.revalidation_answers.get_or_create(&labels).inc();
+    }
+
+    /// Every case was asked again.
+    pub fn round_ended(&self) {
+        self.revalidation_rounds.inc();
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lamplighter_engine::Engine;
+use lamplighter_engine::validation::Case;
 use lamplighter_protocol::{ModelEntry, ModelFacts, ModelKey};
 
 /// A model that passed every gate.
@@ -14,6 +15,8 @@ pub struct Model {
     pub facts: ModelFacts,
     /// What answers.
     pub engine: Arc<dyn Engine>,
+    /// What it was asked before it served, to be asked again.
+    pub cases: Vec<Case>,
 }
 
 /// Every model of the manifest, by the names that requests may use.

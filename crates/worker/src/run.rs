@@ -16,6 +16,11 @@ use crate::registry::Model;
 
 /// Retry-After says at most this many seconds.
 const LONGEST_WAIT: u64 = 60;
+/// How long work in the background waits for a thread that no request wants. After that it
+/// queues like a request: a worker that is never idle is checked as well.
+const GIVE_WAY: Duration = Duration::from_secs(5);
+/// How often it looks for one meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why texts were not answered.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +148,10 @@ impl Runner {
         let batches = split(&lengths, model.engine.limits());
         let runs = batches.into_iter().map(|places| {
             let batch = places.iter().map(|&at| std::mem::take(&mut texts[at])).collect();
-            async move { Ok((places, self.run_batch(model, batch).await?)) }
+            async move {
+                let thread = self.thread().await?;
+                Ok((places, self.run_batch(model, batch, thread).await?))
+            }
         });
         let answered: Vec<(Vec<usize>, Vec<Vec<f32>>)> = stream::iter(runs.collect::<Vec<_>>())
             .buffer_unordered(self.threads)
@@ -160,18 +168,45 @@ impl Runner {
         Ok(vectors)
     }
 
+    /// One vector for each text, in order, for callers that are in no hurry: one batch at a time,
+    /// each on a thread that no request wants, if there is one before long.
+    pub async fn embed_giving_way(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
+        let engine = Arc::clone(&model.engine);
+        let tokenize = move || {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            engine.tokenize(&texts)
+        };
+        let mut texts = on(self.idle_thread().await?, tokenize).await??;
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for places in split(&lengths, model.engine.limits()) {
+            let batch = places.iter().map(|&at| std::mem::take(&mut texts[at])).collect();
+            let thread = self.idle_thread().await?;
+            let answers = self.run_batch(model, batch, thread).await?;
+            for (at, vector) in places.into_iter().zip(answers) {
+                vectors[at] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
     async fn run_batch(
         &self,
         model: &Arc<Model>,
         batch: Vec<Tokens>,
+        thread: OwnedSemaphorePermit,
     ) -> Result<Vec<Vec<f32>>, RunError> {
         let texts = batch.len();
         let engine = Arc::clone(&model.engine);
-        let ran = self
-            .compute(move || {
-                let started = Instant::now();
-                engine.embed(&batch).map(|vectors| (vectors, started.elapsed()))
-            })
+        let embed = move || {
+            let started = Instant::now();
+            engine.embed(&batch).map(|vectors| (vectors, started.elapsed()))
+        };
+        let ran = on(thread, embed)
             .await
             .and_then(|answer| answer.map_err(RunError::from))
             .and_then(|(vectors, took)| Ok((check(vectors, texts)?, took)));
@@ -187,23 +222,49 @@ impl Runner {
         ran.map(|(vectors, _)| vectors)
     }
 
-    /// Waits for a thread, then works on it. Work that has begun goes on when the caller is
-    /// gone, and holds its thread until it is done.
+    /// The next thread that is free.
+    async fn thread(&self) -> Result<OwnedSemaphorePermit, RunError> {
+        Arc::clone(&self.compute).acquire_owned().await.map_err(|closed| lost(&closed))
+    }
+
+    /// A thread that no request waits for: one that is free is handed to those who queue first.
+    async fn idle_thread(&self) -> Result<OwnedSemaphorePermit, RunError> {
+        let begun = Instant::now();
+        while begun.elapsed() < GIVE_WAY {
+            if let Ok(thread) = Arc::clone(&self.compute).try_acquire_owned() {
+                return Ok(thread);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.thread().await
+    }
+
+    /// Waits for a thread, then works on it.
     async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RunError> {
-        let lost = |error: &dyn std::fmt::Display| RunError::Lost(error.to_string());
-        let permit =
-            Arc::clone(&self.compute).acquire_owned().await.map_err(|closed| lost(&closed))?;
-        tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        })
-        .await
-        .map_err(|panicked| lost(&panicked))
+        on(self.thread().await?, work).await
     }
+}
+
+/// Works on a thread. Work that has begun goes on when the caller is gone, and holds its thread
+/// until it is done.
+async fn on<T: Send + 'static>(
+    thread: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunError> {
+    tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(thread);
+        done
+    })
+    .await
+    .map_err(|panicked| lost(&panicked))
+}
+
+fn lost(error: &dyn std::fmt::Display) -> RunError {
+    RunError::Lost(error.to_string())
 }
 
 /// Whether the model's output was at fault rather than the request or the machine.

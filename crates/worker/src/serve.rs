@@ -1,7 +1,6 @@
 //! `lamplighter-worker serve`: the whole life of a worker.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +16,16 @@ use crate::cli::{LimitArgs, ServeArgs};
 use crate::http::{self, App, Limits};
 use crate::lifecycle::Event;
 use crate::load::{Setup, load_all, load_model};
+use crate::manifest;
 use crate::metrics::Metrics;
 use crate::registry::{Model, Registry};
+use crate::revalidate::until_wrong;
 use crate::run::Runner;
 use crate::server::{Cut, Drain, Figures, Patience, Server};
 
 /// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
-    let manifest = read_manifest(&args.manifest)?;
+    let manifest = manifest::read(&args.manifest)?;
     let setup = Setup {
         cache: args.cache_dir.clone(),
         claims: args.claims_dir.clone(),
@@ -46,6 +47,7 @@ pub struct Worker {
     server: Server,
     start_deadline: Duration,
     drain: Drain,
+    revalidation_interval: Option<Duration>,
 }
 
 impl Worker {
@@ -77,7 +79,7 @@ impl Worker {
             write: limits.write_timeout_seconds,
             connections: count(limits.max_connections),
         };
-        let server = listen(args.listen, &app, patience, &metrics).await?;
+        let server = listen(args.listen, &app, patience, &board).await?;
         tracing::info!(
             serving = %server.address(),
             admin = %admin.address(),
@@ -94,6 +96,8 @@ impl Worker {
             server,
             start_deadline: args.start_deadline_seconds,
             drain: Drain { delay: args.drain_delay_seconds, timeout: args.drain_timeout_seconds },
+            revalidation_interval: Some(args.revalidation_interval_seconds)
+                .filter(|interval| !interval.is_zero()),
         })
     }
 
@@ -107,7 +111,7 @@ impl Worker {
         self.admin.address()
     }
 
-    /// Loads with `load`, serves until `stop` is cancelled, and drains.
+    /// Loads with `load`, serves until `stop` is cancelled or a model turns wrong, and drains.
     pub async fn run<F, L>(self, load: L, stop: CancellationToken) -> Result<(), Failure>
     where
         L: Fn(ModelEntry, Tracker) -> F,
@@ -118,20 +122,38 @@ impl Worker {
             () = stop.cancelled() => None,
             started = self.start(load) => Some(started),
         };
-        match started {
+        let wrong = match started {
             Some(Ok(registry)) => {
                 self.app.open(registry);
                 self.board.happened(Event::AllPassed);
                 tracing::info!("every model passed: ready");
-                stop.cancelled().await;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => None,
+                    wrong = self.until_wrong() => Some(wrong),
+                }
             }
             Some(Err(failed)) => {
                 self.board.happened(Event::StartFailed);
                 return Err(failed);
             }
-            None => tracing::info!("told to stop before the models were ready"),
+            None => {
+                tracing::info!("told to stop before the models were ready");
+                None
+            }
+        };
+        self.end(wrong).await
+    }
+
+    /// Why the worker must end although nobody told it to.
+    async fn until_wrong(&self) -> Failure {
+        match self.app.served() {
+            Some(models) => {
+                let runner = self.app.runner();
+                until_wrong(models, runner, &self.board, self.revalidation_interval).await
+            }
+            None => std::future::pending().await,
         }
-        self.end().await
     }
 
     async fn start<F, L>(&self, load: L) -> Result<Registry, Failure>
@@ -151,9 +173,17 @@ impl Worker {
     }
 
     /// The probes answer until the last request is done.
-    async fn end(self) -> Result<(), Failure> {
+    async fn end(self, wrong: Option<Failure>) -> Result<(), Failure> {
         let was_ready = self.board.state() == WorkerState::Ready;
-        self.board.happened(Event::ToldToStop);
+        match &wrong {
+            None => {
+                self.board.happened(Event::ToldToStop);
+            }
+            Some(failed) => {
+                tracing::warn!(reason = %failed.reason, "a model turned wrong: draining");
+                self.board.turned_wrong(failed);
+            }
+        }
         let drain = Drain {
             // No endpoint ever named a pod that was never ready.
             delay: if was_ready { self.drain.delay } else { Duration::ZERO },
@@ -162,7 +192,14 @@ impl Worker {
         let cut = self.server.drain(drain).await;
         self.admin_stop.cancel();
         self.admin.stopped().await.map_err(internal)?;
-        judge(cut, drain.timeout)
+        match wrong {
+            None => judge(cut, drain.timeout),
+            Some(failed) => {
+                let Cut { connections, requests } = cut;
+                tracing::info!(connections, requests, "drained; these were cut off");
+                Err(failed)
+            }
+        }
     }
 }
 
@@ -183,27 +220,21 @@ fn judge(cut: Cut, timeout: Duration) -> Result<(), Failure> {
     Err(Failure::new(Reason::DrainTimeout, message))
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
-    let invalid = |problem: String| Failure {
-        file: Some(path.display().to_string()),
-        ..Failure::new(Reason::ManifestInvalid, problem)
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| invalid(format!("{} cannot be read: {error}", path.display())))?;
-    Manifest::from_json(&text).map_err(|error| invalid(error.to_string()))
-}
-
 async fn listen(
     address: SocketAddr,
     app: &Arc<App>,
     patience: Patience,
-    metrics: &Metrics,
+    board: &Board,
 ) -> Result<Server, Failure> {
     let cannot = |error| internal(format!("cannot listen on {address} for requests: {error}"));
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let router = http::router(Arc::clone(app));
-    let figures =
-        Figures { open: metrics.connections().clone(), in_flight: metrics.in_flight().clone() };
+    let metrics = board.metrics();
+    let figures = Figures {
+        open: metrics.connections().clone(),
+        in_flight: metrics.in_flight().clone(),
+        shedding: board.shedding().clone(),
+    };
     Server::start(listener, router, patience, figures).map_err(cannot)
 }
 

@@ -10,11 +10,14 @@
 //! The delay is for the endpoints of the Service: until every node has heard that this pod is
 //! not ready, connections still arrive, and each deserves an answer.
 //!
+//! A connection is told to close earlier when it is old enough or when it is shed.
+//!
 //! When as many connections are open as may be, others wait in the system's queue, and those
 //! that are open are told to close with their next answer.
 
 mod connection;
 mod flight;
+mod shedding;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use connection::Signals;
 use flight::Flights;
+pub use shedding::Shedding;
 
 /// After an accept that failed for want of file descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,6 +61,8 @@ pub struct Figures {
     pub open: Gauge,
     /// Requests from their parsed head until their answer was written.
     pub in_flight: Gauge,
+    /// Open connections by the last shed; also sheds them.
+    pub shedding: Shedding,
 }
 
 /// What a drain had to cut off when its time was over.
@@ -208,6 +214,7 @@ impl Acceptor {
             self.patience,
             self.signals.clone(),
             Arc::clone(&self.places),
+            self.figures.shedding.enter(),
             Flights::new(self.figures.in_flight.clone()),
         );
         self.connections.spawn(async move {

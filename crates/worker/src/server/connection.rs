@@ -2,7 +2,8 @@
 //!
 //! In HTTP/1.1 a server that closes an idle connection may cross a request on its way. So a
 //! connection is told to close with an answer (`Connection: close`) wherever there is one, and
-//! closed while idle only at the very end. In HTTP/2 GOAWAY says which requests will still be
+//! closed while idle only at the very end, or when it is shed: whoever sheds wants idle ones gone
+//! more than it minds a request that crosses the close. In HTTP/2 GOAWAY says which requests will still be
 //! answered, so it is sent at once
 //! (<https://www.rfc-editor.org/rfc/rfc9113#section-6.8>).
 
@@ -27,6 +28,7 @@ use tower::ServiceExt as _;
 
 use super::Patience;
 use super::flight::{Flights, Wire, Written};
+use super::shedding::Member;
 
 /// A connection that was accepted last may have its first request still on the way.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -50,6 +52,7 @@ struct Connection {
     signals: Signals,
     /// Free places for connections; when there are none, others wait for this one to end.
     places: Arc<Semaphore>,
+    member: Member,
     flights: Arc<Flights>,
     idle: Duration,
     retires: Instant,
@@ -65,12 +68,14 @@ pub(super) async fn serve(
     patience: Patience,
     signals: Signals,
     places: Arc<Semaphore>,
+    member: Member,
     flights: Arc<Flights>,
 ) {
     let cut = signals.cut.clone();
     let state = Arc::new(Connection {
         signals,
         places,
+        member,
         flights: Arc::clone(&flights),
         idle: patience.idle,
         retires: Instant::now() + jittered(patience.age),
@@ -147,7 +152,10 @@ impl Connection {
     }
 
     fn is_retiring(&self) -> bool {
-        self.signals.draining.is_cancelled() || self.is_crowded() || Instant::now() >= self.retires
+        self.signals.draining.is_cancelled()
+            || self.member.shed().is_cancelled()
+            || self.is_crowded()
+            || Instant::now() >= self.retires
     }
 
     fn is_crowded(&self) -> bool {
@@ -158,7 +166,7 @@ impl Connection {
     async fn farewell(&self) {
         tokio::select! {
             () = self.goaway() => {}
-            () = self.end_of_listener() => {}
+            () = self.dismissal() => {}
             () = self.silence() => {}
         }
     }
@@ -172,8 +180,12 @@ impl Connection {
         self.is_http2.notified().await;
     }
 
-    async fn end_of_listener(&self) {
-        self.signals.closing.cancelled().await;
+    /// Told to go: an idle connection at once, a new one when it had time for its first request.
+    async fn dismissal(&self) {
+        tokio::select! {
+            () = self.signals.closing.cancelled() => {}
+            () = self.member.shed().cancelled() => {}
+        }
         if !self.used.load(Ordering::Acquire) {
             tokio::select! {
                 () = self.first_request.notified() => {}

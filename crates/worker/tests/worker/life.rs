@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use axum::http::StatusCode;
 use lamplighter_protocol::place::POD_HEADER;
-use lamplighter_protocol::{Failure, ModelState, Phase, Reason, Report, WorkerState};
+use lamplighter_protocol::{Failure, ModelState, Phase, Reason, Report, Revalidation, WorkerState};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -118,6 +118,9 @@ fn check_report(report: &Report) {
     let names: Vec<&str> = validation.cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names, ["same", "golden-1", "golden-2"]);
     assert!(validation.cases.iter().all(|case| case.passed));
+    let ago = report.validated_seconds_ago.unwrap();
+    assert!((0.0..=report.uptime_seconds).contains(&ago), "{ago}");
+    assert_eq!(report.revalidation, Some(Revalidation::default()), "no round has ended yet");
 }
 
 #[tokio::test]
@@ -132,6 +135,7 @@ async fn validation_that_the_user_switched_off_shows_in_the_report() {
     let status = http.get(worker.admin, "/status").await.unwrap().json();
     let report: Report = serde_json::from_value(status).unwrap();
     assert!(report.models[0].validation.as_ref().unwrap().disabled);
+    assert_eq!(report.validated_seconds_ago, None, "nothing was ever asked");
     worker.terminate();
     assert_eq!(worker.ended().await.status.code(), Some(0));
 }

@@ -9,5 +9,8 @@ mod life;
 mod load;
 mod metrics;
 mod refusals;
+mod resolve;
+mod revalidation;
+mod shedding;
 mod start;
 mod support;

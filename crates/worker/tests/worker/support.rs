@@ -4,6 +4,7 @@ pub(crate) mod artifact;
 pub(crate) mod client;
 pub(crate) mod fake;
 pub(crate) mod process;
+pub(crate) mod store;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub(crate) fn model(entry: &ModelEntry, engine: Arc<Fake>) -> Model {
             bytes: 1,
         },
         engine,
+        cases: Vec::new(),
     }
 }
 
@@ -118,7 +120,7 @@ pub(crate) fn serve_args(dir: &Path, more: &[&str]) -> ServeArgs {
     line.extend(more.iter().map(ToString::to_string));
     match Cli::try_parse_from(line).unwrap().command {
         Command::Serve(args) => *args,
-        Command::Golden(_) => unreachable!("the line says serve"),
+        Command::Resolve(_) | Command::Golden(_) => unreachable!("the line says serve"),
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn model(run: &Run<'_>) -> Result<Count> {
         run,
         cargo(
             run,
-            "engine with the real model",
+            "engine and worker with the real model",
             // The whole workspace with one target, and not one package: a package alone would
             // be built with other features of its dependencies, and those once more.
             &[
@@ -83,6 +83,8 @@ pub(super) fn model(run: &Run<'_>) -> Result<Count> {
                 "minilm",
                 "--test",
                 "broken_artifacts",
+                "--test",
+                "worker",
                 "--",
                 "--ignored",
             ],

@@ -11,6 +11,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use lamplighter_protocol::Report;
+use lamplighter_protocol::place::POD_HEADER;
 use lamplighter_worker::http::{self, App};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -91,6 +93,40 @@ impl Http {
         let request = Request::post(format!("http://{address}/v1/embeddings"))
             .header(header::CONTENT_TYPE, "application/json");
         self.send(request.body(Full::from(body)).unwrap()).await
+    }
+
+    /// A command to the admin port, for the pod of this uid.
+    pub(crate) async fn command(
+        &self,
+        admin: SocketAddr,
+        path: &str,
+        pod: Option<&str>,
+    ) -> Result<Answer, String> {
+        let mut request = Request::post(format!("http://{admin}{path}"));
+        if let Some(pod) = pod {
+            request = request.header(POD_HEADER, pod);
+        }
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
+    /// Asks `/status` until the report is as wanted.
+    pub(crate) async fn status_when(
+        &self,
+        admin: SocketAddr,
+        wanted: impl Fn(&Report) -> bool,
+    ) -> Report {
+        let asked = async {
+            let mut every = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                every.tick().await;
+                let status = self.get(admin, "/status").await.unwrap().json();
+                let report: Report = serde_json::from_value(status).unwrap();
+                if wanted(&report) {
+                    return report;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, asked).await.expect("the report comes to be as wanted")
     }
 
     async fn send(&self, request: Request<Full<hyper::body::Bytes>>) -> Result<Answer, String> {

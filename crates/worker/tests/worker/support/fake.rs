@@ -1,5 +1,6 @@
 //! An engine that answers from the tokens alone, and misbehaves on demand.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use lamplighter_engine::{Dtype, Engine, EngineError, Facts, Limits, Pooling, Tokens};
@@ -18,12 +19,17 @@ const PANIC: u32 = 901;
 const FAIL: u32 = 902;
 /// ... wait until [`Fake::release`].
 const WAIT: u32 = 903;
+/// ... answer wrongly after [`Fake::turn_wrong`].
+const CHECK: u32 = 904;
 
 pub(crate) struct Fake {
     facts: Facts,
     released: Mutex<bool>,
     changed: Condvar,
     pub(crate) largest_batch: Mutex<usize>,
+    /// The token ids of the texts that were answered, in order.
+    pub(crate) answered: Mutex<Vec<Vec<u32>>>,
+    wrong: AtomicUsize,
 }
 
 impl Fake {
@@ -42,7 +48,25 @@ impl Fake {
             released: Mutex::new(false),
             changed: Condvar::new(),
             largest_batch: Mutex::new(0),
+            answered: Mutex::default(),
+            wrong: AtomicUsize::new(0),
         }
+    }
+
+    /// Answers wrongly to the next so many texts with `check`.
+    pub(crate) fn turn_wrong(&self, times: usize) {
+        self.wrong.store(times, Ordering::Relaxed);
+    }
+
+    fn is_wrong(&self) -> bool {
+        let less = |times: usize| times.checked_sub(1);
+        self.wrong.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// How many texts of these words were answered.
+    pub(crate) fn times_answered(&self, text: &str) -> usize {
+        let ids = ids(text);
+        self.answered.lock().unwrap().iter().filter(|answered| **answered == ids).count()
     }
 
     /// Lets every text `wait` be answered, now and later.
@@ -78,6 +102,7 @@ fn ids(text: &str) -> Vec<u32> {
         "panic" => PANIC,
         "fail" => FAIL,
         "wait" => WAIT,
+        "check" => CHECK,
         word => u32::try_from(word.len()).unwrap(),
     };
     text.split_whitespace().map(id).collect()
@@ -131,7 +156,11 @@ impl Engine for Fake {
             if has(FAIL) {
                 return Err(EngineError::Run { source: "the index is out of range".into() });
             }
+            self.answered.lock().unwrap().push(text.ids.clone());
             let mut vector = answer(&text.ids);
+            if has(CHECK) && self.is_wrong() {
+                vector = vector.iter().map(|number| -number).collect();
+            }
             if has(NAN) {
                 vector[1] = f32::NAN;
             }

@@ -46,6 +46,16 @@ pub(crate) async fn run(line: &[String]) -> Ended {
     end(child, log).await
 }
 
+/// Runs the binary, tells it to stop once it has come so far, and waits for its end.
+pub(crate) async fn run_and_stop(line: &[String], so_far: impl Future<Output = ()>) -> Ended {
+    let mut child = command(line).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    tokio::time::timeout(DEADLINE, so_far).await.expect("the process comes so far");
+    let id = i32::try_from(child.id().expect("the process runs")).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    end(child, log).await
+}
+
 /// Runs `serve` to its end, which must come by itself.
 pub(crate) async fn serve_to_end(dir: &Path, more: &[&str]) -> Ended {
     run(&line(dir, more)).await

@@ -1,0 +1,159 @@
+//! Asking the validation cases again while requests are served.
+//!
+//! A device can begin to compute wrongly long after a start. So every case is asked again, one
+//! after the other, in rounds that never overlap; each gives way to requests. What an answer means
+//! is decided in `verdict`; what is confirmed to be wrong ends the worker.
+
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lamplighter_engine::EngineError;
+use lamplighter_engine::validation::{self, Case, Check, Outcome};
+use lamplighter_protocol::{Failure, ModelKey, Reason};
+use tokio::sync::Notify;
+
+use crate::board::Board;
+use crate::registry::{Model, Registry};
+use crate::run::Runner;
+pub use verdict::{Answer, CaseId, Next, Suspects};
+
+/// Longer than any case takes whose batches each give way to requests for as long as they may.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Starts a round at once. Clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct Trigger(Arc<Notify>);
+
+impl Trigger {
+    /// A round begins now or, if one is running, right after it.
+    pub fn pull(&self) {
+        self.0.notify_one();
+    }
+
+    /// When the next round is due. Without an interval, only when someone asks for it.
+    async fn due(&self, interval: Option<Duration>) {
+        match interval {
+            Some(interval) => {
+                tokio::select! {
+                    () = self.0.notified() => {}
+                    () = tokio::time::sleep(interval) => {}
+                }
+            }
+            None => self.0.notified().await,
+        }
+    }
+}
+
+/// Asks the cases in rounds until a wrong answer is confirmed; returns why the worker must end.
+pub async fn until_wrong(
+    registry: &Registry,
+    runner: &Runner,
+    board: &Board,
+    interval: Option<Duration>,
+) -> Failure {
+    let mut suspects = Suspects::default();
+    loop {
+        board.revalidation_trigger().due(interval).await;
+        let begun = Instant::now();
+        match round(registry, runner, board, &mut suspects).await {
+            Ok(all_right) => board.round_ended(all_right.then_some(begun)),
+            Err(failed) => return failed,
+        }
+    }
+}
+
+/// Whether there is a case, and every case's last answer was right.
+async fn round(
+    registry: &Registry,
+    runner: &Runner,
+    board: &Board,
+    suspects: &mut Suspects,
+) -> Result<bool, Failure> {
+    let mut all_right = registry.models().iter().any(|model| !model.cases.is_empty());
+    for (at, model) in registry.models().iter().enumerate() {
+        for (index, case) in model.cases.iter().enumerate() {
+            let id = (at, index);
+            let mut answer = ask_and_tell(runner, board, model, case).await;
+            let mut next = suspects.judge(id, &answer);
+            if next == Next::AskAgain {
+                answer = ask_and_tell(runner, board, model, case).await;
+                next = suspects.judge(id, &answer);
+            }
+            if next == Next::Confirmed {
+                return Err(confirmed(&model.key, &case.name, &answer));
+            }
+            all_right &= answer == Answer::Right;
+        }
+    }
+    Ok(all_right)
+}
+
+async fn ask_and_tell(runner: &Runner, board: &Board, model: &Arc<Model>, case: &Case) -> Answer {
+    let answer = tokio::time::timeout(PATIENCE, ask(runner, model, case)).await;
+    let answer = answer.unwrap_or_else(|_| Answer::Inconclusive {
+        problem: format!("no answer within {} s", PATIENCE.as_secs()),
+    });
+    let (model, case) = (&model.key, &case.name);
+    match &answer {
+        Answer::Right => tracing::debug!(%model, case, "asked again: right"),
+        Answer::Wrong { expected, found } => {
+            tracing::warn!(%model, case, expected, found, "asked again: wrong");
+        }
+        Answer::Inconclusive { problem } => {
+            tracing::warn!(%model, case, problem, "asked again: no answer");
+        }
+    }
+    board.asked_again(model, &answer);
+    answer
+}
+
+/// The engine's own check of the case, on vectors that were computed before: the check itself
+/// waits for nothing.
+async fn ask(runner: &Runner, model: &Arc<Model>, case: &Case) -> Answer {
+    let texts = texts(&case.check);
+    let vectors = match runner.embed_giving_way(model, texts.clone()).await {
+        Ok(vectors) => vectors,
+        Err(error) => return Answer::Inconclusive { problem: error.to_string() },
+    };
+    let vectors: BTreeMap<String, Vec<f32>> = texts.into_iter().zip(vectors).collect();
+    let known = |asked: &[&str]| {
+        let vector = |(index, text): (usize, &&str)| {
+            vectors.get(*text).cloned().ok_or_else(|| EngineError::Untokenizable {
+                index,
+                problem: "it is no text of the case".to_owned(),
+            })
+        };
+        asked.iter().enumerate().map(vector).collect::<Result<Vec<_>, _>>()
+    };
+    match validation::run(std::slice::from_ref(case), &known).pop() {
+        Some(Outcome { passed: true, .. }) => Answer::Right,
+        Some(Outcome { expected, found, .. }) => Answer::Wrong { expected, found },
+        None => Answer::Inconclusive { problem: "the case was not asked".to_owned() },
+    }
+}
+
+fn texts(check: &Check) -> Vec<String> {
+    match check {
+        Check::Similarity { texts, .. } => texts.to_vec(),
+        Check::Ranking { query, passages, .. } => {
+            std::iter::once(query).chain(passages).cloned().collect()
+        }
+        Check::Vector { text, .. } => vec![text.clone()],
+    }
+}
+
+fn confirmed(model: &ModelKey, case: &str, answer: &Answer) -> Failure {
+    let message = format!(
+        "validation case {case:?} got a wrong answer twice in a row, from a model that was right \
+         before; the device or its memory may be faulty"
+    );
+    let (expected, found) = match answer {
+        Answer::Wrong { expected, found } => (Some(expected.clone()), Some(found.clone())),
+        Answer::Right | Answer::Inconclusive { .. } => (None, None),
+    };
+    Failure { expected, found, ..Failure::new(Reason::RevalidationFailed, message) }
+        .with_model(model.clone())
+}

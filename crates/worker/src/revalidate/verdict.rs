@@ -1,0 +1,118 @@
+//! What an answer to a case that is asked again means, given the ones before: decided here,
+//! without I/O.
+//!
+//! ```text
+//! right ──────────▶ go on; the case is beyond suspicion
+//! wrong, first ───▶ ask again at once; the case is suspect
+//! wrong, suspect ─▶ confirmed
+//! no answer ──────▶ go on; nothing is known, suspicion stays
+//! ```
+
+use std::collections::BTreeSet;
+
+/// What came of a question.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// As expected.
+    Right,
+    /// Not as expected.
+    Wrong {
+        /// What was expected, in words.
+        expected: String,
+        /// What was found, in words.
+        found: String,
+    },
+    /// None: the model failed or took too long.
+    Inconclusive {
+        /// Why.
+        problem: String,
+    },
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// To the next case.
+    GoOn,
+    /// Ask the same case again at once.
+    AskAgain,
+    /// The model is wrong.
+    Confirmed,
+}
+
+/// A case by its model's place in the manifest and its own place.
+pub type CaseId = (usize, usize);
+
+/// The cases whose last answer was wrong.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Suspects(BTreeSet<CaseId>);
+
+impl Suspects {
+    /// Remembers an answer and says what to do.
+    pub fn judge(&mut self, case: CaseId, answer: &Answer) -> Next {
+        match answer {
+            Answer::Right => {
+                self.0.remove(&case);
+                Next::GoOn
+            }
+            Answer::Inconclusive { .. } => Next::GoOn,
+            Answer::Wrong { .. } if self.0.insert(case) => Next::AskAgain,
+            Answer::Wrong { .. } => Next::Confirmed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(word: char) -> Answer {
+        match word {
+            'r' => Answer::Right,
+            'w' => Answer::Wrong { expected: "1".to_owned(), found: "2".to_owned() },
+            _ => Answer::Inconclusive { problem: "busy".to_owned() },
+        }
+    }
+
+    /// What is done after the last of the answers to one case.
+    fn after(answers: &str) -> Next {
+        let mut suspects = Suspects::default();
+        answers.chars().map(|word| suspects.judge((0, 0), &answer(word))).last().unwrap()
+    }
+
+    #[test]
+    fn the_same_case_must_be_wrong_twice_in_a_row() {
+        for (answers, next) in [
+            ("r", Next::GoOn),
+            ("w", Next::AskAgain),
+            ("ww", Next::Confirmed),
+            ("wr", Next::GoOn),
+            ("wrw", Next::AskAgain),
+            ("wrww", Next::Confirmed),
+        ] {
+            assert_eq!(after(answers), next, "{answers}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_never_a_failure_and_clears_no_suspicion() {
+        for (answers, next) in [
+            ("-", Next::GoOn),
+            ("--------", Next::GoOn),
+            ("w-", Next::GoOn),
+            ("w--w", Next::Confirmed),
+            ("w-rw", Next::AskAgain),
+        ] {
+            assert_eq!(after(answers), next, "{answers}");
+        }
+    }
+
+    #[test]
+    fn another_case_of_the_same_or_of_another_model_confirms_nothing() {
+        let mut suspects = Suspects::default();
+        for case in [(0, 0), (0, 1), (1, 0)] {
+            assert_eq!(suspects.judge(case, &answer('w')), Next::AskAgain);
+        }
+        assert_eq!(suspects.judge((0, 1), &answer('w')), Next::Confirmed);
+    }
+}

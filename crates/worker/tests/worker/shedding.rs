@@ -1,0 +1,190 @@
+//! `POST /shed` on real sockets: connections that are kept idle, kept busy, and HTTP/2.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use lamplighter_protocol::{Failure, ModelEntry};
+use lamplighter_worker::board::Tracker;
+use lamplighter_worker::serve::Worker;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::client::Http;
+use crate::support::fake::Fake;
+use crate::support::{DEADLINE, POD, manifest, model, serve_args};
+
+struct Running {
+    serving: SocketAddr,
+    admin: SocketAddr,
+    stop: CancellationToken,
+    engine: Arc<Fake>,
+    http: Http,
+    task: JoinHandle<Result<(), Failure>>,
+}
+
+async fn start() -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let line = ["--drain-delay-seconds", "0", "--max-connection-age-seconds", "3600"];
+    let args = serve_args(dir.path(), &line);
+    let worker = Worker::bind(&args, manifest(&["embedder:1"])).await.unwrap();
+    let (serving, admin) = (worker.serving_address(), worker.admin_address());
+    let stop = CancellationToken::new();
+    let engine = Arc::new(Fake::new());
+    let served = Arc::clone(&engine);
+    let load = move |entry: ModelEntry, _: Tracker| {
+        let engine = Arc::clone(&served);
+        async move { Ok(model(&entry, engine)) }
+    };
+    let task = tokio::spawn(worker.run(load, stop.clone()));
+    let http = Http::one();
+    http.ready_is(admin, StatusCode::OK).await;
+    Running { serving, admin, stop, engine, http, task }
+}
+
+impl Running {
+    async fn shed(&self) -> u64 {
+        let told = self.http.command(self.admin, "/shed", Some(POD)).await.unwrap();
+        assert_eq!(told.status, StatusCode::OK, "{}", told.text);
+        told.json()["connectionsBeforeShed"].as_u64().unwrap()
+    }
+
+    async fn before_shed_is(&self, connections: u64) {
+        let wanted = |report: &lamplighter_protocol::Report| {
+            report.connections_before_shed == Some(connections)
+        };
+        self.http.status_when(self.admin, wanted).await;
+    }
+
+    async fn ended(self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(DEADLINE, self.task).await.expect("the worker ends");
+        assert_eq!(ended.unwrap(), Ok(()));
+    }
+}
+
+/// A connection of our own, for what a client library hides.
+struct Raw(TcpStream);
+
+impl Raw {
+    async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn ask(&mut self, text: &str) {
+        let body = serde_json::json!({"model": "embedder", "input": text}).to_string();
+        let request = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// The head of one answer; its body is read too.
+    async fn answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"}}") {
+            let read = self.0.read_buf(&mut bytes);
+            let read = tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
+            assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        text.split("\r\n\r\n").next().unwrap().to_lowercase()
+    }
+
+    async fn is_closed(&mut self) {
+        let read = tokio::time::timeout(DEADLINE, self.0.read(&mut [0; 64])).await;
+        assert_eq!(read.expect("the worker closes the connection").unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_close_at_once_and_later_ones_stay() {
+    let running = start().await;
+    let mut idle = Raw::connect(running.serving).await;
+    idle.ask("a lamp").await;
+    let answer = idle.answer().await;
+    assert!(!answer.contains("connection: close"), "{answer}");
+    // One that has asked nothing yet.
+    let mut silent = Raw::connect(running.serving).await;
+    let mut marker = Raw::connect(running.serving).await;
+    marker.ask("a lamp").await;
+    marker.answer().await;
+
+    assert_eq!(running.shed().await, 3);
+    idle.is_closed().await;
+    silent.is_closed().await;
+    marker.is_closed().await;
+    running.before_shed_is(0).await;
+
+    let mut later = Raw::connect(running.serving).await;
+    for _ in 0..2 {
+        later.ask("a lamp").await;
+        let answer = later.answer().await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+    running.before_shed_is(0).await;
+    assert_eq!(running.shed().await, 1, "a second call sheds what came since");
+    later.is_closed().await;
+    assert_eq!(running.shed().await, 0, "repeating it is harmless");
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn a_busy_connection_closes_with_its_next_answer_and_is_counted_until_then() {
+    let running = start().await;
+    let mut busy = Raw::connect(running.serving).await;
+    busy.ask("wait").await;
+    running.http.status_when(running.admin, |report| report.in_flight == 1).await;
+    assert_eq!(running.shed().await, 1);
+    assert_eq!(running.shed().await, 1, "it is still there");
+    running.before_shed_is(1).await;
+    running.engine.release();
+    let answer = busy.answer().await;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    busy.is_closed().await;
+    running.before_shed_is(0).await;
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
+    let running = start().await;
+    let http = Http::two();
+    http.embed(running.serving, "a lamp").await.unwrap();
+    let (slow, serving) = (http.clone(), running.serving);
+    let slow = tokio::spawn(async move { slow.embed(serving, "wait").await });
+    running.http.status_when(running.admin, |report| report.in_flight == 1).await;
+    assert_eq!(running.shed().await, 1);
+    // The client has been told by now: this one takes another connection.
+    let answer = http.embed(running.serving, "a lamp").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    running.before_shed_is(1).await;
+    running.engine.release();
+    assert_eq!(slow.await.unwrap().unwrap().status, StatusCode::OK);
+    running.before_shed_is(0).await;
+    drop(http);
+    running.ended().await;
+}
+
+#[tokio::test]
+async fn a_shed_for_another_pod_is_refused_and_sheds_nothing() {
+    let running = start().await;
+    let mut idle = Raw::connect(running.serving).await;
+    idle.ask("a lamp").await;
+    idle.answer().await;
+    for pod in [None, Some(""), Some("another")] {
+        let refused = running.http.command(running.admin, "/shed", pod).await.unwrap();
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    }
+    let report = running.http.status_when(running.admin, |_| true).await;
+    assert_eq!(report.connections_before_shed, None, "nobody has shed");
+    idle.ask("a lamp").await;
+    idle.answer().await;
+    drop(idle);
+    running.ended().await;
+}
