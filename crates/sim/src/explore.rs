@@ -1,14 +1,13 @@
 //! Every order in which things can happen, until nothing new is found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash as _, Hasher as _};
-
-use lamplighter_plan::rollout::check::violations;
-use lamplighter_plan::rollout::{Action, Note, Phase};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::cluster::Cluster;
+use crate::coverage::Coverage;
 use crate::heal;
-use crate::moves::{Decided, Edit, Move, faults, natural};
+use crate::moves::{Decided, Move, faults, natural};
+use crate::rules;
 use crate::scenario::Scenario;
 use crate::trace;
 
@@ -19,134 +18,144 @@ pub struct Report {
     pub states: usize,
     /// How many moves lead from one to another.
     pub moves: usize,
-    /// The kinds of phases, actions and notes that occurred.
-    pub seen: BTreeSet<String>,
+    /// What occurred.
+    pub seen: Coverage,
     /// The shortest run that breaks a rule, as text.
     pub counterexample: Option<String>,
     /// Nothing new was left to find.
     pub exhausted: bool,
 }
 
+/// A cluster, and what may still happen to it.
 #[derive(Clone, Eq, Hash, PartialEq)]
 struct Node {
     cluster: Cluster,
-    edits: BTreeSet<Edit>,
+    /// How far each line of [`Scenario::people`] has come.
+    people: Vec<usize>,
     faults: u32,
     ghost: bool,
 }
 
 type Key = u128;
 
-/// A state is known by 128 bits of its hash: with a million states the chance that two share
-/// one is below 10^-26.
-fn key(node: &impl std::hash::Hash) -> Key {
-    let half = |salt: u64| {
-        let mut hasher = BuildHasherDefault::<DefaultHasher>::default().build_hasher();
-        salt.hash(&mut hasher);
-        node.hash(&mut hasher);
+/// A state is known by 128 bits of its hash: with ten million states the chance that two share
+/// one is below 10^-24.
+fn key(state: &impl Hash) -> Key {
+    let mut bytes = Bytes(Vec::with_capacity(4096));
+    state.hash(&mut bytes);
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(&bytes.0);
         u128::from(hasher.finish())
     };
     (half(1) << 64) | half(2)
 }
 
+/// Gathers what is to be hashed: one long write costs a third of many short ones.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
 /// Explores a world. Stops at the first rule that is broken, and at `limit` states.
 pub fn explore(scenario: &Scenario, limit: usize) -> Report {
-    let start = Node {
-        cluster: scenario.start.clone(),
-        edits: scenario.edits.clone(),
-        faults: scenario.faults,
-        ghost: scenario.ghost,
-    };
     let mut report = Report::default();
     let mut parents: HashMap<Key, Option<(Key, Move)>> = HashMap::new();
     let mut healed: HashSet<Key> = HashSet::new();
-    parents.insert(key(&start), None);
-    let mut frontier = VecDeque::from([start]);
-    while let Some(node) = frontier.pop_front() {
-        let from = key(&node);
-        if let Err(problem) = heals(&node.cluster, &mut healed) {
-            report.counterexample = Some(run(scenario, &parents, from, None) + &problem);
-            report.states = parents.len();
-            return report;
+    let start = Node::start(scenario);
+    let first = key(&start);
+    parents.insert(first, None);
+    let mut frontier = VecDeque::from([(first, start)]);
+    while let Some((from, node)) = frontier.pop_front() {
+        let rest = heals(&node.cluster, &mut healed).and_then(|()| rules::wakes(&node.cluster));
+        if let Err(problem) = rest {
+            report.counterexample = Some(run(scenario, &parents, from, None) + &problem + "\n");
+            break;
         }
-        for change in enabled(&node) {
-            let (next, decided) = after(&node, &change);
+        let broken = node.enabled(scenario).into_iter().find_map(|change| {
+            let (next, decided) = node.after(&change);
             report.moves += 1;
-            note(&mut report.seen, decided.as_ref());
-            if let Some(problem) = broken(&node.cluster, decided.as_ref(), &next.cluster) {
-                let text = run(scenario, &parents, from, Some(&change));
-                report.counterexample = Some(format!("{text}BROKEN: {problem}\n"));
-                report.states = parents.len();
-                return report;
+            if let Some(decided) = &decided {
+                report.seen.add(&decided.plan);
+                if let Err(problem) = rules::keeps(&node.cluster, decided) {
+                    return Some(run(scenario, &parents, from, Some(&change)) + &problem + "\n");
+                }
             }
             let to = key(&next);
             if parents.len() < limit && !parents.contains_key(&to) {
                 parents.insert(to, Some((from, change)));
-                frontier.push_back(next);
+                frontier.push_back((to, next));
             }
+            None
+        });
+        if broken.is_some() {
+            report.counterexample = broken;
+            break;
         }
     }
     report.states = parents.len();
-    report.exhausted = parents.len() < limit;
+    report.exhausted = parents.len() < limit && report.counterexample.is_none();
     report
 }
 
-fn enabled(node: &Node) -> Vec<Move> {
-    let mut moves = vec![Move::Reconcile, Move::Control, Move::Publish, Move::Tick];
-    moves.extend(natural(&node.cluster));
-    if node.faults > 0 {
-        moves.extend(faults(&node.cluster));
-    }
-    if node.ghost {
-        moves.push(Move::Freeze);
-    }
-    if node.cluster.old.is_some() {
-        moves.push(Move::Ghost);
-    }
-    moves.extend(node.edits.iter().cloned().map(Move::User));
-    moves
-}
-
-fn after(node: &Node, change: &Move) -> (Node, Option<Decided>) {
-    let mut next = node.clone();
-    let decided = change.make(&mut next.cluster);
-    next.cluster.normalise();
-    if change.is_fault() {
-        next.faults = next.faults.saturating_sub(1);
-    }
-    match change {
-        Move::User(edit) => {
-            next.edits.remove(edit);
+impl Node {
+    fn start(scenario: &Scenario) -> Self {
+        Self {
+            cluster: scenario.start.clone(),
+            people: vec![0; scenario.people.len()],
+            faults: scenario.faults,
+            ghost: scenario.ghost,
         }
-        // It learns of its loss when it tries to renew the lease.
-        Move::Ghost => next.cluster.old = None,
-        Move::Freeze => next.ghost = false,
-        _ => {}
     }
-    (next, decided)
-}
 
-/// The rule that a move broke.
-fn broken(before: &Cluster, decided: Option<&Decided>, after: &Cluster) -> Option<String> {
-    let Decided { seen, plan } = decided?;
-    if let Some(violation) = violations(seen, plan).first() {
-        return Some(violation.to_string());
+    fn enabled(&self, scenario: &Scenario) -> Vec<Move> {
+        let mut moves = vec![Move::Reconcile, Move::Control, Move::Publish, Move::Tick];
+        moves.extend(natural(&self.cluster));
+        if self.faults > 0 {
+            moves.extend(faults(&self.cluster));
+        }
+        if self.ghost {
+            moves.push(Move::Freeze);
+        }
+        if self.cluster.old.is_some() {
+            moves.push(Move::Ghost);
+        }
+        let lines = scenario.people.iter().zip(&self.people).enumerate();
+        moves.extend(lines.filter_map(|(line, (edits, done))| {
+            let edit = edits.get(*done)?.clone();
+            Some(Move::User { line, edit })
+        }));
+        moves
     }
-    // What the operator does must never leave fewer pods that can serve than have to, unless
-    // fewer could before, or what serves is what it leaves.
-    let floor = before.world.floor();
-    let (could, can) = (could_serve(before), could_serve(after));
-    let leaves = matches!(before.world.memory.phase, Phase::Reverting(..));
-    let is_wanted = before.world.goal.replicas > 0;
-    (is_wanted && !leaves && can < could.min(floor))
-        .then(|| format!("{could} pods could serve, {can} can now and {floor} have to"))
-}
 
-/// Pods that are ready and that the Service selects, whether or not the endpoints say so yet.
-fn could_serve(cluster: &Cluster) -> u32 {
-    let mut published = cluster.clone();
-    published.publish();
-    published.world.routed()
+    fn after(&self, change: &Move) -> (Self, Option<Decided>) {
+        let mut next = self.clone();
+        let decided = change.make(&mut next.cluster);
+        next.cluster.normalise();
+        if change.is_fault() {
+            next.faults = next.faults.saturating_sub(1);
+        }
+        match change {
+            Move::User { line, .. } => {
+                if let Some(done) = next.people.get_mut(*line) {
+                    *done += 1;
+                }
+            }
+            // It learns of its loss when it tries to renew the lease.
+            Move::Ghost => next.cluster.old = None,
+            Move::Freeze => next.ghost = false,
+            _ => {}
+        }
+        (next, decided)
+    }
 }
 
 /// Every state comes to rest where it should once nothing else happens.
@@ -169,18 +178,9 @@ fn heals(start: &Cluster, healed: &mut HashSet<Key>) -> Result<(), String> {
         path.push(here);
         heal::round(&mut cluster);
     }
-    match heal::judge(&cluster) {
-        Ok(()) if heal::rests(&cluster) => {
-            healed.extend(path);
-            Ok(())
-        }
-        Ok(()) => Err(format!("NEVER RESTS: {}\n", trace::state(&cluster))),
-        Err(problem) => Err(format!(
-            "THEN NOTHING ELSE HAPPENS, AND IT ENDS AS: {}\n    phase {}\n    {problem:?}\n",
-            trace::state(&cluster),
-            cluster.world.memory.phase
-        )),
-    }
+    heal::rest(&cluster)?;
+    healed.extend(path);
+    Ok(())
 }
 
 /// The run that leads to a state, and one move more.
@@ -196,31 +196,12 @@ fn run(
         moves.push(change.clone());
         at = *from;
     }
-    moves.reverse();
-    let mut node = Node {
-        cluster: scenario.start.clone(),
-        edits: scenario.edits.clone(),
-        faults: scenario.faults,
-        ghost: scenario.ghost,
-    };
-    let mut text = format!("{}\n    have {}\n", scenario.name, trace::state(&node.cluster));
-    for change in moves {
-        let (next, decided) = after(&node, &change);
-        trace::step(&mut text, &change, decided.as_ref(), &next.cluster);
+    let mut node = Node::start(scenario);
+    let mut trace = trace::Trace::of(&node.cluster);
+    for change in moves.iter().rev() {
+        let (next, decided) = node.after(change);
+        trace.step(change, decided.as_ref(), &next.cluster);
         node = next;
     }
-    text
+    format!("{}: {}\n{trace}", scenario.name, scenario.about)
 }
-
-fn note(seen: &mut BTreeSet<String>, decided: Option<&Decided>) {
-    let Some(Decided { plan, .. }) = decided else { return };
-    let kind = |text: String| {
-        text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
-    };
-    seen.extend(plan.actions.iter().map(|action: &Action| kind(format!("{action:?}"))));
-    seen.extend(plan.notes.iter().map(|note: &Note| kind(format!("{note:?}"))));
-    seen.insert(kind(format!("{:?}", plan.memory.phase)));
-}
-
-/// How many states each world has, by its name.
-pub type Sizes = BTreeMap<&'static str, usize>;

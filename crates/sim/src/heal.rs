@@ -1,10 +1,11 @@
 //! What becomes of a cluster when nothing else goes wrong and nobody wants anything else.
 
 use lamplighter_plan::RevisionId;
-use lamplighter_plan::rollout::{Class, Phase, Stage, decide};
+use lamplighter_plan::rollout::{Class, Note, Phase, Stage, Workload, decide};
 
 use crate::cluster::{Cluster, Nature};
 use crate::moves::{Move, natural};
+use crate::trace;
 
 /// How many rounds it may take. A round is a second in which everybody gets to do what they can.
 pub const ROUNDS: usize = 120;
@@ -68,6 +69,23 @@ pub fn waits_for_a_place(cluster: &Cluster) -> bool {
     failed.is_some_and(|failed| failed.class == Class::Capacity) && is_whole
 }
 
+/// It came to rest, and where it should.
+///
+/// # Errors
+///
+/// It did not, as text.
+pub fn rest(cluster: &Cluster) -> Result<(), String> {
+    let at = trace::state(cluster);
+    match judge(cluster) {
+        Ok(()) if rests(cluster) => Ok(()),
+        Ok(()) => Err(format!("NEVER RESTS: {at}")),
+        Err(problem) => Err(format!(
+            "THEN NOTHING ELSE HAPPENS, AND IT ENDS AS: {at}\n    {}\n    {problem:?}",
+            cluster.world.memory.phase
+        )),
+    }
+}
+
 /// What is wrong with where a cluster came to rest.
 ///
 /// # Errors
@@ -79,37 +97,58 @@ pub fn judge(cluster: &Cluster) -> Result<(), Unhealed> {
     if !plan.actions.is_empty() || plan.remembers(&world.memory) {
         return Err(Unhealed::Restless);
     }
+    // Nobody can finish anything then.
+    if world.goal.deleting || cluster.halted || world.service.unusable.is_some() {
+        return Ok(());
+    }
     let phase = &world.memory.phase;
     if *phase != Phase::Stable {
         return Err(Unhealed::Unfinished(phase.to_string()));
     }
     let serves = world.memory.active.as_ref().map(|active| active.revision.clone());
-    let pin = world.memory.pin.as_ref().map(|pin| &pin.revision);
-    let wanted = pin.unwrap_or(&world.goal.revision);
+    let is_refused = plan.notes.iter().any(|note| matches!(note, Note::RollingRefused(_)));
+    let wanted = world.memory.pin.as_ref().map_or(&world.goal.revision, |pin| &pin.revision);
     let is_good = cluster.nature.get(wanted) == Some(&Nature::Good);
-    let may_be_left = world.memory.failed.contains_key(wanted) || world.goal.replicas == 0;
+    let may_be_left =
+        is_refused || world.memory.failed.contains_key(wanted) || world.goal.replicas == 0;
     if is_good && !may_be_left && serves.as_ref() != Some(wanted) {
         return Err(Unhealed::Elsewhere { serves, should: Some(wanted.clone()) });
     }
-    let bad = serves.as_ref().and_then(|serves| cluster.nature.get(serves));
-    let is_proven = serves.as_ref().is_some_and(|id| world.memory.known_good.contains(id));
-    let was_good = !world.memory.known_good.is_empty() && !is_proven;
-    let mut better = world.memory.known_good.iter();
-    let should = better.find(|good| !world.memory.failed.contains_key(*good)).cloned();
-    if was_good && should.is_some() && bad.is_some_and(|nature| *nature != Nature::Good) {
-        return Err(Unhealed::Elsewhere { serves, should });
+    if let Some(should) = better(cluster, serves.as_ref()) {
+        return Err(Unhealed::Elsewhere { serves, should: Some(should) });
     }
-    let others = world.workloads().filter(|(id, _)| Some(*id) != serves.as_ref());
-    if let Some((id, _)) = others.into_iter().next() {
+    complete(cluster, serves.as_ref())
+}
+
+/// What is known to be good, where something serves that is not and never was.
+fn better(cluster: &Cluster, serves: Option<&RevisionId>) -> Option<RevisionId> {
+    let memory = &cluster.world.memory;
+    let serves = serves?;
+    let is_bad = cluster.nature.get(serves).is_some_and(|nature| *nature != Nature::Good);
+    if !is_bad || memory.known_good.contains(serves) || !cluster.world.policy.auto_rollback {
+        return None;
+    }
+    memory.known_good.iter().find(|good| !memory.failed.contains_key(*good)).cloned()
+}
+
+/// As many pods serve as are wanted, and there are no others.
+fn complete(cluster: &Cluster, serves: Option<&RevisionId>) -> Result<(), Unhealed> {
+    let world = &cluster.world;
+    let is_stuck = |id: &RevisionId, workload: &Workload| {
+        workload.replicas == 0 && workload.present() == 0 && cluster.stuck.contains(id)
+    };
+    let mut others = world.workloads().filter(|(id, _)| Some(*id) != serves);
+    if let Some((id, _)) = others.find(|(id, workload)| !is_stuck(id, workload)) {
         return Err(Unhealed::Unfinished(format!("{id} still has a workload")));
     }
     let wanted = if serves.is_some() { world.goal.replicas } else { 0 };
     let serving = world.routed();
-    if serving != wanted && bad == Some(&Nature::Good) {
+    let is_good = serves.and_then(|serves| cluster.nature.get(serves)) == Some(&Nature::Good);
+    if serving != wanted && is_good {
         return Err(Unhealed::Short { serving, wanted });
     }
-    let leaving = |(_, workload): (_, &lamplighter_plan::rollout::Workload)| {
-        workload.pods.values().any(|pod| pod.stage == Stage::Leaving)
+    let leaving = |(id, workload): (&RevisionId, &Workload)| {
+        workload.pods.values().any(|pod| pod.stage == Stage::Leaving) && !cluster.stuck.contains(id)
     };
     if world.workloads().any(leaving) {
         return Err(Unhealed::Unfinished("a pod is still leaving".to_owned()));

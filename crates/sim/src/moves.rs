@@ -41,8 +41,13 @@ pub enum Move {
     Exits(PodName),
     /// A pod is evicted.
     Evicted(PodName),
-    /// The user does something.
-    User(Edit),
+    /// Somebody does something.
+    User {
+        /// Which of [`crate::scenario::Scenario::people`].
+        line: usize,
+        /// What.
+        edit: Edit,
+    },
 }
 
 /// What a user does.
@@ -56,6 +61,17 @@ pub enum Edit {
     Paused(bool),
     /// A command.
     Command(CommandKind, Option<RevisionId>),
+    /// The deployment is deleted.
+    Delete,
+    /// A revision behaves in another way from now on: somebody changed its models, or what is
+    /// around them.
+    Nature(RevisionId, Nature),
+    /// The Service becomes somebody else's, or ours again.
+    Taken(bool),
+    /// The endpoints stop to follow, or follow again.
+    Halted(bool),
+    /// So many pods find a place from now on.
+    Places(u32),
 }
 
 /// What a reconcile saw and decided.
@@ -76,6 +92,7 @@ impl Move {
             Self::Ghost => return ghost(cluster),
             Self::Freeze => cluster.old = Some(cluster.world.memory.clone()),
             Self::Control => cluster.control(),
+            Self::Publish if cluster.halted => {}
             Self::Publish => cluster.publish(),
             Self::Tick => cluster.tick(),
             Self::Resolved(revision) => cluster.resolved(revision),
@@ -113,7 +130,7 @@ impl Move {
                     }
                 }
             }
-            Self::User(edit) => edit.make(cluster),
+            Self::User { edit, .. } => edit.make(cluster),
         }
         None
     }
@@ -131,6 +148,16 @@ impl Edit {
             Self::Replicas(replicas) => cluster.world.goal.replicas = *replicas,
             Self::Paused(paused) => cluster.world.goal.paused = *paused,
             Self::Command(kind, revision) => cluster.command(*kind, revision.as_ref()),
+            Self::Delete => cluster.world.goal.deleting = true,
+            Self::Nature(revision, nature) => {
+                cluster.nature.insert(revision.clone(), *nature);
+            }
+            Self::Taken(taken) => {
+                let why = "it is managed by somebody else".to_owned();
+                cluster.world.service.unusable = taken.then_some(why);
+            }
+            Self::Halted(halted) => cluster.halted = *halted,
+            Self::Places(places) => cluster.places = *places,
         }
     }
 }
@@ -154,8 +181,8 @@ pub fn natural(cluster: &Cluster) -> Vec<Move> {
                 (Stage::Ready, Nature::Poisoned) if pod.routed && !pod.wrong => {
                     moves.push(Move::Wrong(name));
                 }
-                (Stage::Leaving, _) => moves.push(Move::Gone(name)),
-                (Stage::Unschedulable(_) | Stage::Starting | Stage::Ready, _) => {}
+                (Stage::Leaving, _) if !cluster.stuck.contains(id) => moves.push(Move::Gone(name)),
+                (Stage::Unschedulable(_) | Stage::Starting | Stage::Ready | Stage::Leaving, _) => {}
             }
         }
     }
@@ -212,26 +239,61 @@ fn ghost(cluster: &mut Cluster) -> Option<Decided> {
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reconcile => f.write_str("operator"),
-            Self::Crash { after } => write!(f, "operator, killed after {after} of its actions"),
-            Self::Ghost => f.write_str("operator that lost its lease"),
-            Self::Freeze => f.write_str("operator is stopped; another one leads"),
-            Self::Control => f.write_str("kubernetes makes and removes pods"),
-            Self::Publish => f.write_str("endpoints follow"),
+            Self::Reconcile => f.write_str("the operator decides"),
+            Self::Crash { after: 1 } => {
+                f.write_str("the operator decides and is killed after its first action")
+            }
+            Self::Crash { after } => {
+                write!(f, "the operator decides and is killed after {after} of its actions")
+            }
+            Self::Ghost => f.write_str("the operator that lost its lease acts once more"),
+            Self::Freeze => f.write_str("the operator stands still, and another one leads"),
+            Self::Control => f.write_str("Kubernetes makes, places and removes pods"),
+            Self::Publish => f.write_str("the endpoints follow"),
             Self::Tick => f.write_str("a second passes"),
             Self::Resolved(revision) => write!(f, "the models of {revision} are read"),
-            Self::Ready(pod) => write!(f, "{} passes its gates", pod.as_str()),
-            Self::Fails(pod) => write!(f, "{} fails its gates", pod.as_str()),
-            Self::Wrong(pod) => write!(f, "{} gives a wrong answer twice", pod.as_str()),
-            Self::Gone(pod) => write!(f, "{} is gone", pod.as_str()),
-            Self::Exits(pod) => write!(f, "{} ends by itself", pod.as_str()),
-            Self::Evicted(pod) => write!(f, "{} is evicted", pod.as_str()),
-            Self::User(Edit::Revision(revision)) => write!(f, "user wants {revision}"),
-            Self::User(Edit::Replicas(replicas)) => write!(f, "user wants {replicas} pods"),
-            Self::User(Edit::Paused(true)) => f.write_str("user pauses"),
-            Self::User(Edit::Paused(false)) => f.write_str("user goes on"),
-            Self::User(Edit::Command(kind, None)) => write!(f, "user asks for {kind}"),
-            Self::User(Edit::Command(kind, Some(of))) => write!(f, "user asks for {kind} of {of}"),
+            Self::Ready(pod) => write!(f, "{pod} passes its gates"),
+            Self::Fails(pod) => write!(f, "{pod} fails its gates"),
+            Self::Wrong(pod) => write!(f, "{pod} gives the same wrong answer twice"),
+            Self::Gone(pod) => write!(f, "{pod} is gone"),
+            Self::Exits(pod) => write!(f, "the container of {pod} ends by itself"),
+            Self::Evicted(pod) => write!(f, "{pod} is evicted"),
+            Self::User { edit, .. } => write!(f, "{edit}"),
         }
+    }
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revision(revision) => write!(f, "a person wants {revision}"),
+            Self::Replicas(1) => f.write_str("a person wants 1 pod"),
+            Self::Replicas(replicas) => write!(f, "a person wants {replicas} pods"),
+            Self::Paused(true) => f.write_str("a person pauses"),
+            Self::Paused(false) => f.write_str("a person resumes"),
+            Self::Command(kind, None) => write!(f, "a person asks for {kind}"),
+            Self::Command(kind, Some(of)) => write!(f, "a person asks for {kind} {of}"),
+            Self::Delete => f.write_str("a person deletes the deployment"),
+            Self::Nature(revision, nature) => write!(f, "from now on {revision} {nature}"),
+            Self::Taken(true) => f.write_str("somebody else takes the Service"),
+            Self::Taken(false) => f.write_str("the Service is given back"),
+            Self::Halted(true) => f.write_str("the endpoints stop to follow"),
+            Self::Halted(false) => f.write_str("the endpoints follow again"),
+            Self::Places(1) => f.write_str("from now on 1 pod finds a place"),
+            Self::Places(places) => write!(f, "from now on {places} pods find a place"),
+        }
+    }
+}
+
+impl fmt::Display for Nature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Good => "is good",
+            Self::Unreadable => "cannot be read",
+            Self::Unreachable => "is out of reach",
+            Self::Broken => "fails its gates",
+            Self::Endless => "never gets through its gates",
+            Self::Poisoned => "answers wrongly after a while",
+        })
     }
 }

@@ -155,7 +155,9 @@ fn remembering(world: &World, plan: &Plan) -> Vec<Violation> {
     }
     let has_baked = |revision: &RevisionId| match &world.memory.phase {
         Phase::Baking(rollout, since) => {
-            rollout.to.revision == *revision && *since >= world.policy.bake
+            rollout.to.revision == *revision
+                && *since >= world.policy.bake
+                && world.goal.replicas > 0
         }
         Phase::Stable
         | Phase::Gating(..)

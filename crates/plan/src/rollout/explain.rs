@@ -7,7 +7,7 @@ use super::memory::{Class, Direction, Environment, Phase, Placed, Rolling, Rollo
 use super::plan::{Action, Note, Outcome};
 use super::strategy::{GROWTH_PERCENT, Kind, Property, Trigger};
 use super::world::CommandKind;
-use crate::world::RevisionId;
+use crate::world::{RevisionId, Seconds};
 
 impl Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,8 +31,8 @@ impl Display for Action {
             Self::Scale { revision, from, to } => write!(f, "scale {revision} from {from} to {to}"),
             Self::Select { from: None, to } => write!(f, "select {to}"),
             Self::Select { from: Some(from), to } => write!(f, "select {to} instead of {from}"),
-            Self::Withdraw(pod) => write!(f, "withdraw {}", pod.as_str()),
-            Self::Restore(pod) => write!(f, "restore {}", pod.as_str()),
+            Self::Withdraw(pod) => write!(f, "withdraw {pod}"),
+            Self::Restore(pod) => write!(f, "restore {pod}"),
             Self::Shed(revision) => write!(f, "shed the connections of {revision}"),
             Self::Validate(revision) => write!(f, "validate {revision} again"),
             Self::Delete(revision) => write!(f, "delete {revision}"),
@@ -45,23 +45,35 @@ impl Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stable => f.write_str("stable"),
-            Self::Gating(rollout, _) => write!(f, "gating {rollout}"),
+            Self::Gating(rollout, since) => write!(f, "gating {rollout}{}", age(*since)),
             Self::AwaitingPromotion(rollout, since) => {
-                write!(f, "awaiting promotion of {rollout} for {since}")
+                write!(f, "awaiting the promotion of {rollout}{}", age(*since))
             }
-            Self::CuttingOver(rollout, since) => write!(f, "cutting over {rollout} for {since}"),
-            Self::Shedding(rollout, since) => write!(f, "shedding after {rollout} for {since}"),
-            Self::Baking(rollout, since) => write!(f, "baking {rollout} for {since}"),
-            Self::Reverting(rollout, since) => write!(f, "reverting {rollout} for {since}"),
-            Self::Clearing(rollout, since) => write!(f, "clearing {rollout} for {since}"),
+            Self::CuttingOver(rollout, since) => write!(f, "cutting over {rollout}{}", age(*since)),
+            Self::Shedding(rollout, since) => {
+                write!(f, "shedding old connections after {rollout}{}", age(*since))
+            }
+            Self::Baking(rollout, since) => write!(f, "baking {rollout}{}", age(*since)),
+            Self::Reverting(rollout, since) => write!(f, "reverting {rollout}{}", age(*since)),
+            Self::Clearing(rollout, since) => {
+                write!(f, "clearing what {rollout} left behind{}", age(*since))
+            }
             Self::Rolling(rolling) => write!(f, "{rolling}"),
         }
     }
 }
 
+/// How long it has been so, unless it has just begun.
+fn age(since: Seconds) -> String {
+    if since == Seconds(0) { String::new() } else { format!(" for {since}") }
+}
+
 impl Display for Rollout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.from {
+            Some(from) if from.environment == self.to.environment => {
+                write!(f, "{} -> {}", from.revision, self.to)
+            }
             Some(from) => write!(f, "{from} -> {}", self.to),
             None => write!(f, "{}", self.to),
         }
@@ -72,7 +84,7 @@ impl Display for Rolling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rolling {} {}", self.direction, self.rollout)?;
         match &self.withdrawn {
-            Some(withdrawn) => write!(f, ", {withdrawn}"),
+            Some(withdrawn) => write!(f, "; {withdrawn}"),
             None => Ok(()),
         }
     }
@@ -80,9 +92,10 @@ impl Display for Rolling {
 
 impl Display for Withdrawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pod {} leaves next", self.pod.as_str())?;
+        write!(f, "pod {} leaves next", self.pod)?;
         match self.out {
-            Some(out) => write!(f, ", out of the endpoints for {out}"),
+            Some(Seconds(0)) => f.write_str(", and has left the endpoints"),
+            Some(out) => write!(f, ", and left the endpoints {out} ago"),
             None => Ok(()),
         }
     }
@@ -120,7 +133,15 @@ impl Display for Class {
 
 impl Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str(match self {
+            Self::Promoted => "it proved itself",
+            Self::FastPromoted => "it was known to be good before",
+            Self::Aborted => "it was given up",
+            Self::Superseded => "something else is wanted",
+            Self::RolledBack => "it was returned from, as asked",
+            Self::RolledBackAuto => "it failed while it served, and was returned from",
+            Self::Blocked => "there was no place for it",
+        })
     }
 }
 
@@ -175,7 +196,9 @@ impl Display for Trigger {
 impl Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Overtaken => f.write_str("objects are ahead of this memory"),
+            Self::Overtaken => {
+                f.write_str("somebody else decided later: objects are ahead of this memory")
+            }
             Self::Paused => f.write_str("paused: nothing new begins"),
             Self::ScaledToZero => f.write_str("no pod is wanted, so no revision is brought up"),
             Self::ServiceUnusable(why) => write!(f, "the Service cannot be used: {why}"),
@@ -189,7 +212,9 @@ impl Display for Note {
             Self::RollingRefused(triggers) => {
                 write!(f, "Rolling would mix outputs: {}", list(triggers))
             }
-            Self::Gates { ready, of } => write!(f, "{ready} of {of} pods passed their gates"),
+            Self::Gates { ready, of } => {
+                write!(f, "{ready} of {} passed every gate", counted(*of, "pod"))
+            }
             Self::Passed { pods } => write!(f, "{} passed every gate", counted(*pods, "pod")),
             Self::PromotionAwaited(revision) => write!(f, "{revision} waits to be promoted"),
             Self::Promoted(revision) => write!(f, "{revision} was promoted"),
@@ -197,22 +222,30 @@ impl Display for Note {
                 write!(f, "the answers were proved {age} ago and may be {limit} old")
             }
             Self::Confirming { routed, of, others } => {
-                write!(f, "the endpoints have {routed} of {of} selected pods and {others} others")
+                write!(
+                    f,
+                    "the endpoints show {routed} of {of} pods of the selected environment, and {others} of others"
+                )
             }
             Self::Confirmed(environment) => write!(f, "the endpoints show {environment} alone"),
             Self::Connected { pods } => {
-                write!(f, "{} with connections from before", counted(*pods, "pod"))
+                let has = if *pods == 1 { "has" } else { "have" };
+                write!(f, "{} still {has} connections from before", counted(*pods, "pod"))
             }
             Self::Bakes { revision, since, of } => {
                 write!(f, "{revision} has served for {since} of {of}")
             }
             Self::Rolls { direction, there, of } => {
-                write!(f, "{there} of {of} pods replaced, going {direction}")
+                write!(f, "{there} of {} there, going {direction}", counted(*of, "pod"))
             }
             Self::Leaves(withdrawn) => write!(f, "{withdrawn}"),
-            Self::Stays(pod) => write!(f, "pod {} stays: another one left", pod.as_str()),
+            Self::Stays(pod) => {
+                write!(f, "pod {pod} stays: another one left, or too few would serve without it")
+            }
             Self::FloorHolds { serving, floor } => {
-                write!(f, "{serving} pods serve and {floor} have to: none can leave")
+                let serve = if *serving == 1 { "serves" } else { "serve" };
+                let pods = counted(*serving, "pod");
+                write!(f, "{pods} {serve} and at least {floor} must: none can leave")
             }
             Self::Failed { revision, class, reason, message } => {
                 write!(f, "{revision} failed with {reason} ({class}): {message}")
@@ -224,6 +257,9 @@ impl Display for Note {
                 write!(f, "{from} -> {to} is over: {outcome}")
             }
             Self::Finished { from: None, to, outcome } => write!(f, "{to} is over: {outcome}"),
+            Self::Quarantined { revision, reason, retry: Some(Seconds(0)) } => {
+                write!(f, "{revision} failed with {reason} and is about to be tried again")
+            }
             Self::Quarantined { revision, reason, retry: Some(retry) } => {
                 write!(f, "{revision} failed with {reason} and is tried again in {retry}")
             }
@@ -238,7 +274,8 @@ impl Display for Note {
             }
             Self::Swept(revision) => write!(f, "nothing needs {revision} any more"),
             Self::Resized { revision, from, to } => {
-                write!(f, "{revision} asked for {from} and {to} are wanted")
+                let is = if *to == 1 { "is" } else { "are" };
+                write!(f, "{revision} asks for {}, and {to} {is} wanted", counted(*from, "pod"))
             }
         }
     }
@@ -252,13 +289,15 @@ fn began(
     triggers: &[Trigger],
 ) -> fmt::Result {
     match from {
-        Some(from) => write!(f, "{from} -> {to} by {strategy}: {}", list(triggers)),
-        None => write!(f, "{to} by {strategy}: {}", list(triggers)),
+        Some(from) => {
+            write!(f, "{from} -> {to} begins by {strategy}, because {}", list(triggers))
+        }
+        None => write!(f, "{to} begins, because {}", list(triggers)),
     }
 }
 
 fn list(triggers: &[Trigger]) -> String {
-    triggers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    triggers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 fn counted(number: u32, thing: &str) -> String {

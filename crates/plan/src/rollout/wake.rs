@@ -1,6 +1,6 @@
 //! When to look again although nothing may change.
 
-use super::heading::{retry_after, wanted};
+use super::heading::retry_after;
 use super::memory::Phase;
 use super::world::{Policy, Promotion, Resolved, Stage, Workload, World};
 use crate::world::Seconds;
@@ -17,9 +17,11 @@ pub(crate) fn wake(world: &World) -> Option<Seconds> {
 fn timers(world: &World) -> Vec<(Seconds, Seconds)> {
     let policy = &world.policy;
     let mut timers = phase(world);
-    if let Some(failed) = world.memory.failed.get(wanted(world)) {
-        timers.extend(retry_after(failed, policy).map(|wait| (failed.since, wait)));
-    }
+    // Not of the wanted one alone: whoever is to be returned to may have to wait as well.
+    timers.extend(world.memory.failed.values().filter_map(|failed| {
+        let wait = retry_after(failed, policy)?;
+        Some((failed.since, wait))
+    }));
     timers.extend(world.revisions.values().filter_map(|found| match &found.resolved {
         Resolved::Running(since) => Some((*since, policy.progress)),
         Resolved::Unknown | Resolved::Failed(..) | Resolved::Known(_) => None,
@@ -38,8 +40,10 @@ fn phase(world: &World) -> Vec<(Seconds, Seconds)> {
     match &world.memory.phase {
         Phase::Stable => Vec::new(),
         Phase::Gating(rollout, since) => candidate(world, world.placed(&rollout.to), *since),
-        Phase::AwaitingPromotion(_, since) => {
-            let mut timers = Vec::new();
+        Phase::AwaitingPromotion(rollout, since) => {
+            let pods = world.placed(&rollout.to).into_iter().flat_map(|found| found.pods.values());
+            let proofs = pods.map(|pod| (pod.validated, policy.validation_age));
+            let mut timers: Vec<_> = proofs.collect();
             if let Promotion::Manual(limit) = policy.promotion {
                 timers.push((*since, limit));
             }

@@ -172,6 +172,10 @@ pub struct Workload {
 }
 
 /// A pod.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts from four sources, each of which may hold without the others"
+)]
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Pod {
     /// Where it stands.

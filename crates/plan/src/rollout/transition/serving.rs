@@ -50,7 +50,8 @@ fn called_off(world: &World, rollout: &Rollout) -> Option<Turn> {
         || world.placed(&rollout.to).is_some_and(Workload::is_routed);
     if is_begun {
         let back = Turn::to(world, Phase::Reverting(rollout.clone(), now()));
-        return is_warm(world, fallback).then_some(back);
+        // Where no pod is wanted, nobody has to answer.
+        return (world.goal.replicas == 0 || is_warm(world, fallback)).then_some(back);
     }
     let outcome = if is_given_up(world, &rollout.to.revision) {
         Outcome::Aborted
@@ -85,6 +86,10 @@ pub(super) fn baking(world: &World, rollout: &Rollout, since: Seconds) -> Option
     }
     if since < world.policy.bake {
         return None;
+    }
+    // Who serves nobody proves nothing. It begins to when pods are wanted again.
+    if world.goal.replicas == 0 {
+        return Some(Turn::to(world, Phase::Stable).finished(rollout, Outcome::Superseded));
     }
     let workload = world.placed(&rollout.to);
     if workload.and_then(health::evidence).is_some() {
@@ -143,7 +148,10 @@ pub(super) fn reverting(world: &World, rollout: &Rollout, since: Seconds) -> Opt
     }
     // Who was to answer died on the way back, and who did not answer soon enough does.
     let is_harmless = failed.is_none_or(|failed| failed.class == Class::Transient);
-    let is_better = is_harmless && is_warm(world, &rollout.to) && !is_warm(world, fallback);
+    let is_better = is_harmless
+        && world.goal.replicas > 0
+        && is_warm(world, &rollout.to)
+        && !is_warm(world, fallback);
     if is_better && since > world.policy.confirm {
         return Some(forward());
     }
