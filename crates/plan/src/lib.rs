@@ -8,7 +8,7 @@
 //!    a correction: an older revision without a ready pod goes at once while another older
 //!    revision serves.
 //! 3. Then older revisions are scaled to zero, and deleted once their last pod is gone.
-//! 4. Records of revisions are kept for the newest [`rollout::KEPT_RECORDS`]; older ones go.
+//! 4. Records of revisions are kept for the newest [`replace::KEPT_RECORDS`]; older ones go.
 //!
 //! # Contract
 //!
@@ -27,6 +27,7 @@ pub mod check;
 pub mod explain;
 pub mod health;
 pub mod output;
+pub mod replace;
 pub mod rollout;
 pub mod world;
 
@@ -42,10 +43,10 @@ pub fn decide(world: &World) -> Plan {
         return Plan::without_actions(health::verdict(world));
     }
     let steps = [
-        rollout::raise_wanted(world),
-        rollout::retire_older(world),
-        rollout::delete_empty(world),
-        rollout::forget_records(world),
+        replace::raise_wanted(world),
+        replace::retire_older(world),
+        replace::delete_empty(world),
+        replace::forget_records(world),
     ];
     let (actions, notes): (Vec<_>, Vec<_>) =
         steps.into_iter().flatten().map(|step| (step.action, step.note)).unzip();

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A span of time in whole seconds.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Seconds(pub u32);
 
-/// The hash that names a revision.
+/// The hash that names a revision. Shared, because a search copies worlds by the million.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct RevisionId(String);
+pub struct RevisionId(Arc<str>);
 
 /// The name of a pod.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PodName(String);
+pub struct PodName(Arc<str>);
 
 /// One deployment: what is wanted and what there is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -167,7 +168,7 @@ impl fmt::Display for Seconds {
 impl RevisionId {
     /// A revision's name.
     pub fn new(hash: impl Into<String>) -> Self {
-        Self(hash.into())
+        Self(hash.into().into())
     }
 
     /// The name as text.
@@ -187,7 +188,7 @@ impl fmt::Display for RevisionId {
 impl PodName {
     /// A pod's name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
+        Self(name.into().into())
     }
 
     /// The name as text.
