@@ -10,6 +10,9 @@
 //! 3. Then older revisions are scaled to zero, and deleted once their last pod is gone.
 //! 4. Records of revisions are kept for the newest [`replace::KEPT_RECORDS`]; older ones go.
 //!
+//! This is what the operator does today. [`rollout`] decides rollouts with strategies, a gated
+//! switch and a way back; it is explored in `crates/sim` and will take this place.
+//!
 //! # Contract
 //!
 //! `decide` is total: it has no error, does not panic, reads no clock and does no I/O. Time comes
