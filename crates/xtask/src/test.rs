@@ -100,7 +100,7 @@ pub(crate) fn all_steps() -> [Step; 13] {
             name: "unit",
             what: "unit, golden, property and wire tests",
             tier: Tier::Quick,
-            budget: 4,
+            budget: 6,
             run: s::unit,
         },
         Step {
