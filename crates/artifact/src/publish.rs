@@ -221,7 +221,7 @@ impl Partial {
                 return Err(failed(error));
             }
             // Someone changed the published folder, so that its record is no longer usable.
-            fs::remove_dir_all(&folder).map_err(failed)?;
+            absent(fs::remove_dir_all(&folder)).map_err(failed)?;
             fs::rename(&self.folder, &folder).map_err(failed)?;
         }
         sync_folder(&onto.folder).map_err(failed)?;

@@ -46,6 +46,9 @@ struct Watch {
 #[derive(Clone, Debug)]
 struct Failing {
     since: Instant,
+    /// How often it failed since. After a single error on a stream that goes on nothing more may
+    /// come for minutes; a watch that is down fails again and again.
+    times: u32,
     error: String,
     /// When its request was answered after it failed last.
     answered: Option<Instant>,
@@ -169,8 +172,10 @@ impl Watch {
             }
             Sign::Failed(error) => {
                 let known = self.failing.take().filter(|failing| !failing.is_over(now));
-                let since = known.map_or(now, |failing| failing.since);
-                self.failing = Some(Failing { since, error, answered: None });
+                let (since, times) =
+                    known.map_or((now, 0), |failing| (failing.since, failing.times));
+                let times = times.saturating_add(1);
+                self.failing = Some(Failing { since, times, error, answered: None });
             }
         }
     }
@@ -178,7 +183,7 @@ impl Watch {
     fn failed_for_long(&self, now: Instant) -> Option<NotReady> {
         let failing = self.failing.as_ref().filter(|failing| !failing.is_over(now))?;
         let lasted = now.saturating_duration_since(failing.since);
-        (lasted > FAILING_DEADLINE).then(|| NotReady {
+        (lasted > FAILING_DEADLINE && failing.times > 1).then(|| NotReady {
             reason: "WatchFailing".to_owned(),
             message: format!(
                 "the watch of {} has been failing for {} s: {}",
@@ -290,11 +295,22 @@ mod tests {
     fn a_watch_that_was_answered_stands_although_nothing_changes() {
         let scene = Scene::filled();
         scene.fails(10);
+        scene.fails(20);
         scene.watches.answered(PODS, scene.at(38));
         assert_eq!(scene.reason(42).as_deref(), Some("WatchFailing"), "too early to tell");
         assert_eq!(scene.reason(43), None);
         scene.fails(100);
         assert_eq!(scene.reason(101), None, "another failure, with a time of its own");
+    }
+
+    #[test]
+    fn one_error_on_a_stream_that_goes_on_in_silence_is_no_failing_watch() {
+        let scene = Scene::filled();
+        scene.fails(10);
+        assert_eq!(scene.reason(41), None);
+        assert_eq!(scene.reason(290), None);
+        scene.fails(300);
+        assert_eq!(scene.reason(300).as_deref(), Some("WatchFailing"), "a second one tells");
     }
 
     #[test]
@@ -323,6 +339,7 @@ mod tests {
         let following = tokio::spawn(async move { follow(&watches, &followed).await });
         readiness.wait().await;
         scene.fails(0);
+        scene.fails(1);
         tokio::time::sleep(FAILING_DEADLINE + 2 * LOOK_PERIOD).await;
         assert_eq!(readiness.get().unwrap_err().reason, "WatchFailing");
         scene.pods.delivered(&Ok(watcher::Event::Apply(Pod::default())), Instant::now());

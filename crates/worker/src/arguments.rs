@@ -14,21 +14,27 @@ pub const ENV_TERMINATION_LOG: &str = "LAMPLIGHTER_TERMINATION_LOG";
 const TERMINATION_LOG: &str = "--termination-log";
 /// The longest time of a request where the drain does not bound it.
 const LONGEST_REQUEST: Duration = Duration::from_mins(1);
+/// What a drain needs beyond the time of a request: a connection that was accepted last may send
+/// its first request up to a second after the listener closed, and the answer has to be written.
+const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 
 /// Two flags that contradict each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Contradiction {
     /// A request that began when the listener closed would be cut off.
     #[error(
-        "--request-timeout-seconds is {request}, more than --drain-timeout-seconds with {drain}, \
-         so that a drain could cut requests off; lower the first, leave it out, or raise the \
-         second (spec.rollout.drainSeconds)"
+        "--request-timeout-seconds is {request}, which leaves too little of \
+         --drain-timeout-seconds with {drain}: the last request may begin a second after the \
+         listener closed, and its answer has to be written; lower the first to {most} or leave \
+         it out, or raise the second (spec.rollout.drainSeconds)"
     )]
     RequestOutlivesDrain {
         /// Seconds that a request may take.
         request: u64,
         /// Seconds that a drain waits for requests.
         drain: u64,
+        /// Seconds that a request may take at most.
+        most: u64,
     },
     /// A body of the longest length could never be read.
     #[error(
@@ -45,16 +51,18 @@ pub enum Contradiction {
 
 /// How long a request may take, once its head was parsed.
 ///
-/// Never longer than the drain waits, so that a drain cuts no request off. A drain that waits
-/// for nothing (0 s) cuts off whatever is in flight, as it was told to.
+/// Two seconds less than the drain waits (half of it, where it waits for less than four), so that
+/// a drain cuts no request off. A drain that waits for nothing (0 s) cuts off whatever is in
+/// flight, as it was told to.
 pub fn request_time(args: &ServeArgs) -> Result<Duration, Contradiction> {
     let drain = args.drain_timeout_seconds;
+    let most = drain.saturating_sub(DRAIN_MARGIN.min(drain / 2));
     let Some(request) = args.limits.request_timeout_seconds else {
-        return Ok(if drain.is_zero() { LONGEST_REQUEST } else { drain.min(LONGEST_REQUEST) });
+        return Ok(if drain.is_zero() { LONGEST_REQUEST } else { most.min(LONGEST_REQUEST) });
     };
-    if request > drain && !drain.is_zero() {
-        let (request, drain) = (request.as_secs(), drain.as_secs());
-        return Err(Contradiction::RequestOutlivesDrain { request, drain });
+    if request > most && !drain.is_zero() {
+        let (request, drain, most) = (request.as_secs(), drain.as_secs(), most.as_secs());
+        return Err(Contradiction::RequestOutlivesDrain { request, drain, most });
     }
     Ok(request)
 }
@@ -90,7 +98,8 @@ pub fn termination_log(
     environment: Option<OsString>,
     default_is_there: bool,
 ) -> Option<PathBuf> {
-    if line.iter().skip(1).any(|word| word == "golden") {
+    let is_flag = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-'));
+    if line.iter().skip(1).find(|word| !is_flag(word)).is_some_and(|word| word == "golden") {
         return None;
     }
     let named = |(at, word): (usize, &OsString)| {
@@ -123,17 +132,19 @@ mod tests {
     #[test]
     fn a_request_never_outlives_the_drain() {
         let time = |more: &[&str]| request_time(&args(more)).map(|time| time.as_secs());
-        assert_eq!(time(&[]), Ok(25), "the default of the drain");
-        assert_eq!(time(&["--drain-timeout-seconds", "10"]), Ok(10));
+        assert_eq!(time(&[]), Ok(23), "two less than the default of the drain");
+        assert_eq!(time(&["--drain-timeout-seconds", "10"]), Ok(8));
+        let short = request_time(&args(&["--drain-timeout-seconds", "1"]));
+        assert_eq!(short, Ok(Duration::from_millis(500)), "half of a short drain");
         assert_eq!(time(&["--drain-timeout-seconds", "600"]), Ok(60));
         assert_eq!(time(&["--drain-timeout-seconds", "0"]), Ok(60));
         assert_eq!(
             time(&["--drain-timeout-seconds", "0", "--request-timeout-seconds", "9"]),
             Ok(9)
         );
-        assert_eq!(time(&["--request-timeout-seconds", "25"]), Ok(25));
-        let error = time(&["--request-timeout-seconds", "26"]).unwrap_err();
-        assert_eq!(error, Contradiction::RequestOutlivesDrain { request: 26, drain: 25 });
+        assert_eq!(time(&["--request-timeout-seconds", "23"]), Ok(23));
+        let error = time(&["--request-timeout-seconds", "24"]).unwrap_err();
+        assert_eq!(error, Contradiction::RequestOutlivesDrain { request: 24, drain: 25, most: 23 });
         assert!(error.to_string().contains("--drain-timeout-seconds with 25"), "{error}");
     }
 
@@ -173,5 +184,7 @@ mod tests {
         });
         assert_eq!(find(&["w", "serve"], None, false), None, "nothing is made below /dev");
         assert_eq!(find(&["w", "golden"], Some("b"), true), None);
+        let named_so = ["w", "serve", "--pod-name", "golden"];
+        assert_eq!(find(&named_so, Some("b"), true), flag("b"));
     }
 }

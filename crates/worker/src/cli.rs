@@ -162,8 +162,8 @@ pub struct LimitArgs {
     pub max_body_bytes_in_flight: u32,
 
     /// How long a request may take from its parsed head to its answer; above that, 408 while its
-    /// body arrives and 504 after. At most the drain timeout, so that a drain cuts no request
-    /// off; by default the drain timeout, but at most 60.
+    /// body arrives and 504 after. At most two seconds less than the drain timeout, so that a
+    /// drain cuts no request off; by default just that, but at most 60.
     #[arg(long, env = "LAMPLIGHTER_REQUEST_TIMEOUT_SECONDS", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub request_timeout_seconds: Option<Duration>,
 

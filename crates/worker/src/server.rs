@@ -22,6 +22,7 @@ mod shedding;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -105,10 +106,12 @@ impl Server {
         let signals = Signals::default();
         let connections = TaskTracker::new();
         let in_flight = figures.in_flight.clone();
+        let crowded = Arc::new(AtomicBool::new(false));
         let acceptor = Acceptor {
             router,
             patience,
             places: Arc::new(Semaphore::new(patience.connections)),
+            crowded: Arc::clone(&crowded),
             figures,
             signals: signals.clone(),
             connections: connections.clone(),
@@ -149,6 +152,8 @@ struct Acceptor {
     router: Router,
     patience: Patience,
     places: Arc<Semaphore>,
+    /// A connection waits for the place of another one.
+    crowded: Arc<AtomicBool>,
     figures: Figures,
     signals: Signals,
     connections: TaskTracker,
@@ -162,8 +167,8 @@ impl Acceptor {
                 // in the queue is taken below.
                 biased;
                 () = self.signals.closing.cancelled() => break,
-                accepted = self.accept(&listener) => match accepted {
-                    Ok((place, stream)) => self.serve(stream, Some(place)),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.serve(stream, self.place().await),
                     Err(error) => pause_after(&error, &self.signals.closing).await,
                 },
             }
@@ -171,14 +176,20 @@ impl Acceptor {
         self.accept_rest(listener);
     }
 
-    /// Waits for a place, then for a connection.
-    async fn accept(
-        &self,
-        listener: &TcpListener,
-    ) -> io::Result<(OwnedSemaphorePermit, TcpStream)> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        Ok((place, stream))
+    /// A place for the connection that was accepted; more of them wait in the system's queue
+    /// meanwhile. None when the listener closes first: who was accepted is served in any case.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        self.crowded.store(true, Ordering::Release);
+        let place = tokio::select! {
+            biased;
+            () = self.signals.closing.cancelled() => None,
+            place = Arc::clone(&self.places).acquire_owned() => place.ok(),
+        };
+        self.crowded.store(false, Ordering::Release);
+        place
     }
 
     /// Takes the connections that the system has completed and we have not seen yet: closing
@@ -192,6 +203,7 @@ impl Acceptor {
                         self.serve(TcpStream::from_std(stream)?, None);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                    Err(error) if is_of_the_connection(&error) => {}
                     Err(error) => break Err(error),
                 }
             }
@@ -213,7 +225,7 @@ impl Acceptor {
             self.router.clone(),
             self.patience,
             self.signals.clone(),
-            Arc::clone(&self.places),
+            Arc::clone(&self.crowded),
             self.figures.shedding.enter(),
             Flights::new(self.figures.in_flight.clone()),
         );
@@ -230,8 +242,7 @@ impl Acceptor {
 
 /// Errors of the connection itself need no pause; those of the process do.
 async fn pause_after(error: &io::Error, closing: &CancellationToken) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+    if is_of_the_connection(error) {
         return;
     }
     tracing::error!(%error, "a connection could not be accepted");
@@ -239,6 +250,11 @@ async fn pause_after(error: &io::Error, closing: &CancellationToken) {
         () = tokio::time::sleep(ACCEPT_PAUSE) => {}
         () = closing.cancelled() => {}
     }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -50,8 +50,8 @@ pub(super) struct Signals {
 
 struct Connection {
     signals: Signals,
-    /// Free places for connections; when there are none, others wait for this one to end.
-    places: Arc<Semaphore>,
+    /// Another connection waits for a place.
+    crowded: Arc<AtomicBool>,
     member: Member,
     flights: Arc<Flights>,
     idle: Duration,
@@ -67,14 +67,14 @@ pub(super) async fn serve(
     router: Router,
     patience: Patience,
     signals: Signals,
-    places: Arc<Semaphore>,
+    crowded: Arc<AtomicBool>,
     member: Member,
     flights: Arc<Flights>,
 ) {
     let cut = signals.cut.clone();
     let state = Arc::new(Connection {
         signals,
-        places,
+        crowded,
         member,
         flights: Arc::clone(&flights),
         idle: patience.idle,
@@ -159,7 +159,7 @@ impl Connection {
     }
 
     fn is_crowded(&self) -> bool {
-        self.places.available_permits() == 0
+        self.crowded.load(Ordering::Acquire)
     }
 
     /// Returns when the connection is to finish what runs and close.

@@ -73,7 +73,9 @@ impl Flights {
         Flight { flights: Arc::clone(self), id }
     }
 
-    /// Returns when a reader has taken nothing of an answer for `patience`.
+    /// Returns when a reader has taken nothing of an answer for `patience`. Over HTTP/2 that is
+    /// when the connection took nothing at all: a client may read its answers one after another,
+    /// and each of them is worth as much as the one that waits.
     pub(super) async fn stalled(&self, patience: Duration) {
         loop {
             let Some(progress) = self.slowest() else {
@@ -90,16 +92,14 @@ impl Flights {
 
     fn slowest(&self) -> Option<Instant> {
         let requests = self.lock();
-        requests.stages.values().filter_map(Stage::sent).map(|sent| sent.progress).min()
+        requests.stages.values().filter_map(Stage::waits).map(|sent| sent.progress).min()
     }
 
     /// The system took bytes of this connection.
     fn wrote(&self) {
         let now = Instant::now();
         for stage in self.lock().stages.values_mut() {
-            if let Stage::Writing(sent) | Stage::Buffered(sent) = stage
-                && sent.alone
-            {
+            if let Stage::Writing(sent) | Stage::Buffered(sent) = stage {
                 sent.progress = now;
             }
         }
@@ -130,10 +130,14 @@ impl Drop for Flights {
 }
 
 impl Stage {
-    fn sent(&self) -> Option<&Sent> {
+    /// An answer that its reader has yet to take. When hyper has all of an HTTP/2 answer, the
+    /// system may have it too: the connection's own task writes it, at any time. Whether the peer
+    /// is still there is then for pings to find out.
+    fn waits(&self) -> Option<&Sent> {
         match self {
             Self::Answering => None,
-            Self::Writing(sent) | Self::Buffered(sent) => Some(sent),
+            Self::Writing(sent) => Some(sent),
+            Self::Buffered(sent) => sent.alone.then_some(sent),
         }
     }
 }

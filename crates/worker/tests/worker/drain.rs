@@ -87,6 +87,21 @@ impl Raw {
         self.0.write_all(request).await.unwrap();
     }
 
+    /// The head of the last answer of this connection.
+    async fn embed(&mut self, text: &str) -> String {
+        let body = format!(r#"{{"model":"embedder","input":"{text}"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        self.0.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        let read = self.0.read_to_string(&mut text);
+        tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
+        text.split("\r\n\r\n").next().unwrap().to_lowercase()
+    }
+
     /// The head of one answer; its body is read too.
     async fn answer(&mut self) -> String {
         let mut bytes = Vec::new();
@@ -203,6 +218,26 @@ async fn a_connection_that_came_last_still_gets_its_first_answer() {
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.contains("connection: close"), "{head}");
     running.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_begins_after_the_listener_closed_has_its_whole_time() {
+    let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "4"]).await;
+    let mut last = Raw::connect(running.serving).await;
+    running.stop.cancel();
+    let serving = running.serving;
+    tokio::time::timeout(DEADLINE, async {
+        while TcpStream::connect(serving).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the listener closes");
+    let engine = Arc::clone(&running.engine);
+    let head = last.embed("wait").await;
+    assert!(head.starts_with("http/1.1 504"), "not cut off: {head}");
+    running.ended().await;
+    engine.release();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,7 +139,7 @@ async fn a_worker_that_is_stopped_while_it_loads_ends_at_once_and_well() {
 #[tokio::test]
 async fn flags_that_contradict_each_other_are_refused_before_anything_starts() {
     for (flags, says) in [
-        (["--request-timeout-seconds", "26"], "--drain-timeout-seconds with 25"),
+        (["--request-timeout-seconds", "24"], "--drain-timeout-seconds with 25"),
         (["--max-body-bytes-in-flight", "1000"], "--max-request-bytes is 4194304"),
     ] {
         let dir = tempfile::tempdir().unwrap();
