@@ -46,7 +46,7 @@ pub struct Coverage {
 
 impl Coverage {
     /// Counts what a plan has in it.
-    pub(crate) fn add(&mut self, plan: &Plan) {
+    pub fn add(&mut self, plan: &Plan) {
         self.phases.insert(phase(&plan.memory.phase));
         self.actions.extend(plan.actions.iter().map(action));
         for found in &plan.notes {

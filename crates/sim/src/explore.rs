@@ -203,5 +203,5 @@ fn run(
         trace.step(change, decided.as_ref(), &next.cluster);
         node = next;
     }
-    format!("{}: {}\n{trace}", scenario.name, scenario.about)
+    format!("{}: {}\n{}", scenario.name, scenario.about, trace.to_the_end())
 }

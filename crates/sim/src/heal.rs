@@ -1,7 +1,7 @@
 //! What becomes of a cluster when nothing else goes wrong and nobody wants anything else.
 
 use lamplighter_plan::RevisionId;
-use lamplighter_plan::rollout::{Class, Note, Phase, Stage, Workload, decide};
+use lamplighter_plan::rollout::{Class, Direction, Note, Phase, Stage, Workload, decide};
 
 use crate::cluster::{Cluster, Nature};
 use crate::moves::{Move, natural};
@@ -9,6 +9,9 @@ use crate::trace;
 
 /// How many rounds it may take. A round is a second in which everybody gets to do what they can.
 pub const ROUNDS: usize = 120;
+
+/// How often everybody gets to do what they can in a second.
+pub const TURNS: usize = 4;
 
 /// Why a cluster did not come to rest where it should.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,7 +40,7 @@ pub enum Unhealed {
 pub fn round(cluster: &mut Cluster) {
     cluster.old = None;
     cluster.world.goal.paused = false;
-    for _ in 0..4 {
+    for _ in 0..TURNS {
         Move::Control.make(cluster);
         for change in natural(cluster) {
             change.make(cluster);
@@ -102,7 +105,8 @@ pub fn judge(cluster: &Cluster) -> Result<(), Unhealed> {
         return Ok(());
     }
     let phase = &world.memory.phase;
-    if *phase != Phase::Stable {
+    let waits = waits_for_what_cannot_be(cluster);
+    if *phase != Phase::Stable && !waits {
         return Err(Unhealed::Unfinished(phase.to_string()));
     }
     let serves = world.memory.active.as_ref().map(|active| active.revision.clone());
@@ -117,14 +121,21 @@ pub fn judge(cluster: &Cluster) -> Result<(), Unhealed> {
     if let Some(should) = better(cluster, serves.as_ref()) {
         return Err(Unhealed::Elsewhere { serves, should: Some(should) });
     }
-    complete(cluster, serves.as_ref())
+    if waits { Ok(()) } else { complete(cluster, serves.as_ref()) }
 }
 
-/// What is known to be good, where something serves that is not and never was.
+/// It walks back to what cannot be loaded any more, and there is nothing else to do.
+fn waits_for_what_cannot_be(cluster: &Cluster) -> bool {
+    let Phase::Rolling(rolling) = &cluster.world.memory.phase else { return false };
+    let from = rolling.rollout.from.as_ref().and_then(|from| cluster.nature.get(&from.revision));
+    rolling.direction == Direction::Back && from != Some(&Nature::Good)
+}
+
+/// What is known to be good, where something serves that shows that it is not, and never was.
 fn better(cluster: &Cluster, serves: Option<&RevisionId>) -> Option<RevisionId> {
     let memory = &cluster.world.memory;
     let serves = serves?;
-    let is_bad = cluster.nature.get(serves).is_some_and(|nature| *nature != Nature::Good);
+    let is_bad = matches!(cluster.nature.get(serves), Some(Nature::Broken | Nature::Poisoned));
     if !is_bad || memory.known_good.contains(serves) || !cluster.world.policy.auto_rollback {
         return None;
     }
@@ -137,14 +148,18 @@ fn complete(cluster: &Cluster, serves: Option<&RevisionId>) -> Result<(), Unheal
     let is_stuck = |id: &RevisionId, workload: &Workload| {
         workload.replicas == 0 && workload.present() == 0 && cluster.stuck.contains(id)
     };
+    let is_good = |id: &RevisionId| cluster.nature.get(id) == Some(&Nature::Good);
+    // What cannot be whole is made up for by what was there beside it.
+    if serves.is_some_and(|serves| !is_good(serves)) {
+        return Ok(());
+    }
     let mut others = world.workloads().filter(|(id, _)| Some(*id) != serves);
     if let Some((id, _)) = others.find(|(id, workload)| !is_stuck(id, workload)) {
         return Err(Unhealed::Unfinished(format!("{id} still has a workload")));
     }
     let wanted = if serves.is_some() { world.goal.replicas } else { 0 };
     let serving = world.routed();
-    let is_good = serves.and_then(|serves| cluster.nature.get(serves)) == Some(&Nature::Good);
-    if serving != wanted && is_good {
+    if serving != wanted {
         return Err(Unhealed::Short { serving, wanted });
     }
     let leaving = |(id, workload): (&RevisionId, &Workload)| {

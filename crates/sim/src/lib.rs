@@ -10,6 +10,7 @@
 //! | [`rules`] | what must hold wherever a run leads |
 //! | [`heal`] | what becomes of it when nothing else happens |
 //! | [`coverage`] | what occurred |
+//! | [`script`] | a run that somebody wrote down |
 //! | [`trace`] | a run as text that a person can read |
 
 pub mod cluster;
@@ -19,5 +20,6 @@ pub mod heal;
 pub mod moves;
 pub mod rules;
 pub mod scenario;
+pub mod script;
 pub mod trace;
 pub mod worlds;

@@ -240,6 +240,9 @@ impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reconcile => f.write_str("the operator decides"),
+            Self::Crash { after: 0 } => {
+                f.write_str("the operator decides and is killed before its first action")
+            }
             Self::Crash { after: 1 } => {
                 f.write_str("the operator decides and is killed after its first action")
             }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use lamplighter_plan::rollout::{Plan, Pod, Stage};
+use lamplighter_plan::rollout::{Pod, Stage};
 
 use crate::cluster::Cluster;
 use crate::moves::{Decided, Move};
@@ -14,42 +14,80 @@ pub struct Trace {
     text: String,
     have: String,
     why: Vec<String>,
+    /// Seconds that have passed since the last line.
+    seconds: u32,
 }
 
 impl Trace {
     /// A run that begins with this.
     pub fn of(start: &Cluster) -> Self {
         let have = state(start);
-        Self { text: format!("      have  {have}\n"), have, why: Vec::new() }
+        let mut trace =
+            Self { text: String::new(), have: String::new(), why: Vec::new(), seconds: 0 };
+        trace.show(have);
+        trace
     }
 
     /// Something happened.
     pub fn step(&mut self, change: &Move, decided: Option<&Decided>, after: &Cluster) {
-        let mut lines = Vec::new();
-        let is_news = match decided {
-            Some(Decided { plan, seen }) => {
-                let why: Vec<String> = plan.notes.iter().map(ToString::to_string).collect();
-                let acts = !plan.actions.is_empty() || plan.remembers(&seen.memory);
-                let is_news = acts || why != self.why;
-                if is_news {
-                    lines = decision(plan, plan.remembers(&seen.memory), &why);
-                    self.why = why;
-                }
-                is_news
-            }
-            None => false,
-        };
-        let have = state(after);
-        let is_changed = have != self.have;
-        let is_mute = matches!(change, Move::Reconcile | Move::Control | Move::Publish);
-        if is_mute && !is_news && !is_changed {
+        if *change == Move::Tick {
+            self.seconds += 1;
             return;
         }
+        let lines = decided.map(|decided| self.decision(change, decided)).unwrap_or_default();
+        let have = state(after);
+        let is_mute = matches!(change, Move::Reconcile | Move::Control | Move::Publish);
+        if is_mute && lines.is_empty() && have == self.have {
+            return;
+        }
+        self.wait();
         self.line("", change);
         for line in lines {
             self.line("      ", line);
         }
-        if is_changed {
+        self.show(have);
+    }
+
+    /// The seconds since the last line are told too.
+    #[must_use]
+    pub fn to_the_end(mut self) -> Self {
+        self.wait();
+        self
+    }
+
+    /// What was decided and why; nothing where that is nothing new.
+    fn decision(&mut self, change: &Move, Decided { seen, plan }: &Decided) -> Vec<String> {
+        let why: Vec<String> = plan.notes.iter().map(ToString::to_string).collect();
+        let remembers = plan.remembers(&seen.memory);
+        let is_new = why != self.why && !why.is_empty();
+        let mut lines = Vec::new();
+        if remembers {
+            lines.push(format!("now   {}", plan.memory.phase));
+        }
+        if is_new || remembers || !plan.actions.is_empty() {
+            lines.extend(why.iter().map(|note| format!("why   {note}")));
+        }
+        let done = match change {
+            Move::Crash { after } => *after,
+            _ => plan.actions.len(),
+        };
+        lines.extend(plan.actions.iter().enumerate().map(|(at, action)| {
+            if at < done { format!("do    {action}") } else { format!("left  {action}") }
+        }));
+        self.why = why;
+        lines
+    }
+
+    fn wait(&mut self) {
+        match std::mem::take(&mut self.seconds) {
+            0 => {}
+            1 => self.line("", Move::Tick),
+            seconds => self.line("", format!("{seconds} seconds pass")),
+        }
+    }
+
+    fn show(&mut self, have: String) {
+        if have != self.have {
             self.line("      have  ", &have);
             self.have = have;
         }
@@ -64,13 +102,6 @@ impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-fn decision(plan: &Plan, remembers: bool, why: &[String]) -> Vec<String> {
-    let now = remembers.then(|| format!("now   {}", plan.memory.phase));
-    let why = why.iter().map(|note| format!("why   {note}"));
-    let what = plan.actions.iter().map(|action| format!("do    {action}"));
-    now.into_iter().chain(why).chain(what).collect()
 }
 
 /// The cluster in a line.
@@ -108,8 +139,10 @@ fn pod(pod: &Pod) -> String {
         (Stage::Leaving, _, true) => "leaves (still in the endpoints)",
         (Stage::Leaving, _, false) => "leaves",
     };
-    let marks =
-        [(pod.wrong, ", answers wrongly"), (pod.connected && !pod.routed, ", has old connections")];
+    let marks = [
+        (pod.wrong, " and answers wrongly"),
+        (pod.connected && !pod.routed, " with old connections"),
+    ];
     let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
     format!("{stage}{marks}")
 }

@@ -17,10 +17,18 @@ const LIMIT: usize = 10_000_000;
 /// What no world can show, and why.
 const EXCEPTED: [(&str, &str); 0] = [];
 
-/// The worlds of every run, each explored once.
+/// The worlds of every run, each explored once, up to the first in which a rule is broken.
 static REPORTS: LazyLock<BTreeMap<&str, Report>> = LazyLock::new(|| {
-    let worlds = worlds::all().into_iter().filter(|world| !world.long);
-    worlds.map(|world| (world.name, exhausted(&world))).collect()
+    let mut reports = BTreeMap::new();
+    for world in worlds::all().iter().filter(|world| !world.long) {
+        let report = exhausted(world);
+        let is_broken = report.counterexample.is_some();
+        reports.insert(world.name, report);
+        if is_broken {
+            break;
+        }
+    }
+    reports
 });
 
 fn exhausted(world: &Scenario) -> Report {
@@ -35,7 +43,9 @@ fn exhausted(world: &Scenario) -> Report {
 }
 
 fn assert_kept(report: &Report) {
-    assert_eq!(report.counterexample.as_deref().unwrap_or("none"), "none");
+    if let Some(run) = &report.counterexample {
+        panic!("{run}");
+    }
     assert!(report.exhausted, "there are more than {LIMIT} states");
 }
 

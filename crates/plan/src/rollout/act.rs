@@ -4,12 +4,12 @@ mod ask;
 mod rolling;
 mod select;
 mod size;
-mod sweep;
+pub(crate) mod sweep;
 
 use super::heading::heading;
 use super::memory::Phase;
 use super::plan::{Action, Note};
-use super::transition::begin;
+use super::transition::{self, begin};
 use super::world::{Resolved, Workload, World};
 
 /// Actions, and the reasons for them and for others' absence.
@@ -86,8 +86,8 @@ fn waiting(world: &World, steps: &mut Steps) {
         | Phase::CuttingOver(..)
         | Phase::Shedding(..)
         | Phase::Reverting(..)
-        | Phase::Clearing(..)
-        | Phase::Rolling(_) => false,
+        | Phase::Clearing(..) => false,
+        Phase::Rolling(walk) => transition::rolling::third(world, walk).is_some(),
     };
     let Some(revision) = heading.revision.filter(|_| is_idle) else { return };
     if active.is_some_and(|active| active.revision == revision) {

@@ -139,7 +139,7 @@ impl Display for Outcome {
             Self::Aborted => "it was given up",
             Self::Superseded => "something else is wanted",
             Self::RolledBack => "it was returned from, as asked",
-            Self::RolledBackAuto => "it failed while it served, and was returned from",
+            Self::RolledBackAuto => "it failed after the switch, and was returned from",
             Self::Blocked => "there was no place for it",
         })
     }
@@ -213,7 +213,7 @@ impl Display for Note {
                 write!(f, "Rolling would mix outputs: {}", list(triggers))
             }
             Self::Gates { ready, of } => {
-                write!(f, "{ready} of {} passed every gate", counted(*of, "pod"))
+                write!(f, "{ready} of {of} pods passed every gate")
             }
             Self::Passed { pods } => write!(f, "{} passed every gate", counted(*pods, "pod")),
             Self::PromotionAwaited(revision) => write!(f, "{revision} waits to be promoted"),
@@ -235,13 +235,12 @@ impl Display for Note {
             Self::Bakes { revision, since, of } => {
                 write!(f, "{revision} has served for {since} of {of}")
             }
-            Self::Rolls { direction, there, of } => {
-                write!(f, "{there} of {} there, going {direction}", counted(*of, "pod"))
-            }
+            Self::Rolls { direction, there, of } => match direction {
+                Direction::Forward => write!(f, "{there} of {of} pods are of the new revision"),
+                Direction::Back => write!(f, "{there} of {of} pods are of the old revision again"),
+            },
             Self::Leaves(withdrawn) => write!(f, "{withdrawn}"),
-            Self::Stays(pod) => {
-                write!(f, "pod {pod} stays: another one left, or too few would serve without it")
-            }
+            Self::Stays(pod) => write!(f, "pod {pod} stays after all"),
             Self::FloorHolds { serving, floor } => {
                 let serve = if *serving == 1 { "serves" } else { "serve" };
                 let pods = counted(*serving, "pod");

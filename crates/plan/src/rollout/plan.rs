@@ -156,7 +156,7 @@ pub enum Note {
     },
     /// A pod leaves next.
     Leaves(Withdrawn),
-    /// Another pod left in its place, so it stays.
+    /// It stays: another pod left in its place, too few would serve without it, or it is paused.
     Stays(PodName),
     /// No pod can be taken away.
     FloorHolds {

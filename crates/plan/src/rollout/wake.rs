@@ -60,6 +60,7 @@ fn phase(world: &World) -> Vec<(Seconds, Seconds)> {
             let out = rolling.withdrawn.as_ref().and_then(|withdrawn| withdrawn.out);
             let to = world.placed(&rolling.rollout.to);
             let mut timers = candidate(world, to, rolling.since);
+            timers.push((rolling.since, policy.progress));
             timers.extend(out.map(|out| (out, policy.propagation)));
             timers.extend(leaving(world));
             timers

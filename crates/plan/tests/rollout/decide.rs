@@ -1,9 +1,9 @@
 //! Single decisions that a search found wrong once, or that a reader should see.
 
-use lamplighter_plan::rollout::strategy::{Kind, Trigger};
+use lamplighter_plan::rollout::strategy::{Kind, ModelFacts, Trigger};
 use lamplighter_plan::rollout::{
-    Action, Class, Direction, Note, OnInsufficientCapacity, Outcome, Phase, Pod, Rolling, Rollout,
-    Withdrawn, World,
+    Action, Class, Direction, Note, OnInsufficientCapacity, Outcome, Phase, Pod, Resolved, Rolling,
+    Rollout, Withdrawn, World,
 };
 use lamplighter_plan::{PodName, Seconds};
 
@@ -70,10 +70,10 @@ fn who_serves_nobody_proves_nothing() {
 
 #[test]
 fn without_a_place_for_a_second_environment_it_rolls_if_it_may() {
-    let heavier = lamplighter_plan::rollout::strategy::ModelFacts { bytes: 2_000, ..model() };
+    let heavier = ModelFacts { bytes: 2_000, ..model() };
     let mut world = serving().failed("b", Class::Capacity, 1, 20);
     if let Some(found) = world.revisions.get_mut(&id("b")) {
-        found.resolved = lamplighter_plan::rollout::Resolved::Known(facts(heavier));
+        found.resolved = Resolved::Known(facts(heavier));
     }
     let begun = |capacity| {
         let plan = plan(&world.clone().policy(|policy| policy.capacity = capacity));
@@ -118,4 +118,101 @@ fn the_next_pod_leaves_only_when_enough_others_are_reached_by_requests() {
     assert_eq!(replacing(serves()), Some("a-0".to_owned()));
     assert_eq!(replacing(ready()), None);
     assert_eq!(replacing(starting()), None);
+}
+
+/// A walk from `a` to `b` in blue, for so long.
+fn walk(direction: Direction, since: u32) -> Phase {
+    let rollout = Rollout { to: at("b", Blue), strategy: Kind::Rolling, ..blue_green() };
+    Phase::Rolling(Rolling { rollout, direction, since: Seconds(since), withdrawn: None })
+}
+
+/// The walk back from `b` waits for a pod of `a` that does not get ready, and `c` is wanted.
+fn walking_back(since: u32) -> World {
+    let world = want("c", 2).have("a", Blue, vec![serves(), starting()]).active("a", Blue);
+    let world = world.have("b", Blue, vec![]).failed("b", Class::Deterministic, 1, 0);
+    world.phase(walk(Direction::Back, since))
+}
+
+#[test]
+fn a_third_revision_begins_when_the_walk_back_takes_longer_than_a_step_may() {
+    assert_eq!(plan(&walking_back(600)).memory.phase, walk(Direction::Back, 600));
+    let begun = plan(&walking_back(601));
+    assert_eq!(begun.memory.rollout().map(|rollout| rollout.to.clone()), Some(at("c", Blue)));
+    let (from, to) = (Some(id("a")), id("b"));
+    assert_eq!(begun.notes[0], Note::Finished { from, to, outcome: Outcome::Aborted });
+}
+
+#[test]
+fn the_walk_turns_forward_again_when_its_way_back_leads_to_nobody() {
+    let back = |since| {
+        let world = want("b", 1).have("a", Blue, vec![starting()]).active("a", Blue);
+        let world = world.have("b", Blue, vec![serves()]).failed("b", Class::Transient, 1, 20);
+        plan(&world.phase(walk(Direction::Back, since))).memory.phase
+    };
+    assert_eq!(back(600), walk(Direction::Back, 600));
+    assert_eq!(back(601), walk(Direction::Forward, 0));
+}
+
+#[test]
+fn what_alone_answers_requests_is_kept_in_place_of_what_does_not() {
+    let world = want("c", 1).have("a", Blue, vec![starting()]).active("a", Blue);
+    let world = world.have("b", Blue, vec![serves()]).failed("c", Class::Deterministic, 1, 0);
+    assert_eq!(plan(&world).memory.active, Some(at("b", Blue)));
+}
+
+#[test]
+fn a_strategy_that_is_refused_does_not_hold_up_the_end_of_a_bake() {
+    let mut world = want("c", 1).have("b", Green, vec![serves()]).active("b", Green);
+    world.policy.strategy = Some(Kind::Rolling);
+    if let Some(found) = world.revisions.get_mut(&id("c")) {
+        let other = ModelFacts { layers: 12, ..model() };
+        found.resolved = Resolved::Known(facts(other));
+    }
+    let plan = plan(&world.phase(Phase::Baking(blue_green(), Seconds(400))));
+    assert_eq!(plan.memory.phase, Phase::Stable);
+}
+
+#[test]
+fn pods_that_were_given_up_a_moment_ago_are_asked_for_again_at_once() {
+    let mut world = want("a", 2).have("a", Blue, vec![serves(), serves()]).active("a", Blue);
+    world = world.have("b", Blue, vec![]).failed("b", Class::Deterministic, 1, 0);
+    if let Some(workload) = world.revisions.get_mut(&id("a")).and_then(|a| a.workload.as_mut()) {
+        workload.replicas = 0;
+    }
+    let plan = plan(&world.phase(walk(Direction::Back, 0)));
+    assert_eq!(plan.actions, [Action::Scale { revision: id("a"), from: 0, to: 2 }]);
+}
+
+#[test]
+fn a_candidate_that_was_given_up_gets_no_pods_while_it_alone_can_answer() {
+    let mut world = want("b", 3).have("a", Blue, vec![]).active("a", Blue);
+    world = world.have("b", Green, vec![serves()]).failed("b", Class::Withdrawn, 1, 0);
+    world.service.selects = Some(Green);
+    let plan = plan(&world.phase(Phase::CuttingOver(blue_green(), Seconds(0))));
+    assert_eq!(plan.actions, [Action::Scale { revision: id("a"), from: 0, to: 3 }]);
+}
+
+#[test]
+fn a_pod_that_was_not_told_to_leave_stays_while_it_is_paused() {
+    let mut world = want("b", 2).have("a", Blue, vec![serves(), serves()]).active("a", Blue);
+    world.goal.paused = true;
+    let plan = plan(&world.phase(rolling(Direction::Forward, "a-0")));
+    assert_eq!(plan.memory.withdrawn(), None);
+    assert_eq!(plan.notes, [Note::Stays(PodName::new("a-0"))]);
+}
+
+#[test]
+fn a_pod_that_left_before_it_was_paused_is_made_up_for() {
+    let mut world = want("b", 2).have("a", Blue, vec![serves()]).active("a", Blue);
+    world.goal.paused = true;
+    let plan = plan(&world.phase(walk(Direction::Forward, 0)));
+    assert_eq!(plan.actions, [Action::Create { placed: at("b", Blue), replicas: 1 }]);
+}
+
+#[test]
+fn a_switch_that_was_late_ends_as_a_failure_though_it_is_about_to_be_tried_again() {
+    let world = serving().failed("b", Class::Transient, 1, 20);
+    let plan = plan(&world.phase(Phase::Clearing(blue_green(), Seconds(40))));
+    let (from, to) = (Some(id("a")), id("b"));
+    assert_eq!(plan.notes, [Note::Finished { from, to, outcome: Outcome::RolledBackAuto }]);
 }

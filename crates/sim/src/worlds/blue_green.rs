@@ -2,7 +2,7 @@
 
 use crate::cluster::Nature::{Broken, Endless, Good, Poisoned};
 use crate::moves::Edit;
-use crate::scenario::{Scenario, nothing, serving, to};
+use crate::scenario::{Scenario, id, nothing, serving, to};
 
 pub(super) fn worlds() -> Vec<Scenario> {
     let of = |name, about, replicas| Scenario::new(name, about, serving("a", replicas));
@@ -17,7 +17,7 @@ pub(super) fn worlds() -> Vec<Scenario> {
             nothing("b", 1),
         )
         .with(|cluster| {
-            cluster.nature.insert(crate::scenario::id("b"), Broken);
+            cluster.nature.insert(id("b"), Broken);
         })
         .knows("a", Good)
         .then([to("a")])

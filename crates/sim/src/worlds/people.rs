@@ -64,10 +64,14 @@ pub(super) fn worlds() -> Vec<Scenario> {
             .then([return_to("a")]),
         of("returned-nowhere", "a person returns to a revision that nobody knows")
             .then([return_to("x")]),
-        of("unpinned", "a person returns to an earlier revision and later wants another one")
+        of("unpinned", "a person returns to another revision, and the specification follows")
+            .knows("b", Good)
+            .then([return_to("b"), to("b")]),
+        of("unpinned-third", "a person returns to an earlier revision and later wants another one")
             .knows("B", Good)
             .knows("c", Good)
-            .then([to("B"), return_to("a"), to("c")]),
+            .then([to("B"), return_to("a"), to("c")])
+            .long(),
         of("deleted", "the deployment is deleted in the middle")
             .knows("B", Good)
             .then([to("B")])

@@ -2,7 +2,7 @@
 
 use crate::cluster::Nature::{Broken, Endless, Good, Poisoned};
 use crate::moves::Edit;
-use crate::scenario::{Scenario, serving, to};
+use crate::scenario::{Scenario, id, serving, to};
 
 pub(super) fn worlds() -> Vec<Scenario> {
     let of = |name, about, replicas| Scenario::new(name, about, serving("a", replicas));
@@ -50,7 +50,8 @@ pub(super) fn worlds() -> Vec<Scenario> {
         of("rolling-a-b-c", "another revision is wanted on the way", 1)
             .knows("b", Good)
             .knows("c", Good)
-            .then([to("b"), to("c")]),
+            .then([to("b"), to("c")])
+            .long(),
         of("rolling-up", "more pods are wanted on the way", 1)
             .knows("b", Good)
             .then([to("b")])
@@ -74,8 +75,19 @@ pub(super) fn worlds() -> Vec<Scenario> {
             .then([Edit::Replicas(0)])
             .faults(1)
             .long(),
+        of(
+            "rolling-wedged",
+            "neither end can be loaded any more, and a third revision mends it",
+            2,
+        )
+        .with(|cluster| {
+            cluster.nature.insert(id("a"), Endless);
+        })
+        .knows("b", Broken)
+        .knows("c", Good)
+        .then([to("b"), to("c")]),
         of("rolling-stuck", "pods of the old revision are on a lost node and never go", 2)
-            .with(|cluster| cluster.stuck.extend([crate::scenario::id("a")]))
+            .with(|cluster| cluster.stuck.extend([id("a")]))
             .knows("b", Good)
             .then([to("b")]),
     ]

@@ -2,7 +2,7 @@
 
 use super::Steps;
 use super::size::{resize, to_zero};
-use crate::rollout::memory::{Direction, Placed, Rolling};
+use crate::rollout::memory::{Placed, Rolling};
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::transition::rolling;
 use crate::rollout::world::{Stage, Workload, World};
@@ -16,6 +16,9 @@ pub(super) fn roll(world: &World, rolling: &Rolling, steps: &mut Steps) {
         there: world.placed(target).map_or(0, Workload::serving),
         of: wanted,
     });
+    if rolling::is_held(world, rolling) {
+        steps.note(Note::Paused);
+    }
     if wanted == 0 {
         let all = rolling::others(world, target).map(|(id, _)| id);
         for id in all.chain([&target.revision]) {
@@ -68,15 +71,19 @@ pub(super) fn restore(world: &World, steps: &mut Steps) {
 /// One pod more of the target, when all that it has are reached and there is room. Pods that are
 /// leaving hold their devices until they are gone, unless their node is lost.
 fn grow(world: &World, rolling: &Rolling, target: &Placed, steps: &mut Steps) {
-    let is_held = world.goal.paused && rolling.direction == Direction::Forward;
+    // A pod that left before it was paused is made up for.
+    let is_short = rolling::asked(world, target) < world.goal.replicas;
+    let is_held = rolling::is_held(world, rolling) && !is_short;
     let workload = world.workload(&target.revision);
     if workload.is_some_and(|workload| workload.environment != target.environment) {
         return;
     }
     let has = workload.map_or(0, |workload| workload.replicas);
     let wanted = world.goal.replicas;
-    if has > wanted {
-        resize(world, target, wanted, steps);
+    // Pods that it did not ask for any more and still has are as good as new ones.
+    let kept = workload.map_or(0, Workload::present).min(wanted);
+    if has > wanted || has < kept {
+        resize(world, target, has.clamp(kept, wanted), steps);
         return;
     }
     let holds = |workload: &Workload| {

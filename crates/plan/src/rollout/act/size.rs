@@ -1,6 +1,7 @@
 //! How many pods each environment asks for.
 
 use super::Steps;
+use crate::rollout::heading::is_given_up;
 use crate::rollout::memory::{Environment, Phase, Placed};
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::world::World;
@@ -9,16 +10,12 @@ use crate::world::RevisionId;
 /// Every environment that is needed has as many pods as are wanted, except the one in which pods
 /// are replaced.
 pub(super) fn size(world: &World, except: Option<Environment>, steps: &mut Steps) {
-    let is_left = |placed: &Placed| match &world.memory.phase {
-        Phase::Reverting(rollout, _) => *placed == rollout.to,
-        Phase::Stable
-        | Phase::Gating(..)
-        | Phase::AwaitingPromotion(..)
-        | Phase::CuttingOver(..)
-        | Phase::Shedding(..)
-        | Phase::Baking(..)
-        | Phase::Clearing(..)
-        | Phase::Rolling(_) => false,
+    // A candidate that was given up stays as it is while nobody else can answer.
+    let is_left = |placed: &Placed| {
+        let is_candidate = world.memory.rollout().is_some_and(|rollout| rollout.to == *placed);
+        let is_returning = matches!(world.memory.phase, Phase::Reverting(..));
+        let serves = world.memory.active.as_ref() == Some(placed);
+        is_candidate && (is_returning || !serves && is_given_up(world, &placed.revision))
     };
     let sized = |placed: &Placed| Some(placed.environment) != except && !is_left(placed);
     for placed in needed(world).into_iter().filter(sized) {

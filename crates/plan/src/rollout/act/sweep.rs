@@ -17,7 +17,7 @@ pub(super) fn sweep(world: &World, steps: &mut Steps) {
         }
         if workload.is_empty() {
             steps.act(Action::Delete(id.clone()));
-        } else if workload.is_routed() && !is_served_without(world, id) {
+        } else if is_missed(world, id, workload) {
             let pods = workload.present();
             steps.note(Note::Sweeping { revision: id.clone(), pods });
         } else if workload.replicas > 0 {
@@ -40,6 +40,11 @@ fn is_rolled(world: &World, workload: &Workload) -> bool {
         | Phase::Reverting(..)
         | Phase::Clearing(..) => false,
     }
+}
+
+/// Requests reach it, and too few pods would serve without it.
+pub(crate) fn is_missed(world: &World, id: &RevisionId, workload: &Workload) -> bool {
+    workload.is_routed() && !is_served_without(world, id)
 }
 
 /// As many pods serve as are wanted, this revision's not counted.

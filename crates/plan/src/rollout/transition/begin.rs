@@ -1,10 +1,11 @@
 //! A rollout begins.
 
 use super::{Turn, now};
+use crate::rollout::act::sweep;
 use crate::rollout::memory::{Class, Direction, Environment, Phase, Placed, Rolling, Rollout};
 use crate::rollout::plan::Note;
 use crate::rollout::strategy::{self, Facts, Kind, Trigger};
-use crate::rollout::world::{OnInsufficientCapacity, Resolved, World};
+use crate::rollout::world::{OnInsufficientCapacity, Resolved, Workload, World};
 use crate::world::RevisionId;
 
 /// What stands between a wish and its rollout.
@@ -119,7 +120,8 @@ fn any(world: &World, to: &RevisionId) -> RevisionId {
 
 /// A workload that nothing needs and that has pods, or is in the way of the new one. Pods that are
 /// leaving do not count: one whose node is lost stays until a person or the node's removal ends
-/// it. If it holds a device that the candidate needs, the scheduler will say so.
+/// it. If it holds a device that the candidate needs, the scheduler will say so. Pods beside those
+/// that serve do not count either while they are missed: they stay until the new one serves.
 fn leftover(
     world: &World,
     to: &RevisionId,
@@ -130,9 +132,13 @@ fn leftover(
         let placed = Placed { revision: id.clone(), environment };
         id == to || fallback == Some(&placed) || world.memory.active.as_ref() == Some(&placed)
     };
+    let serving = world.memory.active.as_ref().map(|active| active.environment);
+    let stays = |id: &RevisionId, workload: &Workload| {
+        Some(workload.environment) == serving && sweep::is_missed(world, id, workload)
+    };
     world
         .workloads()
-        .filter(|(id, workload)| !is_needed(id, workload.environment))
+        .filter(|(id, workload)| !is_needed(id, workload.environment) && !stays(id, workload))
         .find(|(_, workload)| {
             workload.replicas > 0 || workload.present() > 0 || Some(workload.environment) == apart
         })

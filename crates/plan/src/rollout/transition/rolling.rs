@@ -4,7 +4,9 @@
 //! all of its pods are reached by requests one pod of the others leaves. What is given up on the
 //! way forward so has touched one pod at most.
 
+use super::begin::begin;
 use super::{Turn, is_misplaced, leads_on, now};
+use crate::rollout::heading::heading;
 use crate::rollout::health;
 use crate::rollout::memory::{Class, Direction, Phase, Placed, Rolling, Withdrawn};
 use crate::rollout::plan::{Note, Outcome};
@@ -72,11 +74,14 @@ fn turned(world: &World, rolling: &Rolling) -> Option<Turn> {
             let fault = health::fault(world.placed(&rollout.to)?, &world.policy, rolling.since)?;
             Some(go(Direction::Back).fails(&rollout.to.revision, fault))
         }
-        Direction::Back => {
-            // What failed is left to the end, and tried again after that if it may be.
+        Direction::Back if leads_on(world, rollout) => {
+            // What failed is left to the end, and tried again after that, unless there is no end.
             let is_clean = !world.memory.failed.contains_key(&rollout.to.revision);
-            (is_clean && leads_on(world, rollout)).then(|| go(Direction::Forward))
+            let from = rollout.from.as_ref().and_then(|from| world.placed(from));
+            let is_dead = from.is_none_or(|workload| workload.serving() == 0);
+            (is_clean || is_late(world, rolling) && is_dead).then(|| go(Direction::Forward))
         }
+        Direction::Back => overtaken(world, rolling),
     }
 }
 
@@ -92,24 +97,56 @@ fn arrived(world: &World, rolling: &Rolling) -> Option<Turn> {
     if !is_there || !is_alone || rolling.withdrawn.is_some() {
         return None;
     }
-    let rollout = &rolling.rollout;
     let mut turn = match rolling.direction {
-        Direction::Forward => Turn::to(world, Phase::Baking(rollout.clone(), now())),
-        Direction::Back => {
-            let outcome = match world.memory.failed.get(&rollout.to.revision) {
-                None => Outcome::Superseded,
-                Some(failed) if failed.class == Class::Withdrawn => Outcome::Aborted,
-                Some(failed) if failed.class == Class::Capacity => Outcome::Blocked,
-                Some(_) if world.memory.active.as_ref() == Some(&rollout.to) => {
-                    Outcome::RolledBackAuto
-                }
-                Some(_) => Outcome::Aborted,
-            };
-            Turn::to(world, Phase::Stable).finished(rollout, outcome)
-        }
+        Direction::Forward => Turn::to(world, Phase::Baking(rolling.rollout.clone(), now())),
+        Direction::Back => over(world, rolling),
     };
     turn.memory.active = Some(target.clone());
     Some(turn)
+}
+
+/// The walk has taken longer than a step may, and waits for nothing that it began itself.
+fn is_late(world: &World, rolling: &Rolling) -> bool {
+    rolling.since > world.policy.progress && rolling.withdrawn.is_none()
+}
+
+/// The revision that is headed for, where a walk back leads to another one.
+pub(crate) fn third(world: &World, rolling: &Rolling) -> Option<RevisionId> {
+    let rollout = &rolling.rollout;
+    let is_end = |id: &RevisionId| {
+        *id == rollout.to.revision || rollout.from.as_ref().is_some_and(|from| from.revision == *id)
+    };
+    let is_back = rolling.direction == Direction::Back;
+    heading(world).revision.filter(|revision| is_back && !is_end(revision))
+}
+
+/// The walk back takes too long, and a third revision is wanted: it may be the one that mends what
+/// keeps the walk from its end.
+fn overtaken(world: &World, rolling: &Rolling) -> Option<Turn> {
+    let third = third(world, rolling).filter(|_| is_late(world, rolling))?;
+    let begun = begin(world, &third, rolling.rollout.from.as_ref())?;
+    let mut turn = over(world, rolling);
+    turn.memory.phase = begun.memory.phase;
+    turn.notes.extend(begun.notes);
+    Some(turn)
+}
+
+/// The end of a walk back.
+fn over(world: &World, rolling: &Rolling) -> Turn {
+    let rollout = &rolling.rollout;
+    let outcome = match world.memory.failed.get(&rollout.to.revision) {
+        None => Outcome::Superseded,
+        Some(failed) if failed.class == Class::Withdrawn => Outcome::Aborted,
+        Some(failed) if failed.class == Class::Capacity => Outcome::Blocked,
+        Some(_) if world.memory.active.as_ref() == Some(&rollout.to) => Outcome::RolledBackAuto,
+        Some(_) => Outcome::Aborted,
+    };
+    Turn::to(world, Phase::Stable).finished(rollout, outcome)
+}
+
+/// No further pod is to be replaced.
+pub(crate) fn is_held(world: &World, rolling: &Rolling) -> bool {
+    world.goal.paused && rolling.direction == Direction::Forward
 }
 
 /// Too few would serve without it.
@@ -118,8 +155,7 @@ fn is_missed(world: &World, pod: &Pod) -> bool {
     pod.stage == Stage::Ready && others < world.floor() && world.goal.replicas > 0
 }
 
-/// The pod that leaves next: whether it is out, gone, or stays because it is missed or another
-/// one left.
+/// The pod that leaves next: whether it is out, gone, or stays after all.
 fn followed(world: &World, rolling: &Rolling) -> Option<Turn> {
     let withdrawn = rolling.withdrawn.as_ref()?;
     let with = |withdrawn: Option<Withdrawn>| {
@@ -136,7 +172,9 @@ fn followed(world: &World, rolling: &Rolling) -> Option<Turn> {
     }
     let is_other_gone =
         workload.replicas <= withdrawn.leaves && workload.present() <= withdrawn.leaves;
-    if is_other_gone || is_missed(world, pod) {
+    // Where nothing new is to begin, a pod that was not told to leave yet stays.
+    let is_spared = is_held(world, rolling) && workload.replicas > withdrawn.leaves;
+    if is_other_gone || is_spared || is_missed(world, pod) {
         return Some(with(None).with(Note::Stays(withdrawn.pod.clone())));
     }
     let out = match (pod.routed, withdrawn.out) {
@@ -176,28 +214,28 @@ pub(crate) fn victim<'a>(
 ) -> Result<Option<(&'a RevisionId, &'a PodName)>, FloorHolds> {
     let is_full = world.placed(target).is_some_and(|w| w.replicas >= world.goal.replicas);
     let has_room = asked(world, target) < room(world) && !is_full;
-    let is_held = world.goal.paused && rolling.direction == Direction::Forward;
-    if rolling.withdrawn.is_some() || is_held || has_room || world.goal.replicas == 0 {
+    if rolling.withdrawn.is_some() || is_held(world, rolling) || world.goal.replicas == 0 {
         return Ok(None);
     }
-    let is_in_step = is_in_step(world, target);
+    let comes_first = has_room || !is_in_step(world, target);
     // A workload that has yet to lose a pod would lose another one.
     let settled = |workload: &&Workload| workload.present() <= workload.replicas;
-    let mut leaving: Vec<(bool, &RevisionId, &PodName, &Pod)> = others(world, target)
+    let mut leaving: Vec<(bool, bool, &RevisionId, &PodName, &Pod)> = others(world, target)
         .filter(|(_, workload)| settled(workload) && workload.replicas > 0)
         .flat_map(|(id, workload)| workload.pods.iter().map(move |(name, pod)| (id, name, pod)))
         .filter(|(_, _, pod)| pod.stage != Stage::Leaving)
-        .map(|(id, name, pod)| (pod.serves(), id, name, pod))
+        .map(|(id, name, pod)| (is_missed(world, pod), pod.serves(), id, name, pod))
         .collect();
     leaving.sort_unstable();
-    let Some((serves, id, name, _)) = leaving.first().copied() else { return Ok(None) };
+    let Some((is_missed, serves, id, name, _)) = leaving.first().copied() else {
+        return Ok(None);
+    };
     // On the way back, pods that serve nobody only hold what others may wait for.
-    if !is_in_step && (serves || rolling.direction == Direction::Forward) {
+    if comes_first && (serves || rolling.direction == Direction::Forward) {
         return Ok(None);
     }
-    let (serving, floor) = (world.routed(), world.floor());
-    if serves && serving <= floor {
-        return Err(FloorHolds { serving, floor });
+    if is_missed {
+        return Err(FloorHolds { serving: world.routed(), floor: world.floor() });
     }
     Ok(Some((id, name)))
 }

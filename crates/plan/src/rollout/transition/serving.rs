@@ -81,8 +81,10 @@ pub(super) fn baking(world: &World, rollout: &Rollout, since: Seconds) -> Option
     if let Some(turn) = returns(world, rollout) {
         return Some(turn);
     }
-    if let Some(revision) = heading(world).revision.filter(|next| *next != rollout.to.revision) {
-        return begin(world, &revision, Some(retained(rollout)));
+    // What cannot begin, such as a strategy that is refused, does not hold up the end of this.
+    let next = heading(world).revision.filter(|next| *next != rollout.to.revision);
+    if let Some(turn) = next.and_then(|next| begin(world, &next, Some(retained(rollout)))) {
+        return Some(turn);
     }
     if since < world.policy.bake {
         return None;
@@ -170,7 +172,9 @@ pub(super) fn clearing(world: &World, rollout: &Rollout, since: Seconds) -> Opti
         return None;
     }
     let revision = &rollout.to.revision;
-    let failed = world.memory.failed.get(revision).filter(|_| is_given_up(world, revision));
+    // The wait after a failure may be over by now. Who wants to be elsewhere has returned.
+    let has_failed = is_given_up(world, revision) || leads_on(world, rollout);
+    let failed = world.memory.failed.get(revision).filter(|_| has_failed);
     let outcome = match failed.map(|failed| failed.class) {
         Some(Class::Deterministic | Class::Transient | Class::Capacity) => Outcome::RolledBackAuto,
         Some(Class::Withdrawn) | None => Outcome::RolledBack,

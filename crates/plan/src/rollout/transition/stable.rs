@@ -13,7 +13,7 @@ use crate::world::RevisionId;
 pub(super) fn next(world: &World) -> Option<Turn> {
     let active = world.memory.active.as_ref();
     let heading = heading(world).revision;
-    if active.is_none()
+    if active.is_none_or(|active| is_dead(world, active))
         && let Some(turn) = adopted(world, heading.as_ref())
     {
         return Some(turn);
@@ -25,7 +25,12 @@ pub(super) fn next(world: &World) -> Option<Turn> {
     begin(world, &revision, active)
 }
 
-/// What was given up before anything served, and answers requests after all. It is the only one
+fn is_dead(world: &World, placed: &Placed) -> bool {
+    let serves = world.placed(placed).is_some_and(|workload| workload.serving() > 0);
+    !serves && world.service.selects == Some(placed.environment)
+}
+
+/// What was given up while nothing else served, and answers requests after all. It is the only one
 /// that does, so it is kept until something better serves.
 fn adopted(world: &World, heading: Option<&RevisionId>) -> Option<Turn> {
     let environment = world.service.selects?;
