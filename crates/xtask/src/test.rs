@@ -18,7 +18,8 @@ pub(crate) struct TestArgs {
     /// How far to go.
     #[arg(long, value_enum, default_value_t = Tier::Ci)]
     tier: Tier,
-    /// Runs only these steps (and what they cannot do without). `--list` shows the names.
+    /// Runs only these steps; one that needs what another one builds says so. `--list` shows
+    /// the names.
     #[arg(long, value_name = "STEP", conflicts_with = "tier")]
     only: Vec<String>,
     /// Shows the steps with their budgets, and runs nothing.

@@ -100,6 +100,9 @@ pub(super) fn tools(run: &Run<'_>) -> Result<Count> {
 
 pub(super) fn charts(run: &Run<'_>) -> Result<Count> {
     let cluster = Cluster::at(run.workspace.root());
+    if !cluster.helm().exists() {
+        bail!("helm is not built yet; `cargo xtask test --only tools` builds it");
+    }
     let checks = charts::check(run.workspace.root(), &cluster.kubectl(), &cluster.helm())?;
     if checks == 0 {
         bail!("no chart check ran");
