@@ -20,7 +20,8 @@
 //! * **Shedding**: who is connected to the old environment is asked to come again.
 //! * **Baking**: the old environment is kept for as long as it takes to be sure.
 //! * **Rolling**: a pod is withdrawn from the Service, leaves, and one of the other revision takes
-//!   its place; the next one follows when that one is reached by requests.
+//!   its place; the next one follows when that one is reached by requests. A walk back that takes
+//!   too long gives way to a third revision, which may mend what keeps it from its end.
 //! * **Reverting**, **Clearing**: the switch and the shedding, backwards.
 //!
 //! # Two rules that everything rests on

@@ -1,13 +1,15 @@
-//! Developer commands: demo, test, cluster, images, generate.
+//! Developer commands: demo, test, explore, mutants, cluster, images, generate.
 
 mod charts;
 mod cluster;
 mod count;
 mod demo;
 mod exec;
+mod explore;
 mod generate;
 mod images;
 mod model;
+mod mutants;
 mod python;
 mod term;
 mod test;
@@ -38,6 +40,10 @@ enum Command {
     Demo,
     /// Runs every test of the project, as CI does.
     Test(test::TestArgs),
+    /// Explores every order of events in small worlds around the rollout.
+    Explore(explore::ExploreArgs),
+    /// Seeds faults into the rollout and shows that its tests catch each of them.
+    Mutants(mutants::MutantsArgs),
     /// A real Kubernetes on this machine.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -73,6 +79,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(&workspace),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Explore(args) => explore::run(&args),
+        Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Cluster(command) => cluster::run(command),
         Command::Kubectl { args } => cluster::kubectl(args),
         Command::Images(args) => images::run(&workspace, &args),

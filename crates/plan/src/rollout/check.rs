@@ -38,6 +38,15 @@ pub enum Violation {
     },
     /// A pod that requests are routed to would leave.
     RoutedPodRemoved(Action),
+    /// While pods are replaced there would be more than there may be.
+    Surged {
+        /// The action.
+        action: Action,
+        /// How many there would be.
+        pods: u32,
+        /// How many there may be.
+        most: u32,
+    },
     /// A revision that was given up would get pods.
     GivenUpRaised(RevisionId),
     /// What serves, may serve next or is kept to return to would be taken away.
@@ -63,6 +72,7 @@ impl Violation {
             Self::SelectedNobody(_) => "SelectedNobody",
             Self::ServingLowered { .. } => "ServingLowered",
             Self::RoutedPodRemoved(_) => "RoutedPodRemoved",
+            Self::Surged { .. } => "Surged",
             Self::GivenUpRaised(_) => "GivenUpRaised",
             Self::NeededRemoved(_) => "NeededRemoved",
             Self::TooManyEnvironments(_) => "TooManyEnvironments",
@@ -90,6 +100,9 @@ impl fmt::Display for Violation {
             Self::RoutedPodRemoved(action) => {
                 write!(f, "a pod that requests are routed to would leave: {action}")
             }
+            Self::Surged { action, pods, most } => {
+                write!(f, "there would be {pods} pods and may be {most}: {action}")
+            }
             Self::GivenUpRaised(revision) => {
                 write!(f, "revision {revision} was given up and would get pods")
             }
@@ -115,6 +128,7 @@ pub fn violations(world: &World, plan: &Plan) -> Vec<Violation> {
         found.extend(selected_nobody(world, action));
         found.extend(lowered(world, action));
         found.extend(routed(world, action));
+        found.extend(surged(world, action));
         found.extend(given_up(world, action));
         found.extend(needed(world, action));
         found.extend(environments(world, action));
@@ -283,6 +297,24 @@ fn routed(world: &World, action: &Action) -> Option<Violation> {
         count(workload.pods.values().filter(|pod| pod.stage != Stage::Leaving && !pod.routed));
     let serves_without = world.routed().saturating_sub(workload.serving()) >= world.goal.replicas;
     (surplus > unrouted && !serves_without).then(|| Violation::RoutedPodRemoved(action.clone()))
+}
+
+/// Pods that are leaving are not counted: one whose node is lost never goes.
+fn surged(world: &World, action: &Action) -> Option<Violation> {
+    let (Action::Create { placed: Placed { revision, .. }, replicas: to }
+    | Action::Scale { revision, to, .. }) = action
+    else {
+        return None;
+    };
+    let Phase::Rolling(rolling) = &world.memory.phase else { return None };
+    let environment = rolling.rollout.to.environment;
+    let there = world.workloads().filter(|(_, found)| found.environment == environment);
+    let others = there.filter(|(id, _)| *id != revision);
+    let pods =
+        others.fold(*to, |sum, (_, found)| sum.saturating_add(found.present().max(found.replicas)));
+    let most = world.goal.replicas.saturating_add(world.surge());
+    let makes_new = *to > world.workload(revision).map_or(0, Workload::present);
+    (makes_new && pods > most).then(|| Violation::Surged { action: action.clone(), pods, most })
 }
 
 fn given_up(world: &World, action: &Action) -> Option<Violation> {

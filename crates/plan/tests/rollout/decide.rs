@@ -216,3 +216,83 @@ fn a_switch_that_was_late_ends_as_a_failure_though_it_is_about_to_be_tried_again
     let (from, to) = (Some(id("a")), id("b"));
     assert_eq!(plan.notes, [Note::Finished { from, to, outcome: Outcome::RolledBackAuto }]);
 }
+
+#[test]
+fn a_candidate_passes_when_all_of_its_pods_do_however_late() {
+    let gating = |pods: Vec<Pod>, since| {
+        let world = serving().have("b", Green, pods);
+        plan(&world.phase(Phase::Gating(blue_green(), Seconds(since)))).memory.phase
+    };
+    let waits = Phase::Gating(blue_green(), Seconds(9));
+    assert_eq!(gating(vec![ready(), starting()], 9), waits);
+    let mut late = ready();
+    late.since = Seconds(601);
+    let switches = Phase::CuttingOver(blue_green(), Seconds(0));
+    assert_eq!(gating(vec![late.clone(), late], 601), switches);
+}
+
+#[test]
+fn a_switch_counts_as_seen_when_no_pod_of_another_environment_is_left_in_the_endpoints() {
+    let switched = |old: Pod| {
+        let world = want("b", 1).have("a", Blue, vec![old]).active("a", Blue);
+        let mut world = world.have("b", Green, vec![serves()]);
+        world.service.selects = Some(Green);
+        plan(&world.phase(Phase::CuttingOver(blue_green(), Seconds(9)))).memory.active
+    };
+    assert_eq!(switched(serves()), Some(at("a", Blue)));
+    assert_eq!(switched(ready()), Some(at("b", Green)));
+}
+
+/// The Service selects `b` in green, which has yet to prove itself.
+fn baking(old: Pod, new: Vec<Pod>, since: u32) -> World {
+    let replicas = u32::try_from(new.len()).unwrap_or(u32::MAX);
+    let world = want("b", replicas).have("a", Blue, vec![old]).active("a", Blue);
+    let mut world = world.have("b", Green, new);
+    world.service.selects = Some(Green);
+    world.memory.active = Some(at("b", Green));
+    world.phase(Phase::Baking(blue_green(), Seconds(since)))
+}
+
+#[test]
+fn a_candidate_that_fails_is_left_for_what_answers_and_for_nothing_else() {
+    let back = |old: Pod| {
+        let wrong = Pod { wrong: true, ..serves() };
+        plan(&baking(old, vec![wrong], 9)).memory.phase
+    };
+    assert_eq!(back(ready()), Phase::Reverting(blue_green(), Seconds(0)));
+    assert_eq!(back(starting()), Phase::Baking(blue_green(), Seconds(9)));
+}
+
+#[test]
+fn a_revision_proves_itself_with_all_of_its_pods() {
+    let proven = |pod: Pod, since| {
+        plan(&baking(ready(), vec![serves(), pod], since)).memory.known_good.contains(&id("b"))
+    };
+    assert!(!proven(serves(), 399));
+    assert!(proven(serves(), 400));
+    assert!(!proven(starting(), 400));
+}
+
+#[test]
+fn nothing_begins_while_it_is_paused() {
+    let mut world = serving();
+    world.goal.paused = true;
+    let plan = plan(&world);
+    assert_eq!(plan.memory, world.memory);
+    assert_eq!(plan.notes, [Note::Paused]);
+}
+
+#[test]
+fn a_pod_is_told_to_leave_when_all_nodes_know_that_it_left_the_endpoints() {
+    let told = |out| {
+        let gone = Pod { traffic: false, ..ready() };
+        let world = want("b", 2).have("a", Blue, vec![gone, serves()]).active("a", Blue);
+        let mut phase = rolling(Direction::Forward, "a-0");
+        if let Phase::Rolling(Rolling { withdrawn: Some(withdrawn), .. }) = &mut phase {
+            (withdrawn.out, withdrawn.leaves) = (Some(Seconds(out)), 1);
+        }
+        plan(&world.phase(phase)).actions
+    };
+    assert_eq!(told(9), []);
+    assert_eq!(told(10), [Action::Scale { revision: id("a"), from: 2, to: 1 }]);
+}

@@ -1,0 +1,275 @@
+//! The faults. Each would be a plausible slip: a guard forgotten, a comparison the wrong way round,
+//! two steps in the wrong order.
+
+/// A fault.
+pub(super) struct Mutant {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What is wrong then.
+    pub(super) what: &'static str,
+    /// The file below `crates/plan/src/rollout`.
+    pub(super) file: &'static str,
+    /// The text in it, which occurs once.
+    pub(super) find: &'static str,
+    /// What stands there instead.
+    pub(super) replace: &'static str,
+}
+
+const fn mutant(
+    name: &'static str,
+    what: &'static str,
+    file: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Mutant {
+    Mutant { name, what, file, find, replace }
+}
+
+/// Every fault that is seeded.
+pub(super) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "acts-while-deleting",
+        "a deployment that is being deleted is still acted on",
+        "../rollout.rs",
+        "if world.goal.deleting {",
+        "if false {",
+    ),
+    mutant(
+        "acts-while-overtaken",
+        "an operator with an old memory acts",
+        "../rollout.rs",
+        "if world.overtaken {",
+        "if false {",
+    ),
+    mutant(
+        "acts-while-remembering",
+        "a new memory and the actions of the old one come in one plan",
+        "../rollout.rs",
+        "return Plan { actions: Vec::new(), memory, wake: None, notes: turn.notes };",
+        "let actions = act::steps(world).actions;\n        return Plan { actions, memory, wake: None, notes: turn.notes };",
+    ),
+    mutant(
+        "same-epoch",
+        "a new memory has the epoch of the old one",
+        "../rollout.rs",
+        "world.memory.epoch.saturating_add(1)",
+        "world.memory.epoch",
+    ),
+    mutant(
+        "withdraws-before-it-restores",
+        "a pod is taken out of the Service before another one is given back to it",
+        "act.rs",
+        "    rolling::restore(world, &mut steps);\n    match &world.memory.phase {",
+        "    if let Phase::Rolling(walk) = &world.memory.phase {\n        rolling::roll(world, walk, &mut steps);\n    }\n    rolling::restore(world, &mut steps);\n    match &world.memory.phase {",
+    ),
+    mutant(
+        "switches-to-anybody",
+        "the Service is moved to a candidate whose pods are not ready by now",
+        "act/select.rs",
+        "ready(&rollout.to) >= world.goal.replicas.max(1)",
+        "true || ready(&rollout.to) > 0",
+    ),
+    mutant(
+        "touches-a-foreign-service",
+        "a rollout begins though the Service is somebody else's",
+        "transition/begin.rs",
+        "if let Some(why) = &world.service.unusable {",
+        "if let Some(why) = world.service.unusable.as_ref().filter(|_| false) {",
+    ),
+    mutant(
+        "begins-while-paused",
+        "a rollout begins though the deployment is paused",
+        "transition/begin.rs",
+        "if world.goal.paused {",
+        "if false {",
+    ),
+    mutant(
+        "no-floor",
+        "a pod leaves though too few others serve",
+        "transition/rolling.rs",
+        "pod.stage == Stage::Ready && others < world.floor() && world.goal.replicas > 0",
+        "false && pod.stage == Stage::Ready && others < world.floor()",
+    ),
+    mutant(
+        "out-of-step",
+        "the next pod leaves before the last new one is reached by requests",
+        "transition/rolling.rs",
+        "workload.serving() >= workload.replicas",
+        "workload.ready() >= workload.replicas",
+    ),
+    mutant(
+        "leaves-unannounced",
+        "a pod is told to leave before all nodes know that it left the endpoints",
+        "act/rolling.rs",
+        "let is_out = withdrawn.out.is_some_and(|out| out >= world.policy.propagation);",
+        "let is_out = withdrawn.out.is_some();",
+    ),
+    mutant(
+        "leaves-while-routed",
+        "a pod is told to leave while requests are routed to it",
+        "act/rolling.rs",
+        "if is_out && !pod.traffic && !pod.routed && workload.replicas > withdrawn.leaves {",
+        "if (is_out || pod.routed) && !pod.traffic && workload.replicas > withdrawn.leaves {",
+    ),
+    mutant(
+        "no-room",
+        "more pods are made than there may be",
+        "act/rolling.rs",
+        "if has < wanted && held < rolling::room(world) && rolling::is_in_step(world, target) && !is_held",
+        "if has < wanted && rolling::is_in_step(world, target) && !is_held",
+    ),
+    mutant(
+        "waits-for-lost-nodes",
+        "a pod whose node is lost holds its place for ever",
+        "act/rolling.rs",
+        ".filter(|pod| pod.stage != Stage::Leaving || pod.since <= world.policy.progress),",
+        ".filter(|pod| pod.stage != Stage::Leaving || pod.since <= pod.since),",
+    ),
+    mutant(
+        "half-a-candidate",
+        "one ready pod of the candidate is enough for the switch",
+        "transition/candidate.rs",
+        "        && workload.ready() >= world.goal.replicas\n",
+        "        && workload.ready() > 0\n",
+    ),
+    mutant(
+        "promoted-on-old-proof",
+        "a candidate is promoted though its answers were proved too long ago",
+        "transition/candidate.rs",
+        "if world.goal.paused || stale(world, rollout).is_some() {",
+        "if world.goal.paused {",
+    ),
+    mutant(
+        "promotion-never-expires",
+        "nobody promotes, and it waits for ever",
+        "transition/candidate.rs",
+        "Promotion::Manual(limit) if since > limit => {",
+        "Promotion::Manual(limit) if since > limit && world.goal.replicas == 0 => {",
+    ),
+    mutant(
+        "unconfirmed",
+        "a switch counts as seen though endpoints of the old environment are left",
+        "transition.rs",
+        "        && routed_elsewhere(world, place) == 0\n",
+        "",
+    ),
+    mutant(
+        "returns-to-nobody",
+        "the Service is moved back to an environment in which nobody answers",
+        "transition/serving.rs",
+        "    is_warm(world, fallback).then(|| Turn::to(world, Phase::Reverting(rollout.clone(), now())))",
+        "    Some(Turn::to(world, Phase::Reverting(rollout.clone(), now())))",
+    ),
+    mutant(
+        "never-returns",
+        "a candidate that answers wrongly after the switch goes on to serve",
+        "transition/serving.rs",
+        "    if !world.policy.auto_rollback {\n        return None;\n    }\n    way_back",
+        "    if world.policy.auto_rollback {\n        return None;\n    }\n    way_back",
+    ),
+    mutant(
+        "short-bake",
+        "a revision is known to be good as soon as it serves",
+        "transition/serving.rs",
+        "    if since < world.policy.bake {\n        return None;\n    }\n",
+        "",
+    ),
+    mutant(
+        "bakes-half",
+        "a revision is known to be good though some of its pods do not serve",
+        "transition/serving.rs",
+        "    if serving < world.goal.replicas {\n        return unserved",
+        "    if serving < world.goal.replicas.min(1) {\n        return unserved",
+    ),
+    mutant(
+        "bake-held-up",
+        "a strategy that is refused keeps the bake from its end",
+        "transition/serving.rs",
+        "    if let Some(turn) = next.and_then(|next| begin(world, &next, Some(retained(rollout)))) {\n        return Some(turn);\n    }\n",
+        "    if let Some(next) = next {\n        return begin(world, &next, Some(retained(rollout)));\n    }\n",
+    ),
+    mutant(
+        "forgets-the-fallback",
+        "what is kept to return to is swept away",
+        "memory.rs",
+        "[from, to, rollout.fallback.as_ref()].contains(&Some(placed))",
+        "[from, to].contains(&Some(placed))",
+    ),
+    mutant(
+        "sweeps-what-is-missed",
+        "pods that nothing needs go though requests reach them",
+        "act/sweep.rs",
+        "    workload.is_routed() && !is_served_without(world, id)",
+        "    workload.is_empty() && !is_served_without(world, id)",
+    ),
+    mutant(
+        "one-attempt-more",
+        "what may pass is tried once more than the user allows",
+        "heading.rs",
+        "failed.attempts < policy.retry.attempts",
+        "failed.attempts <= policy.retry.attempts",
+    ),
+    mutant(
+        "tries-again-for-ever",
+        "what fails again is tried again",
+        "heading.rs",
+        "Class::Deterministic | Class::Withdrawn => false,",
+        "Class::Deterministic | Class::Withdrawn => true,",
+    ),
+    mutant(
+        "linear-backoff",
+        "waits do not double",
+        "heading.rs",
+        "saturating_mul(1 << doublings)",
+        "saturating_mul(1 + doublings)",
+    ),
+    mutant(
+        "late-when-ready",
+        "a candidate that is ready in full is still given up as late",
+        "health.rs",
+        "let is_late = workload.ready() < workload.replicas && standstill > policy.progress;",
+        "let is_late = workload.ready() <= workload.replicas && standstill > policy.progress;",
+    ),
+    mutant(
+        "growth-at-the-boundary",
+        "a growth of exactly a quarter asks for a second environment",
+        "strategy.rs",
+        "u128::from(new) * 100 > u128::from(old)",
+        "u128::from(new) * 100 >= u128::from(old)",
+    ),
+    mutant(
+        "mixes-without-a-place",
+        "outputs are mixed because a second environment found no place",
+        "strategy.rs",
+        "} else if no_place && incompatible.is_empty() {",
+        "} else if no_place {",
+    ),
+    mutant(
+        "sleeps-through-the-bake",
+        "nothing asks to be woken at the end of a bake",
+        "wake.rs",
+        "Phase::Baking(_, since) => vec![(*since, policy.bake), (*since, unserved(policy))],",
+        "Phase::Baking(..) => Vec::new(),",
+    ),
+    mutant(
+        "wakes-for-the-wanted-alone",
+        "nothing asks to be woken for a revision to be returned to",
+        "wake.rs",
+        "timers.extend(world.memory.failed.values().filter_map(|failed| {\n        let wait",
+        "timers.extend(world.memory.failed.get(&world.goal.revision).into_iter().filter_map(|failed| {\n        let wait",
+    ),
+    mutant(
+        "remembers-everything",
+        "failures are remembered without a bound",
+        "memory.rs",
+        "while self.failed.len() > KEPT_FAILED {",
+        "while self.failed.len() > usize::MAX - 1 {",
+    ),
+    mutant(
+        "heard-again-and-again",
+        "a command is followed each time it is seen",
+        "transition/commands.rs",
+        "    turn.memory.acknowledged.insert(kind, command.token.clone());\n",
+        "    let _ = (kind, command);\n    turn.memory.phase = turn.memory.phase.clone();\n",
+    ),
+];
