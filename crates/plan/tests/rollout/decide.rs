@@ -220,7 +220,11 @@ fn a_switch_that_was_late_ends_as_a_failure_though_it_is_about_to_be_tried_again
 #[test]
 fn a_candidate_passes_when_all_of_its_pods_do_however_late() {
     let gating = |pods: Vec<Pod>, since| {
-        let world = serving().have("b", Green, pods);
+        let mut world = serving().have("b", Green, pods);
+        let found = world.revisions.get_mut(&id("b"));
+        if let Some(workload) = found.and_then(|found| found.workload.as_mut()) {
+            workload.since = Seconds(since);
+        }
         plan(&world.phase(Phase::Gating(blue_green(), Seconds(since)))).memory.phase
     };
     let waits = Phase::Gating(blue_green(), Seconds(9));
@@ -295,4 +299,24 @@ fn a_pod_is_told_to_leave_when_all_nodes_know_that_it_left_the_endpoints() {
     };
     assert_eq!(told(9), []);
     assert_eq!(told(10), [Action::Scale { revision: id("a"), from: 2, to: 1 }]);
+}
+
+#[test]
+fn the_next_pod_leaves_only_when_the_new_ones_are_reached_though_the_floor_would_let_it() {
+    let replacing = |pod: Pod| {
+        let world = want("b", 3).policy(|policy| policy.max_unavailable = 2);
+        let world = world.have("a", Blue, vec![serves(), serves()]).active("a", Blue);
+        let world = world.have("b", Blue, vec![pod]).phase(walk(Direction::Forward, 0));
+        plan(&world).memory.withdrawn().map(|withdrawn| withdrawn.pod.as_str().to_owned())
+    };
+    assert_eq!(replacing(ready()), None);
+    assert_eq!(replacing(serves()), Some("a-0".to_owned()));
+}
+
+#[test]
+fn what_is_kept_to_return_to_is_left_alone_until_the_end_of_the_bake() {
+    assert_eq!(plan(&baking(ready(), vec![serves()], 9)).actions, []);
+    let mut over = baking(ready(), vec![serves()], 9).phase(Phase::Stable);
+    over.memory.known_good = vec![id("b")];
+    assert_eq!(plan(&over).actions, [Action::Scale { revision: id("a"), from: 1, to: 0 }]);
 }
