@@ -357,17 +357,7 @@ fn needed(world: &World, action: &Action) -> Option<Violation> {
         | Action::Forget(_) => return None,
     };
     let workload = world.workload(revision)?;
-    let rolls = match &world.memory.phase {
-        Phase::Rolling(rolling) => rolling.rollout.to.environment == workload.environment,
-        Phase::Stable
-        | Phase::Gating(..)
-        | Phase::AwaitingPromotion(..)
-        | Phase::CuttingOver(..)
-        | Phase::Shedding(..)
-        | Phase::Baking(..)
-        | Phase::Reverting(..)
-        | Phase::Clearing(..) => false,
-    };
+    let rolls = world.memory.rolls_in(workload.environment);
     let placed = Placed { revision: revision.clone(), environment: workload.environment };
     let grows = matches!(action, Action::Scale { from, to, .. } if to > from);
     (world.memory.needs(&placed) && !rolls && !grows)

@@ -184,6 +184,21 @@ impl Memory {
         }
     }
 
+    /// Whether pods are replaced in this environment: what is in it is then the walk's.
+    pub fn rolls_in(&self, environment: Environment) -> bool {
+        match &self.phase {
+            Phase::Rolling(rolling) => rolling.rollout.to.environment == environment,
+            Phase::Stable
+            | Phase::Gating(..)
+            | Phase::AwaitingPromotion(..)
+            | Phase::CuttingOver(..)
+            | Phase::Shedding(..)
+            | Phase::Baking(..)
+            | Phase::Reverting(..)
+            | Phase::Clearing(..) => false,
+        }
+    }
+
     /// The pod that leaves next.
     pub fn withdrawn(&self) -> Option<&Withdrawn> {
         match &self.phase {

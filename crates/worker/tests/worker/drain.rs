@@ -9,13 +9,14 @@ use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, ModelEntry, Reason};
 use lamplighter_worker::board::Tracker;
 use lamplighter_worker::serve::Worker;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::Http;
 use crate::support::fake::{Fake, vector};
+use crate::support::raw::Raw;
 use crate::support::{DEADLINE, manifest, model, serve_args};
 
 /// How long after `/readyz` turned 503 the last node stops to send here; less than the delay.
@@ -69,57 +70,6 @@ impl Running {
     }
 }
 
-/// A connection of our own, for what a client library hides.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn connect(address: SocketAddr) -> Self {
-        Self(TcpStream::connect(address).await.unwrap())
-    }
-
-    async fn ask(&mut self) -> String {
-        self.send().await;
-        self.answer().await
-    }
-
-    async fn send(&mut self) {
-        let request = b"GET /v1/models HTTP/1.1\r\nhost: worker\r\n\r\n";
-        self.0.write_all(request).await.unwrap();
-    }
-
-    /// The head of the last answer of this connection.
-    async fn embed(&mut self, text: &str) -> String {
-        let body = format!(r#"{{"model":"embedder","input":"{text}"}}"#);
-        let length = body.len();
-        let request = format!(
-            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        self.0.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        let read = self.0.read_to_string(&mut text);
-        tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
-        text.split("\r\n\r\n").next().unwrap().to_lowercase()
-    }
-
-    /// The head of one answer; its body is read too.
-    async fn answer(&mut self) -> String {
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(b"]}") {
-            let read = self.0.read_buf(&mut bytes);
-            let read = tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
-            assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
-        }
-        let text = String::from_utf8(bytes).unwrap();
-        text.split("\r\n\r\n").next().unwrap().to_lowercase()
-    }
-
-    async fn is_closed(&mut self) {
-        let read = tokio::time::timeout(DEADLINE, self.0.read(&mut [0; 64])).await;
-        assert_eq!(read.expect("the worker closes the connection").unwrap(), 0);
-    }
-}
-
 /// Asks without a pause until the worker is out of the endpoints.
 async fn stream(
     http: Http,
@@ -144,10 +94,10 @@ async fn a_drain_under_load_loses_nothing() {
     let http = Http::one();
 
     let mut idle = Raw::connect(serving).await;
-    assert!(idle.ask().await.starts_with("http/1.1 200"));
+    assert!(idle.list().await.starts_with("http/1.1 200"));
     let mut silent = Raw::connect(serving).await;
     let mut warm = Raw::connect(serving).await;
-    let head = warm.ask().await;
+    let head = warm.list().await;
     assert!(!head.contains("connection: close"), "{head}");
     let slow = tokio::spawn({
         let http = http.clone();
@@ -172,10 +122,10 @@ async fn a_drain_under_load_loses_nothing() {
     let stopped = Instant::now();
     let draining = http.ready_is(admin, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(draining.json()["reason"], "Draining");
-    let head = warm.ask().await;
+    let head = warm.list().await;
     assert!(head.contains("connection: close"), "{head}");
     warm.is_closed().await;
-    let head = Raw::connect(serving).await.ask().await;
+    let head = Raw::connect(serving).await.list().await;
     assert!(head.starts_with("http/1.1 200"), "new connections are still answered: {head}");
     tokio::time::sleep_until((stopped + PROPAGATION).into()).await;
     gone.cancel();
@@ -214,7 +164,7 @@ async fn a_connection_that_came_last_still_gets_its_first_answer() {
     })
     .await
     .expect("the listener closes");
-    let head = last.ask().await;
+    let head = last.list().await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(head.contains("connection: close"), "{head}");
     running.ended().await;
@@ -234,7 +184,8 @@ async fn a_request_that_begins_after_the_listener_closed_has_its_whole_time() {
     .await
     .expect("the listener closes");
     let engine = Arc::clone(&running.engine);
-    let head = last.embed("wait").await;
+    last.embed("wait").await;
+    let head = last.last_answer().await;
     assert!(head.starts_with("http/1.1 504"), "not cut off: {head}");
     running.ended().await;
     engine.release();
@@ -292,7 +243,7 @@ async fn old_connections_are_closed_with_an_answer_and_slow_ones_without() {
     slow.0.write_all(b"GET /v1/models HT").await.unwrap();
     let born = Instant::now();
     tokio::time::timeout(DEADLINE, async {
-        while !old.ask().await.contains("connection: close") {
+        while !old.list().await.contains("connection: close") {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })

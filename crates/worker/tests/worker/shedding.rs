@@ -7,14 +7,16 @@ use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, ModelEntry};
 use lamplighter_worker::board::Tracker;
 use lamplighter_worker::serve::Worker;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::Http;
 use crate::support::fake::Fake;
+use crate::support::raw::Raw;
 use crate::support::{DEADLINE, POD, manifest, model, serve_args};
+
+/// How an answer with vectors ends.
+const VECTORS: &str = "}}";
 
 struct Running {
     serving: SocketAddr,
@@ -65,54 +67,18 @@ impl Running {
     }
 }
 
-/// A connection of our own, for what a client library hides.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn connect(address: SocketAddr) -> Self {
-        Self(TcpStream::connect(address).await.unwrap())
-    }
-
-    async fn ask(&mut self, text: &str) {
-        let body = serde_json::json!({"model": "embedder", "input": text}).to_string();
-        let request = format!(
-            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.0.write_all(request.as_bytes()).await.unwrap();
-    }
-
-    /// The head of one answer; its body is read too.
-    async fn answer(&mut self) -> String {
-        let mut bytes = Vec::new();
-        while !bytes.ends_with(b"}}") {
-            let read = self.0.read_buf(&mut bytes);
-            let read = tokio::time::timeout(DEADLINE, read).await.expect("an answer").unwrap();
-            assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
-        }
-        let text = String::from_utf8(bytes).unwrap();
-        text.split("\r\n\r\n").next().unwrap().to_lowercase()
-    }
-
-    async fn is_closed(&mut self) {
-        let read = tokio::time::timeout(DEADLINE, self.0.read(&mut [0; 64])).await;
-        assert_eq!(read.expect("the worker closes the connection").unwrap(), 0);
-    }
-}
-
 #[tokio::test]
 async fn idle_connections_close_at_once_and_later_ones_stay() {
     let running = start().await;
     let mut idle = Raw::connect(running.serving).await;
-    idle.ask("a lamp").await;
-    let answer = idle.answer().await;
+    idle.embed("a lamp").await;
+    let answer = idle.answer(VECTORS).await;
     assert!(!answer.contains("connection: close"), "{answer}");
     // One that has asked nothing yet.
     let mut silent = Raw::connect(running.serving).await;
     let mut marker = Raw::connect(running.serving).await;
-    marker.ask("a lamp").await;
-    marker.answer().await;
+    marker.embed("a lamp").await;
+    marker.answer(VECTORS).await;
 
     assert_eq!(running.shed().await, 3);
     idle.is_closed().await;
@@ -122,8 +88,8 @@ async fn idle_connections_close_at_once_and_later_ones_stay() {
 
     let mut later = Raw::connect(running.serving).await;
     for _ in 0..2 {
-        later.ask("a lamp").await;
-        let answer = later.answer().await;
+        later.embed("a lamp").await;
+        let answer = later.answer(VECTORS).await;
         assert!(!answer.contains("connection: close"), "{answer}");
     }
     running.before_shed_is(0).await;
@@ -137,13 +103,13 @@ async fn idle_connections_close_at_once_and_later_ones_stay() {
 async fn a_busy_connection_closes_with_its_next_answer_and_is_counted_until_then() {
     let running = start().await;
     let mut busy = Raw::connect(running.serving).await;
-    busy.ask("wait").await;
+    busy.embed("wait").await;
     running.http.status_when(running.admin, |report| report.in_flight == 1).await;
     assert_eq!(running.shed().await, 1);
     assert_eq!(running.shed().await, 1, "it is still there");
     running.before_shed_is(1).await;
     running.engine.release();
-    let answer = busy.answer().await;
+    let answer = busy.answer(VECTORS).await;
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
     busy.is_closed().await;
@@ -175,16 +141,16 @@ async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
 async fn a_shed_for_another_pod_is_refused_and_sheds_nothing() {
     let running = start().await;
     let mut idle = Raw::connect(running.serving).await;
-    idle.ask("a lamp").await;
-    idle.answer().await;
+    idle.embed("a lamp").await;
+    idle.answer(VECTORS).await;
     for pod in [None, Some(""), Some("another")] {
         let refused = running.http.command(running.admin, "/shed", pod).await.unwrap();
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
     }
     let report = running.http.status_when(running.admin, |_| true).await;
     assert_eq!(report.connections_before_shed, None, "nobody has shed");
-    idle.ask("a lamp").await;
-    idle.answer().await;
+    idle.embed("a lamp").await;
+    idle.answer(VECTORS).await;
     drop(idle);
     running.ended().await;
 }

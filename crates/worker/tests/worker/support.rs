@@ -4,6 +4,7 @@ pub(crate) mod artifact;
 pub(crate) mod client;
 pub(crate) mod fake;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod store;
 
 use std::path::Path;

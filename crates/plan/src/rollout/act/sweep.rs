@@ -3,7 +3,7 @@
 use super::Steps;
 use super::size::to_zero;
 use crate::replace::KEPT_RECORDS;
-use crate::rollout::memory::{Phase, Placed};
+use crate::rollout::memory::Placed;
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::world::{Workload, World};
 use crate::world::RevisionId;
@@ -12,7 +12,7 @@ use crate::world::RevisionId;
 pub(super) fn sweep(world: &World, steps: &mut Steps) {
     for (id, workload) in world.workloads() {
         let placed = Placed { revision: id.clone(), environment: workload.environment };
-        if world.memory.needs(&placed) || is_rolled(world, workload) {
+        if world.memory.needs(&placed) || world.memory.rolls_in(workload.environment) {
             continue;
         }
         if workload.is_empty() {
@@ -24,21 +24,6 @@ pub(super) fn sweep(world: &World, steps: &mut Steps) {
             to_zero(world, id, steps);
             steps.note(Note::Swept(id.clone()));
         }
-    }
-}
-
-/// While pods are replaced, the environment that they are in is the walk's.
-fn is_rolled(world: &World, workload: &Workload) -> bool {
-    match &world.memory.phase {
-        Phase::Rolling(rolling) => rolling.rollout.to.environment == workload.environment,
-        Phase::Stable
-        | Phase::Gating(..)
-        | Phase::AwaitingPromotion(..)
-        | Phase::CuttingOver(..)
-        | Phase::Shedding(..)
-        | Phase::Baking(..)
-        | Phase::Reverting(..)
-        | Phase::Clearing(..) => false,
     }
 }
 
