@@ -30,25 +30,31 @@ pub enum ConditionType {
     WarmedUp,
     /// Every model of the serving revision answered its cases as expected.
     Validated,
+    /// Something is kept or known to return to should the serving revision fail.
+    RollbackAvailable,
     /// The spec is not yet what is (kstatus). Listed only while true.
     Reconciling,
     /// Nothing goes on without a change from outside (kstatus). Listed only while true.
     Stalled,
     /// It serves, but less or worse than the spec asks. Listed only while true.
     Degraded,
+    /// Nothing new begins because the user said so. Listed only while true.
+    Paused,
 }
 
 impl ConditionType {
     /// Every condition, in the order in which the status lists them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::Available,
         Self::Progressing,
         Self::WarmedUp,
         Self::Validated,
+        Self::RollbackAvailable,
         Self::Reconciling,
         Self::Stalled,
         Self::Degraded,
+        Self::Paused,
     ];
 
     /// The name in the status.
@@ -59,15 +65,17 @@ impl ConditionType {
             Self::Progressing => "Progressing",
             Self::WarmedUp => "WarmedUp",
             Self::Validated => "Validated",
+            Self::RollbackAvailable => "RollbackAvailable",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Degraded => "Degraded",
+            Self::Paused => "Paused",
         }
     }
 
     /// Whether the status lists it only while it is true.
     pub fn only_while_true(self) -> bool {
-        matches!(self, Self::Reconciling | Self::Stalled | Self::Degraded)
+        matches!(self, Self::Reconciling | Self::Stalled | Self::Degraded | Self::Paused)
     }
 }
 
@@ -136,7 +144,7 @@ impl Conditions {
         self
     }
 
-    /// The list for the status: the five standing conditions, `Unknown` where nothing was said,
+    /// The list for the status: the six standing conditions, `Unknown` where nothing was said,
     /// and of the others those that are true. `lastTransitionTime` is `now` only where a state
     /// differs from `previous`.
     pub fn build(
@@ -225,7 +233,10 @@ mod tests {
     fn the_standing_conditions_are_listed_as_unknown_before_anything_is_known() {
         let list = Conditions::new().build(&[], Some(1), &at(10));
         let types: Vec<&str> = list.iter().map(|condition| condition.type_.as_str()).collect();
-        assert_eq!(types, ["Ready", "Available", "Progressing", "WarmedUp", "Validated"]);
+        assert_eq!(
+            types,
+            ["Ready", "Available", "Progressing", "WarmedUp", "Validated", "RollbackAvailable"]
+        );
         for condition in &list {
             assert_eq!(condition.status, "Unknown");
             assert_eq!(condition.reason, "NotYetObserved");

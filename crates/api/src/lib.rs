@@ -13,8 +13,12 @@ pub mod status;
 
 pub use conditions::{ConditionType, Conditions, Reason, State};
 pub use spec::{
-    Device, ExternalTrafficPolicy, ImagePullPolicy, LocalReference, Model, ModelDeployment,
-    ModelDeploymentSpec, Ranking, RolloutSpec, ServiceSpec, ServiceType, Similarity, Source, Task,
-    Validation, ValidationCase, ValidationMode, WorkerSpec,
+    Compatibility, Device, ExternalTrafficPolicy, ImagePullPolicy, LocalReference, Model,
+    ModelDeployment, ModelDeploymentSpec, OnInsufficientCapacity, Promotion, Ranking, RetrySpec,
+    RolloutSpec, ServiceSpec, ServiceType, Similarity, Source, Strategy, Task, Validation,
+    ValidationCase, ValidationMode, WorkerSpec,
 };
-pub use status::{ActiveRevision, Candidate, ModelDeploymentStatus, PodCounts, ServedModel};
+pub use status::{
+    Acknowledged, ActiveRevision, Candidate, FailedRevision, KnownGood, ModelDeploymentStatus,
+    PastRollout, Pin, Place, PodCounts, RolloutState, ServedModel, Withdrawn,
+};

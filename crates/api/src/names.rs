@@ -19,6 +19,32 @@ pub const LABEL_TRAFFIC: &str = "lamplighter.dev/traffic";
 /// The value of [`LABEL_TRAFFIC`].
 pub const TRAFFIC: &str = "true";
 
+/// Annotation: the epoch of the status under which an object was last written.
+pub const ANNOTATION_EPOCH: &str = "lamplighter.dev/epoch";
+/// Annotation of a revision's record: what its models are, as JSON.
+pub const ANNOTATION_RESOLVED: &str = "lamplighter.dev/resolved";
+/// Annotation of a pod: how often its container had ended when that was last forgiven.
+pub const ANNOTATION_FORGIVEN_EXITS: &str = "lamplighter.dev/forgiven-exits";
+/// Annotation of pods, by which a ReplicaSet decides who goes first; the lowest does:
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#pod-deletion-cost>.
+pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Annotation with a command: move the Service to the candidate of this revision.
+pub const COMMAND_PROMOTE: &str = "lamplighter.dev/promote";
+/// Annotation with a command: give up what is under way, and return.
+pub const COMMAND_ABORT: &str = "lamplighter.dev/abort";
+/// Annotation with a command: try this revision again that was given up.
+pub const COMMAND_RETRY: &str = "lamplighter.dev/retry";
+/// Annotation with a command: serve this earlier revision until the spec changes.
+pub const COMMAND_ROLLBACK_TO: &str = "lamplighter.dev/rollback-to";
+/// Annotation: replace every pod by a new one; the value tells one restart from the next.
+pub const RESTARTED_AT: &str = "lamplighter.dev/restarted-at";
+
+/// Label of the pod that reads what the models of a revision are: [`RESOLVER`].
+pub const LABEL_ROLE: &str = "lamplighter.dev/role";
+/// Value of [`LABEL_ROLE`].
+pub const RESOLVER: &str = "resolver";
+
 /// Label: the application, [`WORKER`].
 pub const LABEL_APP_NAME: &str = "app.kubernetes.io/name";
 /// Label: the part of the application.
@@ -56,6 +82,16 @@ pub fn service(deployment: &str) -> String {
     deployment.to_owned()
 }
 
+/// Name of the Service at which a candidate can be tried before it serves.
+pub fn preview_service(deployment: &str) -> String {
+    format!("{deployment}-preview")
+}
+
+/// Name of the pod that reads what the models of a revision are.
+pub fn resolver(deployment: &str, revision: &str) -> String {
+    format!("{deployment}-{revision}-read")
+}
+
 /// Name of the `PodDisruptionBudget` of an environment.
 pub fn disruption_budget(deployment: &str, environment: &str) -> String {
     format!("{deployment}-{environment}")
@@ -73,7 +109,14 @@ pub fn object_labels(deployment: &str) -> BTreeMap<String, String> {
     ])
 }
 
-/// Labels of the objects of one revision.
+/// Labels of what belongs to a revision wherever its pods are.
+pub fn record_labels(deployment: &str, revision: &str) -> BTreeMap<String, String> {
+    let mut all = object_labels(deployment);
+    all.extend(labels([(LABEL_REVISION, revision)]));
+    all
+}
+
+/// Labels of the workload and the pods of one revision.
 pub fn revision_labels(
     deployment: &str,
     environment: &str,

@@ -14,7 +14,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use model::{LocalReference, Model, Source, Task};
-pub use rollout::RolloutSpec;
+pub use rollout::{
+    Compatibility, OnInsufficientCapacity, Promotion, RetrySpec, RolloutSpec, Strategy,
+};
 pub use service::{ExternalTrafficPolicy, ServiceSpec, ServiceType};
 pub use validation::{Ranking, Similarity, Validation, ValidationCase, ValidationMode};
 pub use worker::{Device, ImagePullPolicy, WorkerSpec};
@@ -71,6 +73,33 @@ use crate::status::ModelDeploymentStatus;
         description = "The revision that serves."
     ),
     printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.rollout.phase",
+        description = "What is under way, if anything is."
+    ),
+    printcolumn(
+        name = "Environment",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.active.environment",
+        description = "The environment that the Service selects."
+    ),
+    printcolumn(
+        name = "Candidate",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.candidate.revision",
+        description = "The revision that is on its way."
+    ),
+    printcolumn(
+        name = "Rollback-Until",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.rollbackUntil",
+        description = "Until when a failure returns to what was there before."
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         priority = 1,
@@ -93,6 +122,11 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+
+    /// While true nothing new begins: what is under way stays where it is, pods that fail are
+    /// still replaced, and what serves goes on serving.
+    #[serde(default)]
+    pub paused: bool,
 
     /// The models that every pod loads, in parallel, before it is ready. Requests name them as
     /// `name` or `name:version`.

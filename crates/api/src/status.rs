@@ -32,12 +32,51 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<ActiveRevision>,
 
-    /// A revision that has not passed its gates yet; absent when there is none.
+    /// The revision that is on its way, or that is wanted and cannot be; absent when there is
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
 
-    /// `Ready`, `Available`, `Progressing`, `WarmedUp` and `Validated`; `Reconciling`, `Stalled`
-    /// and `Degraded` only while they are true.
+    /// Revisions that served well for the whole rollback window, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub known_good: Vec<KnownGood>,
+
+    /// Until when a failure returns to what was there before; absent when nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_until: Option<Time>,
+
+    /// Revisions that failed, and what that means for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub failed_revisions: Vec<FailedRevision>,
+
+    /// Rollouts that are over, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<PastRollout>,
+
+    /// Commands that were heard: the last one of each kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub acknowledged: Vec<Acknowledged>,
+
+    /// A revision that a person asked to return to, until the spec changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+
+    /// Grows with every decision that is remembered here. Objects carry the epoch that they were
+    /// written under, so that a decision on an older view is recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub epoch: Option<i64>,
+
+    /// What is under way, for the operator's next decision; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutState>,
+
+    /// `Ready`, `Available`, `Progressing`, `WarmedUp`, `Validated` and `RollbackAvailable`;
+    /// `Reconciling`, `Stalled`, `Degraded` and `Paused` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -93,7 +132,7 @@ pub struct ServedModel {
     pub bytes: i64,
 }
 
-/// A revision that has not passed its gates yet.
+/// The revision that is on its way, or that is wanted and cannot be.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
@@ -101,13 +140,42 @@ pub struct Candidate {
     #[schemars(length(max = 63))]
     pub revision: String,
 
+    /// Where its pods are; absent before they are placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub environment: Option<String>,
+
+    /// How pods get to it: `Initial`, `Rolling` or `BlueGreen`; absent before that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub strategy: Option<String>,
+
+    /// Where it stands: `Resolving`, `Waiting`, `Blocked`, or a phase of `rollout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub step: Option<String>,
+
+    /// Why it is brought up in this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub because: Option<String>,
+
     /// What it waits for, or why it does not get ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
 
-    /// When it was created.
+    /// When its rollout began.
     pub started_time: Time,
+
+    /// When its step is given up unless it gets on; absent where only a person ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_time: Option<Time>,
+
+    /// The Service at which it can be tried before it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub preview_service: Option<String>,
 
     /// Its pods by state.
     pub pods: PodCounts,
@@ -128,4 +196,182 @@ pub struct PodCounts {
     /// Gave up for a reason of their own.
     #[schemars(range(min = 0))]
     pub failed: i32,
+}
+
+/// A revision that served well for the whole rollback window.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownGood {
+    /// Its hash.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+
+    /// Since when that is known.
+    pub proven_time: Time,
+}
+
+/// A revision that failed.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRevision {
+    /// Its hash.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+
+    /// What the failure says about the next attempt: `Deterministic`, `Transient`, `Capacity` or
+    /// `Withdrawn`.
+    #[schemars(length(max = 63))]
+    pub class: String,
+
+    /// Why, in one word.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+
+    /// Why, in a sentence that names the way out.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+
+    /// How many attempts failed.
+    #[schemars(range(min = 0))]
+    pub attempts: i64,
+
+    /// When the last one did, or when a person asked for another.
+    pub time: Time,
+
+    /// When it is tried again; absent where only a change or a person brings that about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_time: Option<Time>,
+
+    /// A person asked for another attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+}
+
+/// A rollout that is over.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastRollout {
+    /// What served before; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub from: Option<String>,
+
+    /// What was rolled out.
+    #[schemars(length(max = 63))]
+    pub to: String,
+
+    /// How.
+    #[schemars(length(max = 63))]
+    pub strategy: String,
+
+    /// How it ended: `Promoted`, `FastPromoted`, `Aborted`, `Superseded`, `RolledBack`,
+    /// `RolledBackAuto` or `Blocked`.
+    #[schemars(length(max = 63))]
+    pub outcome: String,
+
+    /// When it began.
+    pub started_time: Time,
+
+    /// When it ended.
+    pub finished_time: Time,
+}
+
+/// A command that was heard.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledged {
+    /// `promote`, `abort`, `retry` or `rollback-to`.
+    #[schemars(length(max = 63))]
+    pub command: String,
+
+    /// The annotation's value.
+    #[schemars(length(max = 256))]
+    pub token: String,
+}
+
+/// A revision that a person asked to return to.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pin {
+    /// The revision.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+
+    /// What the spec described then. When it describes something else, this is over.
+    #[schemars(length(max = 63))]
+    pub instead_of: String,
+}
+
+/// What is under way.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutState {
+    /// `Gating`, `AwaitingPromotion`, `CuttingOver`, `Shedding`, `Baking`, `Reverting`,
+    /// `Clearing`, `RollingForward` or `RollingBack`.
+    #[schemars(length(max = 63))]
+    pub phase: String,
+
+    /// Since when.
+    pub since: Time,
+
+    /// When the rollout began.
+    pub started_time: Time,
+
+    /// What served when it began; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Place>,
+
+    /// The candidate.
+    pub to: Place,
+
+    /// Where to return when the candidate fails after the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Place>,
+
+    /// `Initial`, `Rolling` or `BlueGreen`.
+    #[schemars(length(max = 63))]
+    pub strategy: String,
+
+    /// Why this way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub because: Vec<String>,
+
+    /// The pod that leaves next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// A revision in an environment.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The revision.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+
+    /// `blue`, `green` or `amber`.
+    #[schemars(length(max = 63))]
+    pub environment: String,
+}
+
+/// A pod that gets no new requests because it leaves next.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withdrawn {
+    /// The pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+
+    /// Its revision.
+    #[schemars(length(max = 63))]
+    pub revision: String,
+
+    /// How many pods its workload asks for once it is gone.
+    #[schemars(range(min = 0))]
+    pub leaves: i64,
+
+    /// Since when its address is out of the endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_time: Option<Time>,
 }

@@ -2,6 +2,7 @@
 //! queue, so a reconcile reads no object from the apiserver that it has seen before.
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll};
@@ -9,11 +10,12 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{ReconcileRequest, trigger_owners, trigger_self, trigger_with};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
-use kube::runtime::{WatchStreamExt, predicates, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
 use serde::de::DeserializeOwned;
@@ -46,6 +48,9 @@ pub struct Caches {
     pub services: Store<Service>,
     /// Disruption budgets.
     pub disruption_budgets: Store<PodDisruptionBudget>,
+    /// Who is reached through the Services. Kubernetes gives them the labels of their Service:
+    /// <https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#management>.
+    pub endpoint_slices: Store<EndpointSlice>,
     /// Worker pods.
     pub pods: Store<Pod>,
 }
@@ -65,6 +70,8 @@ pub struct Writers {
     pub services: Writer<Service>,
     /// Disruption budgets.
     pub disruption_budgets: Writer<PodDisruptionBudget>,
+    /// Who is reached through the Services.
+    pub endpoint_slices: Writer<EndpointSlice>,
     /// Worker pods.
     pub pods: Writer<Pod>,
 }
@@ -80,6 +87,7 @@ impl Caches {
             manifests: writers.manifests.as_reader(),
             services: writers.services.as_reader(),
             disruption_budgets: writers.disruption_budgets.as_reader(),
+            endpoint_slices: writers.endpoint_slices.as_reader(),
             pods: writers.pods.as_reader(),
         };
         (caches, writers)
@@ -95,6 +103,7 @@ impl Caches {
                 self.manifests.wait_until_ready(),
                 self.services.wait_until_ready(),
                 self.disruption_budgets.wait_until_ready(),
+                self.endpoint_slices.wait_until_ready(),
                 self.pods.wait_until_ready(),
             )
         };
@@ -121,6 +130,7 @@ pub fn watch(
         manifests,
         services,
         disruption_budgets,
+        endpoint_slices,
         pods,
     } = writers;
     let source = Source { client, namespace, watches };
@@ -136,7 +146,8 @@ pub fn watch(
     // Managers are kept where we compare what we own.
     queue.push(owned(&source, services, |_| {}));
     queue.push(owned(&source, disruption_budgets, |_| {}));
-    queue.push(labelled(&source, pods));
+    queue.push(labelled(&source, endpoint_slices, without_managers));
+    queue.push(labelled(&source, pods, without_managers));
     queue
 }
 
@@ -162,8 +173,8 @@ impl Source<'_> {
 
 type Requests = BoxStream<'static, Result<ReconcileRequest<ModelDeployment>, watcher::Error>>;
 
-/// The resource itself: a change of its spec, of annotations (they carry commands), or its
-/// deletion. Our own status writes change none of these and wake nobody.
+/// The resource itself: a change of its spec, of annotations (they carry commands), its deletion,
+/// or a memory that was written and is to be acted on. All else in the status wakes nobody.
 fn own(source: &Source<'_>, writer: Writer<ModelDeployment>) -> Requests {
     let watched = source.watched::<ModelDeployment>();
     let changes = watcher(source.api::<ModelDeployment>(), watcher::Config::default())
@@ -171,11 +182,17 @@ fn own(source: &Source<'_>, writer: Writer<ModelDeployment>) -> Requests {
         .reflect(writer)
         .inspect(move |event| watched.delivered(event, Instant::now()))
         .applied_objects()
-        .predicate_filter(
-            kube::runtime::Predicate::combine(predicates::generation, predicates::annotations),
-            kube::runtime::PredicateConfig::default(),
-        );
+        .predicate_filter(news, kube::runtime::PredicateConfig::default());
     trigger_self(changes, ()).boxed()
+}
+
+/// What a change of the resource has to change to be one. The signature is kube's.
+#[expect(clippy::unnecessary_wraps, reason = "None would mean that every event is news")]
+fn news(deployment: &ModelDeployment) -> Option<u64> {
+    let epoch = deployment.status.as_ref().and_then(|status| status.epoch);
+    let mut hasher = DefaultHasher::new();
+    (deployment.metadata.generation, deployment.annotations(), epoch).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// Children wake their owner whenever they change or go.
@@ -187,14 +204,18 @@ fn owned<K: Child>(
     trigger_owners(touched(source, writer, shrink), (), ()).boxed()
 }
 
-/// Pods belong to a ReplicaSet; the label says to which deployment.
-fn labelled(source: &Source<'_>, writer: Writer<Pod>) -> Requests {
-    let to_deployment = |pod: Pod| {
-        let name = pod.labels().get(names::LABEL_DEPLOYMENT)?;
-        let namespace = pod.namespace()?;
+/// Pods belong to a ReplicaSet and slices to a Service; the label says to which deployment.
+fn labelled<K: Child>(
+    source: &Source<'_>,
+    writer: Writer<K>,
+    shrink: impl Fn(&mut K) + Send + 'static,
+) -> Requests {
+    let to_deployment = |object: K| {
+        let name = object.labels().get(names::LABEL_DEPLOYMENT)?;
+        let namespace = object.namespace()?;
         Some(ObjectRef::<ModelDeployment>::new(name).within(&namespace))
     };
-    let touched = touched(source, writer, without_managers);
+    let touched = touched(source, writer, shrink);
     trigger_with(touched.map_ok(to_deployment), |deployment| deployment).boxed()
 }
 

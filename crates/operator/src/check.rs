@@ -53,6 +53,7 @@ fn minimal() -> ModelDeployment {
             ..ObjectMeta::default()
         },
         spec: ModelDeploymentSpec {
+            paused: false,
             replicas: 0,
             models: vec![Model {
                 name: "model".to_owned(),

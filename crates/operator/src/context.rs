@@ -11,6 +11,7 @@ use crate::caches::Caches;
 use crate::metrics::Metrics;
 use crate::polls::Polls;
 use crate::reports::Reporter;
+use crate::sheds::Sheds;
 
 /// Where time comes from. The one place that reads the system's clock; everything else gets a
 /// time or an age. What is held against times of the cluster comes from
@@ -28,6 +29,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// What pods said last, and when they are asked again.
     pub polls: Polls,
+    /// Which pods were told to shed their connections.
+    pub sheds: Sheds,
     /// Publishes events.
     pub recorder: Recorder,
     /// What is counted.

@@ -45,6 +45,7 @@ pub mod rbac;
 pub mod reconcile;
 pub mod reports;
 pub mod server_time;
+pub mod sheds;
 pub mod standby;
 pub mod watches;
 
@@ -182,6 +183,7 @@ impl Operator {
             caches,
             reporter: Reporter::new(),
             polls: Polls::default(),
+            sheds: crate::sheds::Sheds::default(),
             metrics: self.metrics.clone(),
             attempts: backoff::Attempts::default(),
             worker_image: self.args.worker_image.clone(),

@@ -36,14 +36,20 @@ const RECONCILE: &[Grant] = &[
     Grant {
         group: "",
         resources: &["services"],
-        verbs: &["get", "list", "watch", "create", "patch"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
     Grant {
         group: "policy",
         resources: &["poddisruptionbudgets"],
-        verbs: &["get", "list", "watch", "create", "patch"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
-    Grant { group: "", resources: &["pods"], verbs: &["list", "watch"] },
+    Grant { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list", "watch"] },
+    // One pod reads what a revision's models are; the pods of ReplicaSets get and lose a label.
+    Grant {
+        group: "",
+        resources: &["pods"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+    },
     // The recorder patches an event that repeats.
     Grant { group: "events.k8s.io", resources: &["events"], verbs: &["create", "patch"] },
 ];
@@ -131,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_only_looked_at() {
-        assert_eq!(verbs_on("pods"), ["list", "watch"]);
+    fn endpoints_are_only_looked_at() {
+        assert_eq!(verbs_on("endpointslices"), ["list", "watch"]);
     }
 }

@@ -4,40 +4,50 @@
 //! |---|---|---|
 //! | [`fetch`] | reads caches and pods | the resource → [`fetch::Fetched`] |
 //! | [`validate`] | pure | spec, fetched → [`validate::Valid`], or why not |
-//! | [`observe`] | pure | valid, fetched, now → [`lamplighter_plan::World`] |
-//! | [`lamplighter_plan::decide`] | pure | world → plan |
-//! | [`render`] | pure | valid, plan → [`render::Rendered`] |
-//! | [`apply`] | writes children | rendered → [`apply::Applied`] |
+//! | [`memory`] | pure | status → what earlier decisions left behind |
+//! | [`observe`] | pure | valid, memory, fetched, now → [`lamplighter_plan::rollout::World`] |
+//! | [`lamplighter_plan::rollout::decide`] | pure | world → plan |
+//! | [`render`] | pure | valid, world, plan → [`render::Rendered`] |
+//! | [`apply`] | writes children | rendered, plan → [`apply::Applied`] |
 //! | [`report`] | pure | plan, applied → status and events |
 //! | [`publish`] | writes the status once | |
 //!
-//! The status is written on every path, also when applying failed. Nothing that decides is
-//! remembered between two reconciles: the next decision depends on the cluster and on the status
-//! alone. What pods said last is kept in [`crate::polls`], for messages.
+//! A plan either acts or is remembered, never both: what is to be remembered is written into the
+//! status, and the next reconcile acts on it. The status is written on every path, also when
+//! applying failed. Nothing that decides is remembered between two reconciles elsewhere. What pods
+//! said last, and which were told to shed, is kept in [`crate::polls`] and [`crate::sheds`], and
+//! forgetting it costs a few requests.
 
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use lamplighter_api::ModelDeployment;
-use lamplighter_plan::{Plan, World, check, decide};
+use lamplighter_plan::rollout::{Plan, World, check, decide};
 
 use crate::context::Context;
 use crate::error::Error;
 
 pub mod apply;
+pub mod blueprint;
 pub mod compare;
 pub mod fetch;
+pub mod memory;
 pub mod observe;
 pub mod ownership;
 pub mod publish;
 pub mod render;
 pub mod report;
+pub mod resolving;
 pub mod revision;
 pub mod validate;
 
-use apply::{Applied, Obstacle};
+use apply::{Applied, Decided, Obstacle};
+use fetch::Fetched;
+use memory::Remembered;
+use observe::Ages;
 use report::Subject;
-use validate::Unfit;
+use validate::{Unfit, Valid};
 
 /// Brings one `ModelDeployment` a step further and reports how it stands.
 pub async fn reconcile(
@@ -47,29 +57,65 @@ pub async fn reconcile(
     context.caches.synced().await?;
     let fetched = fetch::fetch(&context, &deployment).await;
     let now = context.now();
-    let subject = Subject { deployment: &deployment, fetched: &fetched, now };
+    let remembered = remembered(&deployment, &fetched, now);
+    let subject =
+        Subject { deployment: &deployment, fetched: &fetched, remembered: &remembered, now };
     let report = match validate::validate(&deployment, &fetched, &context.worker_image) {
         Err(Unfit::Deleting) => return Ok(Action::await_change()),
         Err(Unfit::Incomplete(field)) => return Err(Error::Incomplete(field)),
         Err(Unfit::Invalid(invalid)) => report::invalid(&subject, &invalid),
-        Ok(valid) => {
-            let world = observe::observe(&valid, settled(&deployment), &fetched, now);
-            let plan = decide(&world);
-            let rendered = render::render(&valid, &plan);
-            let applied = match violated(&context, &world, &plan) {
-                Some(obstacle) => Applied::nothing_because(obstacle),
-                None => Box::pin(apply::apply(&context, &fetched, rendered)).await,
-            };
-            report::planned(&subject, &valid, &world, &plan, applied)
-        }
+        Ok(valid) => Box::pin(step(&context, &subject, &valid)).await,
     };
     publish::publish(&context, &deployment, report).await
 }
 
-/// The revision that was the last to be ready in full, as the status remembers.
-fn settled(deployment: &ModelDeployment) -> Option<&str> {
-    let active = deployment.status.as_ref()?.active.as_ref()?;
-    Some(active.revision.as_str())
+/// Decides, acts and says what came of it.
+async fn step(context: &Context, subject: &Subject<'_>, valid: &Valid) -> report::Report {
+    let Subject { deployment, fetched, remembered, now } = subject;
+    let ages = Ages::at(*now);
+    let commands = memory::commands(deployment.annotations());
+    let world = observe::world(valid, remembered, commands, fetched, &ages);
+    let standing = observe::standing(valid, remembered, fetched, &ages);
+    let plan = recovered(remembered, &world, decide(&world));
+    let decided = Decided { valid, fetched, world: &world, plan: &plan, ages: &ages };
+    let applied = if let Some(obstacle) = violated(context, &world, &plan) {
+        Applied::nothing_because(obstacle)
+    } else {
+        let rendered = render::render(valid, &world, &plan, fetched);
+        Box::pin(apply::apply(context, &decided, rendered)).await
+    };
+    report::planned(subject, &decided, &standing, applied)
+}
+
+/// What the status remembers. Where it remembers nothing although objects were written under a
+/// memory, that one is lost: it is taken up from there.
+fn remembered(
+    deployment: &ModelDeployment,
+    fetched: &Fetched,
+    now: k8s_openapi::jiff::Timestamp,
+) -> Remembered {
+    let mut remembered = memory::remembered(deployment.status.as_ref(), now);
+    for unread in &remembered.unread {
+        tracing::warn!(unread, "a part of the status cannot be read and is left out");
+    }
+    let latest = observe::latest_epoch(fetched);
+    if remembered.is_lost && latest > 0 {
+        tracing::warn!(epoch = latest, "the memory in the status is lost and begun anew");
+        remembered.memory.epoch = latest;
+    }
+    remembered
+}
+
+/// On a memory that was begun anew nothing is done before it is written: that fails if the status
+/// was only not seen yet.
+fn recovered(remembered: &Remembered, world: &World, plan: Plan) -> Plan {
+    let is_new = remembered.is_lost && world.memory.epoch > 0;
+    if !is_new || plan.remembers(&world.memory) {
+        return plan;
+    }
+    let mut memory = world.memory.clone();
+    memory.epoch = memory.epoch.saturating_add(1);
+    Plan { actions: Vec::new(), memory, wake: None, notes: Vec::new() }
 }
 
 /// A plan that breaks an invariant is a bug; acting on it could end the service that it is about.
@@ -77,7 +123,7 @@ fn violated(context: &Context, world: &World, plan: &Plan) -> Option<Obstacle> {
     let violations = check::violations(world, plan);
     for violation in &violations {
         context.metrics.violated(violation.name());
-        tracing::error!(%violation, ?world, "a plan breaks an invariant");
+        tracing::error!(%violation, ?world, ?plan, "a plan breaks an invariant");
     }
     (!violations.is_empty()).then_some(Obstacle::Plan(violations))
 }

@@ -1,11 +1,12 @@
-//! What worker pods say about themselves. A pod that cannot be asked is a fact like any other: a
-//! report informs the status and never decides a rollout.
+//! What worker pods say about themselves, and what they are asked to do. A pod that cannot be asked
+//! is a fact like any other.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -35,13 +36,19 @@ pub enum ReportError {
         /// What is wrong with it.
         source: http::uri::InvalidUri,
     },
+    /// The request cannot be written.
+    #[error("the pod cannot be asked: {0}")]
+    Request(#[from] http::Error),
+    /// Whoever answered did not say which pod it is.
+    #[error("the answer does not name its pod; use worker and operator of one release")]
+    Anonymous,
     /// No answer in time.
     #[error("the pod did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
     /// No connection.
     #[error("the pod cannot be reached: {0}")]
     Unreachable(#[from] hyper_util::client::legacy::Error),
-    /// Another status than 200.
+    /// Another status than success.
     #[error("the pod answered {0}")]
     Status(StatusCode),
     /// Broken off, or longer than is read.
@@ -76,19 +83,60 @@ impl Reporter {
         if report.pod_uid == uid { Ok(report) } else { Err(ReportError::Other(report.pod_uid)) }
     }
 
+    /// Asks the pod with this address and uid to close the connections that it has.
+    pub async fn shed(&self, address: &str, uid: &str) -> Result<(), ReportError> {
+        self.tell(address, uid, place::SHED_ROUTE).await
+    }
+
+    /// Asks the pod with this address and uid to prove its answers again.
+    pub async fn validate(&self, address: &str, uid: &str) -> Result<(), ReportError> {
+        self.tell(address, uid, place::VALIDATE_ROUTE).await
+    }
+
+    /// The uid of a pod that answers at a Service's address, over a connection of its own.
+    pub async fn identify(&self, address: &str, port: u16) -> Result<String, ReportError> {
+        let uri = uri(address, port, place::IDENTITY_ROUTE)?;
+        let request = Request::get(uri).header(http::header::CONNECTION, "close");
+        let answer = self.answered(request.body(Empty::new())).await?;
+        let pod = answer.headers().get(place::POD_HEADER).and_then(|pod| pod.to_str().ok());
+        pod.map(str::to_owned).ok_or(ReportError::Anonymous)
+    }
+
     async fn get(&self, address: &str) -> Result<Report, ReportError> {
-        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-        let uri = format!("http://{host}:{}{}", self.port, place::STATUS_ROUTE)
-            .parse::<Uri>()
-            .map_err(|source| ReportError::Address { address: address.to_owned(), source })?;
-        let answer = self.client.get(uri).await?;
-        if answer.status() != StatusCode::OK {
-            return Err(ReportError::Status(answer.status()));
-        }
+        let request = Request::get(uri(address, self.port, place::STATUS_ROUTE)?);
+        let answer = self.answered(request.body(Empty::new())).await?;
         let body = Limited::new(answer.into_body(), MAX_BODY);
         let bytes = body.collect().await.map_err(ReportError::Body)?.to_bytes();
         Ok(serde_json::from_slice(&bytes)?)
     }
+
+    async fn tell(&self, address: &str, uid: &str, route: &str) -> Result<(), ReportError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(uri(address, self.port, route)?)
+            .header(place::POD_HEADER, uid)
+            .body(Empty::new());
+        let told = timeout(DEADLINE, self.answered(request));
+        told.await.map_err(|_| ReportError::Timeout)?.map(drop)
+    }
+
+    async fn answered(
+        &self,
+        request: http::Result<Request<Empty<Bytes>>>,
+    ) -> Result<Response<Incoming>, ReportError> {
+        let answer = timeout(DEADLINE, self.client.request(request?))
+            .await
+            .map_err(|_| ReportError::Timeout)??;
+        let status = answer.status();
+        if status.is_success() { Ok(answer) } else { Err(ReportError::Status(status)) }
+    }
+}
+
+fn uri(address: &str, port: u16, route: &str) -> Result<Uri, ReportError> {
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    format!("http://{host}:{port}{route}")
+        .parse::<Uri>()
+        .map_err(|source| ReportError::Address { address: address.to_owned(), source })
 }
 
 impl Default for Reporter {

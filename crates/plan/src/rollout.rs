@@ -46,6 +46,7 @@ mod transition;
 mod wake;
 pub mod world;
 
+pub use heading::retry_after;
 pub use memory::{
     Class, Direction, Environment, Failed, Memory, Phase, Pin, Placed, Rolling, Rollout, Withdrawn,
 };

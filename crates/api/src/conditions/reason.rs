@@ -57,13 +57,43 @@ pub enum Reason {
     CasesPassed,
     /// `validation.mode: Disabled` for at least one model.
     ValidationDisabled,
+    /// The models of the wanted revision are being read before anything is touched.
+    Resolving,
+    /// Nothing new begins because `spec.paused` is true.
+    Paused,
+    /// The candidate passed every gate and waits for a person to promote it.
+    AwaitingPromotion,
+    /// The Service cannot be used for a switch.
+    ServiceUnusable,
+    /// `strategy: Rolling` would let versions answer together whose outputs do not go together.
+    RollingRefused,
+    /// The wanted revision failed after it began to serve, and what was there before serves again.
+    RolledBack,
+    /// What was there before is being brought back.
+    RollingBack,
+    /// A person asked to serve an earlier revision until the spec changes.
+    RolledBackTo,
+    /// The revision serves and what it replaced is kept until the rollback window is over.
+    Baking,
+    /// What was replaced is kept and answers at once.
+    Retained,
+    /// An earlier revision is known to be good and would have to be loaded again from its store.
+    NeedsStore,
+    /// No other revision is known to be good.
+    NothingKnownGood,
+    /// An attempt failed for a reason that may pass, and another one follows.
+    RetryPending,
+    /// The serving revision fails and there is nothing to return to.
+    NoWayBack,
+    /// The record of a revision that is to be brought up cannot be read.
+    RecordUnreadable,
     /// Nothing is known yet.
     NotYetObserved,
 }
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 41] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -89,6 +119,21 @@ impl Reason {
         Self::WarmUpPassed,
         Self::CasesPassed,
         Self::ValidationDisabled,
+        Self::Resolving,
+        Self::Paused,
+        Self::AwaitingPromotion,
+        Self::ServiceUnusable,
+        Self::RollingRefused,
+        Self::RolledBack,
+        Self::RollingBack,
+        Self::RolledBackTo,
+        Self::Baking,
+        Self::Retained,
+        Self::NeedsStore,
+        Self::NothingKnownGood,
+        Self::RetryPending,
+        Self::NoWayBack,
+        Self::RecordUnreadable,
         Self::NotYetObserved,
     ];
 
@@ -120,6 +165,21 @@ impl Reason {
             Self::WarmUpPassed => "WarmUpPassed",
             Self::CasesPassed => "CasesPassed",
             Self::ValidationDisabled => "ValidationDisabled",
+            Self::Resolving => "Resolving",
+            Self::Paused => "Paused",
+            Self::AwaitingPromotion => "AwaitingPromotion",
+            Self::ServiceUnusable => "ServiceUnusable",
+            Self::RollingRefused => "RollingRefused",
+            Self::RolledBack => "RolledBack",
+            Self::RollingBack => "RollingBack",
+            Self::RolledBackTo => "RolledBackTo",
+            Self::Baking => "Baking",
+            Self::Retained => "Retained",
+            Self::NeedsStore => "NeedsStore",
+            Self::NothingKnownGood => "NothingKnownGood",
+            Self::RetryPending => "RetryPending",
+            Self::NoWayBack => "NoWayBack",
+            Self::RecordUnreadable => "RecordUnreadable",
             Self::NotYetObserved => "NotYetObserved",
         }
     }

@@ -12,31 +12,28 @@
 //!   apply without force, which the apiserver refuses where values differ.
 //! - The order is fixed, and any prefix is safe: see [`apply`].
 
+mod act;
 mod outcome;
+mod writer;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::{Resource, ResourceExt};
 use lamplighter_api::names;
-use lamplighter_plan::{Action, RevisionId};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use lamplighter_plan::rollout::{Action, Plan, World};
+use serde_json::json;
 use tokio::time::timeout;
 
-use super::compare::is_applied;
 use super::fetch::Fetched;
-use super::ownership::{Ownership, ownership};
+use super::observe::{self, Ages};
 use super::render::Rendered;
+use super::resolving;
+use super::validate::Valid;
 use crate::context::Context;
-use crate::metrics::Metrics;
+use writer::{Writer, metadata};
 
 pub use outcome::{Applied, ApplyError, Change, ObjectName, Obstacle};
 
@@ -44,40 +41,48 @@ pub use outcome::{Applied, ApplyError, Change, ObjectName, Obstacle};
 /// reported and tried again: enough of the reconcile's own minute must be left for the status.
 const APPLY_DEADLINE: Duration = Duration::from_secs(40);
 
+/// What is to be brought about, and what it was decided on.
+pub struct Decided<'a> {
+    /// The spec.
+    pub valid: &'a Valid,
+    /// What was seen.
+    pub fetched: &'a Fetched,
+    /// The same in the plan's words.
+    pub world: &'a World,
+    /// What to do.
+    pub plan: &'a Plan,
+    /// Ages of what was seen.
+    pub ages: &'a Ages,
+}
+
 /// Brings the children to what they should be.
 ///
-/// The order: the record first, because the image that was resolved for a revision must not be
-/// lost; the manifest before the workload whose pods mount it; Service and budget before the first
-/// pod; then the plan's actions in the plan's order. Stops at the first failure and at a deadline.
-pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> Applied {
-    let Rendered {
-        owner,
-        namespace,
-        name,
-        record,
-        manifest,
-        service,
-        disruption_budget,
-        workload,
-        actions,
-    } = rendered;
+/// The order: what was learned is recorded first, because it must not be lost; the record and the
+/// manifest before the workload whose pods mount it; Service and budgets before the first pod; then
+/// the plan's actions in the plan's order; last what nobody needs any more. Stops at the first
+/// failure and at a deadline.
+///
+/// A plan that is to be remembered does nothing here, and neither does one on a memory that is out
+/// of date.
+pub async fn apply(context: &Context, decided: &Decided<'_>, rendered: Rendered) -> Applied {
+    if decided.world.overtaken || decided.plan.remembers(&decided.world.memory) {
+        return Applied::default();
+    }
+    let identity = &decided.valid.identity;
     let mut writer = Writer {
         client: context.client.clone(),
         metrics: context.metrics.clone(),
-        owner,
-        namespace,
-        name,
+        owner: identity.owner.clone(),
+        namespace: identity.namespace.clone(),
         changes: Vec::new(),
     };
     let steps = async {
-        writer.ensure_exists(&record, metadata(&fetched.records, &record)).await?;
-        writer.ensure_exists(&manifest, metadata(&fetched.manifests, &manifest)).await?;
-        writer.ensure_equal(&service, fetched.service.as_deref()).await?;
-        writer.ensure_equal(&disruption_budget, fetched.disruption_budget.as_deref()).await?;
-        for action in actions {
-            writer.act(&action, fetched, &workload).await?;
+        note_down(&mut writer, decided).await?;
+        accompany(&mut writer, decided, &rendered).await?;
+        for action in &decided.plan.actions {
+            act::act(context, &mut writer, decided, action).await?;
         }
-        Ok::<_, ApplyError>(())
+        tidy_up(&mut writer, decided, &rendered).await
     };
     let failure = match timeout(APPLY_DEADLINE, steps).await {
         Ok(outcome) => outcome.err().map(Obstacle::Child),
@@ -86,277 +91,69 @@ pub async fn apply(context: &Context, fetched: &Fetched, rendered: Rendered) -> 
     Applied { changes: writer.changes, failure }
 }
 
-struct Writer {
-    client: Client,
-    metrics: Metrics,
-    owner: OwnerReference,
-    namespace: String,
-    name: String,
-    changes: Vec<Change>,
+/// What was found out is written where the next decision finds it.
+async fn note_down(writer: &mut Writer, decided: &Decided<'_>) -> Result<(), ApplyError> {
+    for (record, found) in resolving::learned(decided.fetched) {
+        let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_RESOLVED: found}}});
+        writer.merge(record.as_ref(), annotation).await?;
+    }
+    for (pod, exits) in observe::to_forgive(decided.fetched, decided.ages) {
+        let exits = exits.to_string();
+        let annotation =
+            json!({"metadata": {"annotations": {names::ANNOTATION_FORGIVEN_EXITS: exits}}});
+        writer.merge(pod.as_ref(), annotation).await?;
+    }
+    Ok(())
 }
 
-/// Whether a step changed the cluster.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Effect {
-    /// It was so already.
-    None,
-    /// It did.
-    Changed,
+/// What accompanies the workloads.
+async fn accompany(
+    writer: &mut Writer,
+    decided: &Decided<'_>,
+    rendered: &Rendered,
+) -> Result<(), ApplyError> {
+    let Rendered { record, manifest, service, preview, disruption_budgets } = rendered;
+    let fetched = decided.fetched;
+    writer.ensure_exists(record, metadata(&fetched.records, record)).await?;
+    writer.ensure_exists(manifest, metadata(&fetched.manifests, manifest)).await?;
+    // Whoever moves it writes all of it.
+    let is_moved =
+        decided.plan.actions.iter().any(|action| matches!(action, Action::Select { .. }));
+    if !(is_moved && fetched.service.is_some()) {
+        writer.ensure_equal(service, fetched.service.as_deref()).await?;
+    }
+    for budget in disruption_budgets {
+        writer.ensure_equal(budget, cached(&fetched.disruption_budgets, budget)).await?;
+    }
+    if let Some(preview) = preview {
+        writer.ensure_equal(preview, fetched.preview.as_deref()).await?;
+    }
+    Ok(())
 }
 
-/// A kind of child.
-trait Child:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + k8s_openapi::Resource
-{
+/// What nobody needs any more goes.
+async fn tidy_up(
+    writer: &mut Writer,
+    decided: &Decided<'_>,
+    rendered: &Rendered,
+) -> Result<(), ApplyError> {
+    let Decided { valid, fetched, world, ages, .. } = decided;
+    for pod in resolving::obsolete(valid, &world.memory, fetched, ages) {
+        writer.delete::<Pod>(pod.meta()).await?;
+    }
+    if let Some(preview) = fetched.preview.as_ref().filter(|_| rendered.preview.is_none()) {
+        writer.delete_ours::<Service>(preview.meta()).await?;
+    }
+    let is_kept = |budget: &PodDisruptionBudget| {
+        rendered.disruption_budgets.iter().any(|kept| kept.name_any() == budget.name_any())
+    };
+    for budget in fetched.disruption_budgets.iter().filter(|budget| !is_kept(budget)) {
+        writer.delete_ours::<PodDisruptionBudget>(budget.meta()).await?;
+    }
+    Ok(())
 }
 
-impl<K> Child for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned
-        + k8s_openapi::Resource
-{
-}
-
-impl Writer {
-    /// The object is there. What it contains was decided when it was created.
-    async fn ensure_exists<K: Child>(
-        &mut self,
-        rendered: &K,
-        cached: Option<&ObjectMeta>,
-    ) -> Result<Effect, ApplyError> {
-        if cached.is_some() {
-            return Ok(Effect::None);
-        }
-        match self.look_up(rendered).await? {
-            None => self.create(rendered).await,
-            Some(live) => self.relabel(rendered, &live).await,
-        }
-    }
-
-    /// The object is there and is as rendered, in every field that is rendered.
-    async fn ensure_equal<K: Child>(
-        &mut self,
-        rendered: &K,
-        cached: Option<&K>,
-    ) -> Result<Effect, ApplyError> {
-        let live = match cached {
-            Some(live) => {
-                self.check_owner(rendered, live.meta())?;
-                live.clone()
-            }
-            None => match self.look_up(rendered).await? {
-                Some(live) => live,
-                None => return self.create(rendered).await,
-            },
-        };
-        let body = value(rendered)?;
-        let is_unchanged =
-            is_applied(&body, &value(&live)?, live.managed_fields(), names::FIELD_MANAGER);
-        if is_unchanged {
-            return Ok(Effect::None);
-        }
-        let patch = Patch::Apply(guarded(body, live.meta()));
-        let params = PatchParams::apply(names::FIELD_MANAGER).force();
-        let effect = self.change(&live, &params, &patch).await?;
-        if effect == Effect::Changed {
-            self.changes.push(Change::Updated(object(rendered)));
-        }
-        Ok(effect)
-    }
-
-    /// The live object of the rendered one's name, if it is there and ours.
-    async fn look_up<K: Child>(&self, rendered: &K) -> Result<Option<K>, ApplyError> {
-        let found = self
-            .api::<K>()
-            .get_opt(&rendered.name_any())
-            .await
-            .map_err(|source| ApplyError::Read { object: object(rendered), source })?;
-        if let Some(live) = &found {
-            self.check_owner(rendered, live.meta())?;
-        }
-        Ok(found)
-    }
-
-    fn check_owner<K: Child>(&self, rendered: &K, live: &ObjectMeta) -> Result<(), ApplyError> {
-        let object = object(rendered);
-        match ownership(live, &self.owner) {
-            Ownership::Ours => Ok(()),
-            Ownership::Predecessor => Err(ApplyError::Predecessor { object }),
-            Ownership::Foreign(owner) => Err(ApplyError::NameTaken { object, owner }),
-        }
-    }
-
-    async fn create<K: Child>(&mut self, rendered: &K) -> Result<Effect, ApplyError> {
-        let params = PatchParams::apply(names::FIELD_MANAGER);
-        self.patch(rendered, &params, &Patch::Apply(value(rendered)?))
-            .await
-            .map_err(|source| ApplyError::Write { object: object(rendered), source })?;
-        self.metrics.wrote(K::KIND);
-        self.changes.push(Change::Created(object(rendered)));
-        Ok(Effect::Changed)
-    }
-
-    /// An object of ours that is in no cache has lost its label, or was made a moment ago.
-    async fn relabel<K: Child>(&mut self, rendered: &K, live: &K) -> Result<Effect, ApplyError> {
-        let labelled =
-            rendered.labels().iter().all(|(key, label)| live.labels().get(key) == Some(label));
-        if labelled {
-            return Ok(Effect::None);
-        }
-        let labels = json!({"metadata": {"labels": rendered.labels()}});
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(guarded(labels, live.meta()));
-        let effect = self.change(live, &params, &patch).await?;
-        if effect == Effect::Changed {
-            self.changes.push(Change::Updated(object(rendered)));
-        }
-        Ok(effect)
-    }
-
-    async fn act(
-        &mut self,
-        action: &Action,
-        fetched: &Fetched,
-        workload: &ReplicaSet,
-    ) -> Result<(), ApplyError> {
-        let effects = match action {
-            Action::Create { .. } => [self.ensure_exists(workload, None).await?, Effect::None],
-            Action::Scale { revision, to, .. } => {
-                [self.scale(revision, *to, fetched).await?, Effect::None]
-            }
-            // The manifest first: while the workload is there, the deletion is decided again.
-            Action::Delete { revision } => [
-                self.delete::<ConfigMap>(revision, &fetched.manifests).await?,
-                self.delete::<ReplicaSet>(revision, &fetched.replica_sets).await?,
-            ],
-            // A manifest is left over when its spec changed before its workload was made.
-            Action::Forget { revision } => [
-                self.delete::<ConfigMap>(revision, &fetched.manifests).await?,
-                self.delete::<ControllerRevision>(revision, &fetched.records).await?,
-            ],
-        };
-        if effects.contains(&Effect::Changed) {
-            self.changes.push(Change::Done(action.clone()));
-        }
-        Ok(())
-    }
-
-    async fn scale(
-        &self,
-        revision: &RevisionId,
-        to: u32,
-        fetched: &Fetched,
-    ) -> Result<Effect, ApplyError> {
-        let name = names::revision_object(&self.name, revision.as_str());
-        let Some(set) = fetched.replica_sets.iter().find(|set| set.name_any() == name) else {
-            return Ok(Effect::None);
-        };
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let replicas = guarded(json!({"spec": {"replicas": to}}), set.meta());
-        self.change(set.as_ref(), &params, &Patch::Merge(replicas)).await
-    }
-
-    async fn delete<K: Child>(
-        &self,
-        revision: &RevisionId,
-        cached: &[Arc<impl Resource>],
-    ) -> Result<Effect, ApplyError> {
-        let name = names::revision_object(&self.name, revision.as_str());
-        let Some(live) = cached.iter().find(|found| found.name_any() == name) else {
-            return Ok(Effect::None);
-        };
-        let params = DeleteParams::background().preconditions(Preconditions {
-            uid: live.meta().uid.clone(),
-            resource_version: live.meta().resource_version.clone(),
-        });
-        match self.api::<K>().delete(&name, &params).await {
-            Ok(_) => {
-                self.metrics.wrote(K::KIND);
-                Ok(Effect::Changed)
-            }
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Effect::None),
-            Err(source) => {
-                Err(ApplyError::Write { object: ObjectName { kind: K::KIND, name }, source })
-            }
-        }
-    }
-
-    /// Patches an object that was seen. The apiserver answers a patch that changes nothing without
-    /// a write, and so with the resourceVersion that was seen.
-    async fn change<K: Child>(
-        &self,
-        seen: &K,
-        params: &PatchParams,
-        patch: &Patch<Value>,
-    ) -> Result<Effect, ApplyError> {
-        match self.patch(seen, params, patch).await {
-            Ok(written) if written.resource_version() == seen.resource_version() => {
-                Ok(Effect::None)
-            }
-            Ok(_) => {
-                self.metrics.wrote(K::KIND);
-                Ok(Effect::Changed)
-            }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
-                Err(ApplyError::Gone { object: object(seen) })
-            }
-            Err(source) => Err(ApplyError::Write { object: object(seen), source }),
-        }
-    }
-
-    async fn patch<K: Child>(
-        &self,
-        target: &K,
-        params: &PatchParams,
-        patch: &Patch<Value>,
-    ) -> Result<K, kube::Error> {
-        self.api::<K>().patch(&target.name_any(), params, patch).await
-    }
-
-    fn api<K: Child>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-}
-
-/// The patch, refused unless the object is still the one that was seen.
-fn guarded(mut patch: Value, seen: &ObjectMeta) -> Value {
-    patch["metadata"]["uid"] = json!(seen.uid);
-    patch["metadata"]["resourceVersion"] = json!(seen.resource_version);
-    patch
-}
-
-/// The cached metadata of the object that has the rendered one's name.
-fn metadata<'a, K: Resource>(
-    cached: &'a [Arc<K>],
-    rendered: &impl Resource,
-) -> Option<&'a ObjectMeta> {
+fn cached<'a, K: Resource>(found: &'a [Arc<K>], rendered: &K) -> Option<&'a K> {
     let name = rendered.meta().name.as_ref();
-    cached.iter().map(|found| found.meta()).find(|found| found.name.as_ref() == name)
-}
-
-fn object<K: Child>(of: &K) -> ObjectName {
-    ObjectName { kind: K::KIND, name: of.name_any() }
-}
-
-/// A child as JSON. Types of the Kubernetes API always can be, so a failure is reported like one
-/// of the apiserver.
-fn value<K: Child>(child: &K) -> Result<Value, ApplyError> {
-    serde_json::to_value(child).map_err(|error| ApplyError::Write {
-        object: object(child),
-        source: kube::Error::SerdeError(error),
-    })
+    found.iter().map(AsRef::as_ref).find(|cached| cached.meta().name.as_ref() == name)
 }

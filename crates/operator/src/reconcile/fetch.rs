@@ -7,20 +7,24 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
+use lamplighter_plan::rollout::Environment;
 
 use super::ownership::is_controlled_by;
-use super::validate::ENVIRONMENT;
 use crate::context::Context;
 use crate::polls::{self, Answer};
 
 /// How many pods are asked for a report in one reconcile, all at the same time. Their reports
 /// explain a start; with hundreds of pods the first few explain it as well.
 const MOST_REPORTS: usize = 16;
+
+/// How often pods are asked in phases that wait for what they say.
+const WAITED_FOR: Duration = Duration::from_secs(2);
 
 /// What is known about one deployment. Lists are sorted by name.
 #[derive(Debug, Default)]
@@ -33,13 +37,23 @@ pub struct Fetched {
     pub manifests: Vec<Arc<PartialObjectMeta<ConfigMap>>>,
     /// The object that has the name of its Service, whosever it is.
     pub service: Option<Arc<Service>>,
-    /// The object that has the name of its disruption budget, whosever it is.
-    pub disruption_budget: Option<Arc<PodDisruptionBudget>>,
+    /// The object that has the name of its preview Service, whosever it is.
+    pub preview: Option<Arc<Service>>,
+    /// Who is reached through its Service.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// The objects that have the names of its disruption budgets, whosever they are.
+    pub disruption_budgets: Vec<Arc<PodDisruptionBudget>>,
     /// The pods of its workloads.
     pub pods: Vec<Arc<Pod>>,
+    /// The pods that read what its models are.
+    pub resolvers: Vec<Arc<Pod>>,
     /// What pods said about themselves, by the pod's name; only for pods that have something to
     /// tell.
     pub reports: BTreeMap<String, Answer>,
+    /// Uids of the pods that were told to shed their connections since the last switch.
+    pub told_to_shed: BTreeSet<String>,
+    /// Uid of the pod that answered a request through the Service, if one was made.
+    pub answered: Option<String>,
     /// In how long to ask pods again; None when none is to be asked.
     pub ask_again: Option<Duration>,
 }
@@ -48,11 +62,69 @@ pub struct Fetched {
 /// read from a pod is a fact about the pod.
 pub async fn fetch(context: &Context, deployment: &ModelDeployment) -> Fetched {
     let mut fetched = from_caches(context, deployment);
-    let asked = with_news(deployment, &fetched.pods);
-    fetched.reports = ask(context, &asked).await;
     let now = context.now();
+    let asks = Asks::of(deployment);
+    let asked = with_news(deployment, &fetched.pods, asks);
+    fetched.reports = ask(context, &asked, asks).await;
     fetched.ask_again = asked.iter().filter_map(|pod| context.polls.again(pod, now)).min();
+    if asks != Asks::Progress {
+        let waited_for = fetched.ask_again.map_or(WAITED_FOR, |again| again.min(WAITED_FOR));
+        fetched.ask_again = Some(waited_for);
+    }
+    if asks == Asks::Switch {
+        fetched.answered = identify(context, &fetched).await;
+    }
+    let epoch = deployment.status.as_ref().and_then(|status| status.epoch).unwrap_or_default();
+    let uids = fetched.pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
+    fetched.told_to_shed = context.sheds.told_in(u64::try_from(epoch).unwrap_or_default(), uids);
     fetched
+}
+
+impl Fetched {
+    /// Uids of the pods that requests reach: by the endpoints, and because one of them answered.
+    pub fn routed(&self) -> BTreeSet<&str> {
+        let slices = self.endpoint_slices.iter().map(AsRef::as_ref);
+        let mut routed = super::observe::routed(slices);
+        routed.extend(self.answered.as_deref());
+        routed
+    }
+}
+
+/// What pods are asked about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asks {
+    /// How far they are.
+    Progress,
+    /// Whether they have what a switch waits for: closed connections, fresh proofs.
+    Waited,
+    /// Nothing; but somebody at the Service, who it is.
+    Switch,
+}
+
+impl Asks {
+    fn of(deployment: &ModelDeployment) -> Self {
+        let rollout = deployment.status.as_ref().and_then(|status| status.rollout.as_ref());
+        match rollout.map(|rollout| rollout.phase.as_str()) {
+            Some("Shedding" | "Clearing" | "AwaitingPromotion") => Self::Waited,
+            Some("CuttingOver" | "Reverting") => Self::Switch,
+            Some(_) | None => Self::Progress,
+        }
+    }
+}
+
+/// Who answers at the Service. Endpoints say who should be reached, an answer who is. Where the
+/// Service cannot be reached from here, the endpoints have to do.
+async fn identify(context: &Context, fetched: &Fetched) -> Option<String> {
+    let spec = fetched.service.as_ref()?.spec.as_ref()?;
+    let address = spec.cluster_ip.as_deref().filter(|address| *address != "None")?;
+    let port = u16::try_from(spec.ports.as_ref()?.first()?.port).ok()?;
+    match context.reporter.identify(address, port).await {
+        Ok(uid) => Some(uid),
+        Err(error) => {
+            tracing::debug!(address, port, %error, "nobody answers at the Service");
+            None
+        }
+    }
 }
 
 fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
@@ -61,20 +133,33 @@ fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
     let workloads: BTreeSet<String> = replica_sets.iter().filter_map(|set| set.uid()).collect();
     let is_worker = |pod: &Pod| workloads.iter().any(|uid| is_controlled_by(pod.meta(), uid));
     let name = deployment.name_any();
+    let service = names::service(&name);
+    let of_service =
+        |slice: &EndpointSlice| slice.labels().get("kubernetes.io/service-name") == Some(&service);
+    let budgets = Environment::ALL.map(|environment| {
+        let name = names::disruption_budget(&name, environment.as_str());
+        named(&caches.disruption_budgets, deployment, &name)
+    });
     Fetched {
         records: children(&caches.records, deployment),
         manifests: children(&caches.manifests, deployment),
-        service: named(&caches.services, deployment, &names::service(&name)),
-        disruption_budget: named(
-            &caches.disruption_budgets,
-            deployment,
-            &names::disruption_budget(&name, ENVIRONMENT),
-        ),
+        preview: named(&caches.services, deployment, &names::preview_service(&name)),
+        endpoint_slices: labelled(&caches.endpoint_slices, deployment, of_service),
+        disruption_budgets: budgets.into_iter().flatten().collect(),
         pods: labelled(&caches.pods, deployment, is_worker),
-        reports: BTreeMap::new(),
-        ask_again: None,
+        resolvers: resolvers(context, deployment),
+        service: named(&caches.services, deployment, &service),
         replica_sets,
+        ..Fetched::default()
     }
+}
+
+fn resolvers(context: &Context, deployment: &ModelDeployment) -> Vec<Arc<Pod>> {
+    let mut pods = children(&context.caches.pods, deployment);
+    pods.retain(|pod| {
+        pod.labels().get(names::LABEL_ROLE).map(String::as_str) == Some(names::RESOLVER)
+    });
+    pods
 }
 
 /// The cached objects that the deployment controls.
@@ -116,15 +201,16 @@ where
 /// The pods that are on their way, and those whose models are not in the status yet. A pod that
 /// serves and whose models are known has nothing new to tell, so an idle deployment costs no
 /// request.
-fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>]) -> Vec<polls::Pod> {
+fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>], asks: Asks) -> Vec<polls::Pod> {
     let known = deployment
         .status
         .as_ref()
         .and_then(|status| status.active.as_ref())
         .filter(|active| !active.models.is_empty())
         .map(|active| active.revision.as_str());
+    let most = if asks == Asks::Waited { pods.len() } else { MOST_REPORTS };
     pods.iter()
-        .filter(|pod| has_news(pod, known))
+        .filter(|pod| asks == Asks::Waited && is_running(pod) || has_news(pod, known))
         .filter_map(|pod| {
             Some(polls::Pod {
                 name: pod.name_any(),
@@ -134,14 +220,15 @@ fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>]) -> Vec<polls::Pod>
                 is_ready: super::observe::is_ready(pod),
             })
         })
-        .take(MOST_REPORTS)
+        .take(most)
         .collect()
 }
 
 /// What the pods say, or said when it is too early to ask them again.
-async fn ask(context: &Context, pods: &[polls::Pod]) -> BTreeMap<String, Answer> {
+async fn ask(context: &Context, pods: &[polls::Pod], asks: Asks) -> BTreeMap<String, Answer> {
     let answers = pods.iter().map(|pod| async move {
-        let answer = if let Some(answer) = context.polls.remembered(pod, context.now()) {
+        let remembered = context.polls.remembered(pod, context.now());
+        let answer = if let Some(answer) = remembered.filter(|_| asks != Asks::Waited) {
             answer
         } else {
             let answer = context.reporter.ask(&pod.address, &pod.uid).await;
@@ -154,12 +241,14 @@ async fn ask(context: &Context, pods: &[polls::Pod]) -> BTreeMap<String, Answer>
 
 fn has_news(pod: &Pod, known: Option<&str>) -> bool {
     let is_leaving = pod.metadata.deletion_timestamp.is_some();
-    let is_running = pod
-        .status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten())
-        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
     let is_known =
         known.is_some() && pod.labels().get(names::LABEL_REVISION).map(String::as_str) == known;
-    !is_leaving && is_running && (!super::observe::is_ready(pod) || !is_known)
+    !is_leaving && is_running(pod) && (!super::observe::is_ready(pod) || !is_known)
+}
+
+fn is_running(pod: &Pod) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
 }

@@ -18,7 +18,15 @@ use lamplighter_plan::{
 use lamplighter_protocol::{self as protocol, Class};
 
 use super::fetch::Fetched;
+use super::memory::Remembered;
 use super::validate::Valid;
+
+mod endpoints;
+mod exits;
+mod world;
+
+pub use endpoints::routed;
+pub use world::{environment, epoch, latest_epoch, to_forgive, world};
 
 /// The container that serves; the only one of the pod.
 pub const CONTAINER: &str = "worker";
@@ -26,10 +34,8 @@ pub const CONTAINER: &str = "worker";
 /// Longest part of a container's last words that is repeated in a message, in bytes.
 const MAX_LAST_WORDS: usize = 512;
 
-/// The world, as it is known now.
-pub fn observe(valid: &Valid, settled: Option<&str>, fetched: &Fetched, now: Timestamp) -> World {
-    let deadline = Seconds(valid.progress_deadline_seconds);
-    let ages = Ages { now, most: Seconds(deadline.0.saturating_add(1)) };
+/// How the pods of the wanted revision stand, for the words of the status.
+pub fn standing(valid: &Valid, remembered: &Remembered, fetched: &Fetched, ages: &Ages) -> World {
     let mut revisions: BTreeMap<RevisionId, Revision> = BTreeMap::new();
     for record in &fetched.records {
         if let Some(id) = revision_of(record.as_ref()) {
@@ -43,11 +49,12 @@ pub fn observe(valid: &Valid, settled: Option<&str>, fetched: &Fetched, now: Tim
             revisions.entry(id).or_default().workload = Some(ages.workload(set, fetched));
         }
     }
+    let active = remembered.memory.active.as_ref();
     World {
-        goal: Goal { revision: valid.revision.clone(), replicas: valid.replicas },
+        goal: Goal { revision: valid.wanted.revision.clone(), replicas: valid.replicas },
         deleting: false,
-        deadline,
-        settled: settled.map(RevisionId::new),
+        deadline: valid.policy.progress,
+        settled: active.map(|active| active.revision.clone()),
         revisions,
     }
 }
@@ -70,17 +77,22 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Failed" | "Succeeded"))
 }
 
-/// Turns times into ages. Ages end at the largest that makes a difference, so that worlds which
-/// differ only in what is long past are equal.
-struct Ages {
+/// Turns times into ages.
+#[derive(Clone, Copy, Debug)]
+pub struct Ages {
     now: Timestamp,
-    most: Seconds,
 }
 
 impl Ages {
-    fn since(&self, time: &Time) -> Seconds {
+    /// Ages at a time.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now }
+    }
+
+    /// The age of a time; zero for one that is yet to come.
+    pub fn since(&self, time: &Time) -> Seconds {
         let seconds = self.now.as_second().saturating_sub(time.0.as_second());
-        Seconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)).min(self.most)
+        Seconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
     }
 
     fn workload(&self, set: &ReplicaSet, fetched: &Fetched) -> Workload {
@@ -196,7 +208,7 @@ fn failure(pod: &Pod) -> Option<Failure> {
         return None;
     }
     let terminated = ended(state).or_else(|| ended(worker.last_state.as_ref()))?;
-    Some(typed(pod, &terminated))
+    Some(said_at_end(pod, CONTAINER, &terminated))
 }
 
 /// The pod was ready in the run that began then: it stopped being so after the beginning.
@@ -207,7 +219,12 @@ fn was_ready_since(pod: &Pod, start: Option<&Time>) -> bool {
     lost.zip(start).is_some_and(|(lost, start)| lost > start)
 }
 
-fn typed(pod: &Pod, terminated: &ContainerStateTerminated) -> Failure {
+/// Why a container ended, in its own words where it left any.
+pub(super) fn said_at_end(
+    pod: &Pod,
+    container: &str,
+    terminated: &ContainerStateTerminated,
+) -> Failure {
     let message = terminated.message.as_deref().unwrap_or_default();
     let served = was_ready_since(pod, terminated.started_at.as_ref());
     let (reason, message, class) = if terminated.reason.as_deref() == Some("OOMKilled") {
@@ -218,7 +235,7 @@ fn typed(pod: &Pod, terminated: &ContainerStateTerminated) -> Failure {
     } else {
         (Reason::ContainerCrashed.as_str(), crashed(terminated, message), FailureClass::Transient)
     };
-    Failure { container: Some(CONTAINER.to_owned()), reason: reason.to_owned(), message, class }
+    Failure { container: Some(container.to_owned()), reason: reason.to_owned(), message, class }
 }
 
 /// What does not fit while it loads and warms up never fits. What served did fit, and a request
@@ -234,19 +251,23 @@ fn class(reason: protocol::Reason, served: bool) -> FailureClass {
 }
 
 /// When a pod ended: the last thing that is known to have happened to it.
-fn end(pod: &Pod) -> Option<&Time> {
+pub(super) fn end(pod: &Pod) -> Option<&Time> {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let terminated = worker(pod).and_then(|worker| worker.state.as_ref()?.terminated.as_ref());
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let ended = containers
+        .into_iter()
+        .flatten()
+        .filter_map(|found| found.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
     conditions
         .filter_map(|found| found.last_transition_time.as_ref())
-        .chain(terminated.and_then(|terminated| terminated.finished_at.as_ref()))
+        .chain(ended)
         .chain(pod.metadata.creation_timestamp.as_ref())
         .max()
 }
 
 /// Why a pod ended as a whole. The node or the cluster did that, so another pod may fare better.
-fn end_of_pod(pod: &Pod) -> Failure {
+pub(super) fn end_of_pod(pod: &Pod) -> Failure {
     let status = pod.status.as_ref();
     let said = status.and_then(|status| status.reason.as_deref()).unwrap_or_default();
     Failure {

@@ -8,65 +8,140 @@ mod controller_revision;
 mod disruption_budget;
 mod pod;
 mod replica_set;
+mod resolver;
 mod service;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use lamplighter_plan::{Action, Plan};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use lamplighter_plan::rollout::{Environment, Plan, World};
 
-use super::validate::Valid;
+use super::blueprint::{Blueprint, Identity};
+use super::fetch::Fetched;
+use super::observe::epoch;
+use super::revision::Snapshot;
+use super::validate::{Invalid, Valid};
 
-/// What the children should be, and what is to be done to workloads. Consumed by
-/// [`super::apply::apply`], which takes it apart field by field: a child that is added here and
-/// not applied there does not compile.
+/// What the children should be that accompany the workloads. Consumed by [`super::apply::apply`],
+/// which takes it apart field by field: a child that is added here and not applied there does not
+/// compile.
 #[derive(Debug)]
 pub struct Rendered {
-    /// Whose children these are.
-    pub owner: OwnerReference,
-    /// Where they are.
-    pub namespace: String,
-    /// The deployment's name.
-    pub name: String,
     /// The record of the wanted revision. Written once.
     pub record: ControllerRevision,
     /// The manifest of the wanted revision. Written once.
     pub manifest: ConfigMap,
-    /// The Service. Kept as it is here.
+    /// The Service. Kept as it is here, and as the plan's actions move it.
     pub service: Service,
-    /// The disruption budget. Kept as it is here.
-    pub disruption_budget: PodDisruptionBudget,
-    /// The workload of the wanted revision, with the replicas that it is created with. Written
-    /// once; afterwards only its replicas are.
-    pub workload: ReplicaSet,
-    /// What is to be done to workloads and records, in this order.
-    pub actions: Vec<Action>,
+    /// Where the candidate can be tried, if there is one apart from what serves.
+    pub preview: Option<Service>,
+    /// The budgets of the environments that serve or are kept.
+    pub disruption_budgets: Vec<PodDisruptionBudget>,
 }
 
-/// What the children should be.
-pub fn render(valid: &Valid, plan: &Plan) -> Rendered {
+/// What the children should be that accompany the workloads.
+pub fn render(valid: &Valid, world: &World, plan: &Plan, fetched: &Fetched) -> Rendered {
+    let identity = &valid.identity;
+    let active = plan.memory.active.as_ref().map(|active| active.environment);
+    // Only an action moves it: what is selected stays selected until one does.
+    let selects = world.service.selects.or(active).unwrap_or(Environment::Blue);
+    let written = fetched.service.as_ref().and_then(|service| epoch(service.as_ref()));
     Rendered {
-        owner: valid.owner.clone(),
-        namespace: valid.namespace.clone(),
-        name: valid.name.clone(),
-        record: controller_revision::render(valid),
-        manifest: config_map::render(valid),
-        service: service::render(valid),
-        disruption_budget: disruption_budget::render(valid),
-        workload: replica_set::render(valid),
-        actions: plan.actions.clone(),
+        record: controller_revision::render(&valid.wanted, valid.sequence),
+        manifest: config_map::render(&valid.wanted),
+        service: service::render(identity, &valid.service, selects, written),
+        preview: previewed(world, plan)
+            .map(|environment| service::preview(identity, &valid.service, environment)),
+        disruption_budgets: guarded(world, plan)
+            .into_iter()
+            .map(|environment| disruption_budget::render(identity, environment))
+            .collect(),
     }
 }
 
-fn metadata(valid: &Valid, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+/// The Service, moved to an environment.
+pub fn selecting(valid: &Valid, environment: Environment, epoch: u64) -> Service {
+    service::render(&valid.identity, &valid.service, environment, Some(epoch))
+}
+
+/// The workload of a revision.
+pub fn workload(
+    blueprint: &Blueprint,
+    environment: Environment,
+    replicas: u32,
+    epoch: u64,
+) -> ReplicaSet {
+    replica_set::render(blueprint, environment, replicas, epoch)
+}
+
+/// The manifest of a revision.
+pub fn manifest(blueprint: &Blueprint) -> ConfigMap {
+    config_map::render(blueprint)
+}
+
+/// The pod that reads what the models of a revision are.
+pub fn resolver(valid: &Valid, blueprint: &Blueprint) -> Pod {
+    resolver::render(blueprint, valid.policy.progress)
+}
+
+/// What a revision's objects are made from: the wanted one's are the spec, all others' their
+/// record. None when there is no record that can be read.
+pub fn blueprint(
+    valid: &Valid,
+    fetched: &Fetched,
+    revision: &lamplighter_plan::RevisionId,
+) -> Option<Result<Blueprint, Invalid>> {
+    if *revision == valid.wanted.revision {
+        return Some(Ok(valid.wanted.clone()));
+    }
+    let record = fetched
+        .records
+        .iter()
+        .find(|record| super::observe::revision_of(record.as_ref()).as_ref() == Some(revision))?;
+    Some(Blueprint::of(&valid.identity, Snapshot::from_record(record)?))
+}
+
+/// The environment of a candidate that does not serve yet, apart from what does.
+fn previewed(world: &World, plan: &Plan) -> Option<Environment> {
+    use lamplighter_plan::rollout::Phase;
+    match &plan.memory.phase {
+        Phase::Gating(rollout, _) | Phase::AwaitingPromotion(rollout, _)
+            if rollout.from.is_some() =>
+        {
+            world.placed(&rollout.to).map(|_| rollout.to.environment)
+        }
+        _ => None,
+    }
+}
+
+/// The environments whose pods a node drain takes one at a time: those that serve or are kept.
+fn guarded(world: &World, plan: &Plan) -> Vec<Environment> {
+    let memory = &plan.memory;
+    let serving = world.service.selects;
+    Environment::ALL
+        .into_iter()
+        .filter(|environment| {
+            Some(*environment) == serving
+                || world.workloads().any(|(id, workload)| {
+                    let placed = lamplighter_plan::rollout::Placed {
+                        revision: id.clone(),
+                        environment: workload.environment,
+                    };
+                    workload.environment == *environment && memory.needs(&placed)
+                })
+        })
+        .collect()
+}
+
+fn metadata(identity: &Identity, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(valid.namespace.clone()),
+        namespace: Some(identity.namespace.clone()),
         labels: Some(labels),
-        owner_references: Some(vec![valid.owner.clone()]),
+        owner_references: Some(vec![identity.owner.clone()]),
         ..ObjectMeta::default()
     }
 }

@@ -1,9 +1,12 @@
 //! Step 7: how it stands, as a status and events. Pure: derived from what was observed and what
 //! was really done, also when that stopped halfway.
 
+mod candidate;
 mod conditions;
 mod events;
+mod history;
 mod progress;
+mod routable;
 
 use std::time::Duration;
 
@@ -12,21 +15,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use lamplighter_api::{
-    ActiveRevision, Candidate, Conditions, ModelDeployment, ModelDeploymentStatus, PodCounts, names,
+    ActiveRevision, Conditions, ModelDeployment, ModelDeploymentStatus, ServedModel, names,
 };
-use lamplighter_plan::{Cause, Plan, PodPhase, RevisionId, State, World};
+use lamplighter_plan::rollout::{Environment, Plan, retry_after};
+use lamplighter_plan::{RevisionId, Verdict, World as Standing, health};
 
-use super::apply::{Applied, Obstacle};
+use super::apply::{Applied, Decided, Obstacle};
 use super::fetch::Fetched;
-use super::observe::{has_ended, is_ready};
-use super::validate::{ENVIRONMENT, Invalid, Valid};
+use super::memory::{self, Remembered};
+use super::observe::{self, has_ended, is_ready};
+use super::resolving;
+use super::validate::Invalid;
 use crate::backoff;
 
 pub use crate::polls::PROGRESS_PERIOD;
 pub use events::{Event, Severity};
 
-/// Longest `candidate.reason`, in bytes; a rule of the CRD.
-const MAX_REASON: usize = 1024;
+/// In how long to look again after something was remembered.
+const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// What the report is about.
 pub struct Subject<'a> {
@@ -34,6 +40,8 @@ pub struct Subject<'a> {
     pub deployment: &'a ModelDeployment,
     /// What is known about its children.
     pub fetched: &'a Fetched,
+    /// What its status remembers.
+    pub remembered: &'a Remembered,
     /// The time.
     pub now: Timestamp,
 }
@@ -45,7 +53,8 @@ pub struct Report {
     pub status: ModelDeploymentStatus,
     /// What was done.
     pub done: Vec<Event>,
-    /// What became of it: for conditions that changed, to be told once the status says so.
+    /// What became of it: what was decided, and conditions that changed. To be told once the status
+    /// says so.
     pub transitions: Vec<Event>,
     /// When to look again although nothing may change.
     pub again: Duration,
@@ -62,27 +71,33 @@ pub fn invalid(subject: &Subject<'_>, why: &Invalid) -> Report {
     subject.report(status, &conditions, None, Applied::default())
 }
 
-/// The report on a plan and on what was done of it.
+/// The report on a plan and on what was done of it. `standing` is how the pods of the wanted
+/// revision stand.
 pub fn planned(
     subject: &Subject<'_>,
-    valid: &Valid,
-    world: &World,
-    plan: &Plan,
+    decided: &Decided<'_>,
+    standing: &Standing,
     applied: Applied,
 ) -> Report {
+    let plan = decided.plan;
     let progress = progress::progress(subject.fetched);
-    let conditions = conditions::planned(
-        &conditions::Basis { subject, valid, world, verdict: &plan.verdict },
-        progress.as_deref(),
-        applied.failure.as_ref(),
-    );
-    let active = active(subject, valid, world, &plan.verdict.state);
-    let is_candidate =
-        active.as_ref().is_none_or(|active| active.revision != valid.revision.as_str())
-            && (world.wanted().is_some() || plan.verdict.state != State::ScaledToZero);
-    let candidate =
-        is_candidate.then(|| candidate(subject, valid, world, plan, progress.as_deref()));
-    let status = ModelDeploymentStatus { active, candidate, ..ModelDeploymentStatus::default() };
+    let verdict =
+        Verdict { routable: routable::routable(decided.world), ..health::verdict(standing) };
+    let basis = conditions::Basis { subject, decided, standing, verdict: &verdict };
+    let conditions = conditions::planned(&basis, progress.as_deref(), applied.failure.as_ref());
+    let previous = subject.deployment.status.clone().unwrap_or_default();
+    let policy = &decided.valid.policy;
+    let remembered =
+        memory::write(&plan.memory, subject.remembered, &previous, subject.now, |failed| {
+            retry_after(failed, policy)
+        });
+    let status = ModelDeploymentStatus {
+        active: active(subject, plan, &previous),
+        candidate: candidate::candidate(&basis, &remembered, &previous, progress.as_deref()),
+        rollback_until: candidate::rollback_until(decided, &remembered),
+        history: history::history(plan, &previous, subject.now),
+        ..remembered
+    };
     subject.report(status, &conditions, Some(plan), applied)
 }
 
@@ -98,11 +113,19 @@ impl Subject<'_> {
         let previous = self.deployment.status.as_ref();
         let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
         let generation = self.deployment.metadata.generation;
-        let selector = names::environment_selector(&self.deployment.name_any(), ENVIRONMENT);
+        let environment = status
+            .active
+            .as_ref()
+            .map_or_else(|| self.environment().to_string(), |active| active.environment.clone());
+        let selector = names::environment_selector(&self.deployment.name_any(), &environment);
+        let is_active =
+            |pod: &&Pod| pod.labels().get(names::LABEL_ENVIRONMENT) == Some(&environment);
         let status = ModelDeploymentStatus {
             observed_generation: generation,
-            replicas: number(pods(self).count()),
-            ready_replicas: number(pods(self).filter(|pod| is_ready(pod)).count()),
+            replicas: number(pods(self).filter(is_active).count()),
+            ready_replicas: number(
+                pods(self).filter(is_active).filter(|pod| is_ready(pod)).count(),
+            ),
             selector: Some(names::selector_string(&selector)),
             conditions: conditions.build(before, generation, &Time(self.now)),
             ..status
@@ -112,23 +135,33 @@ impl Subject<'_> {
             .as_ref()
             .map(|candidate| candidate.revision.as_str())
             .or(status.active.as_ref().map(|active| active.revision.as_str()));
+        let mut transitions = events::decided(plan, self.remembered);
+        transitions.extend(events::transitions(before, &status.conditions, revision));
         Report {
             done: events::done(plan, &applied.changes),
-            transitions: events::transitions(before, &status.conditions, revision),
+            transitions,
             again: self.again(plan),
             failure: applied.failure,
             status,
         }
     }
 
+    /// The environment that the Service selects.
+    fn environment(&self) -> Environment {
+        let service = self.fetched.service.as_ref();
+        let selector = service.and_then(|service| service.spec.as_ref()?.selector.as_ref());
+        selector.and_then(observe::environment).unwrap_or(Environment::Blue)
+    }
+
     fn again(&self, plan: Option<&Plan>) -> Duration {
-        let stalled = plan.is_some_and(|plan| matches!(plan.verdict.state, State::Stalled { .. }));
-        let ask_again = self.fetched.ask_again.filter(|_| !stalled);
         let wake = plan
             .and_then(|plan| plan.wake)
             .map(|seconds| Duration::from_secs(u64::from(seconds.0)));
         let resync = backoff::resync(&self.deployment.uid().unwrap_or_default());
-        [ask_again, wake].into_iter().flatten().fold(resync, Duration::min)
+        // A memory is acted on when it comes back by the watch; this is in case that takes long.
+        let remembers = plan.is_some_and(|plan| plan.remembers(&self.remembered.memory));
+        let acts = remembers.then_some(REMEMBERED);
+        [self.fetched.ask_again, wake, acts].into_iter().flatten().fold(resync, Duration::min)
     }
 }
 
@@ -142,92 +175,35 @@ fn pods<'a>(subject: &'a Subject<'_>) -> impl Iterator<Item = &'a Pod> {
         .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !has_ended(pod))
 }
 
-/// The revision that serves: the wanted one once it was ready in full, until then the one before.
-/// With no pod wanted and none left, only a revision that still has a workload can serve again.
+/// What serves, by the memory.
 fn active(
     subject: &Subject<'_>,
-    valid: &Valid,
-    world: &World,
-    state: &State,
+    plan: &Plan,
+    previous: &ModelDeploymentStatus,
 ) -> Option<ActiveRevision> {
-    let previous = subject.deployment.status.as_ref().and_then(|status| status.active.clone());
-    if *state == State::ScaledToZero {
-        let has_workload = |active: &ActiveRevision| {
-            let id = RevisionId::new(active.revision.as_str());
-            world.revisions.get(&id).is_some_and(|revision| revision.workload.is_some())
-        };
-        return previous.filter(has_workload);
-    }
-    if world.goal.replicas == 0 || !world.is_complete() {
-        return previous;
-    }
-    let revision = valid.revision.as_str();
-    let same = previous.filter(|active| active.revision == revision);
-    let known = same.as_ref().map(|active| active.models.clone()).unwrap_or_default();
+    let placed = plan.memory.active.as_ref()?;
+    let same =
+        previous.active.as_ref().filter(|active| active.revision == placed.revision.as_str());
+    let known = same.map(|active| active.models.clone()).unwrap_or_default();
     Some(ActiveRevision {
-        revision: revision.to_owned(),
-        environment: ENVIRONMENT.to_owned(),
-        since: same.map_or_else(|| Time(subject.now), |active| active.since),
-        models: if known.is_empty() {
-            progress::served_models(subject.fetched, revision)
-        } else {
-            known
-        },
+        revision: placed.revision.to_string(),
+        environment: placed.environment.to_string(),
+        since: same.map_or_else(|| Time(subject.now), |active| active.since.clone()),
+        models: if known.is_empty() { models(subject, &placed.revision) } else { known },
     })
 }
 
-fn candidate(
-    subject: &Subject<'_>,
-    valid: &Valid,
-    world: &World,
-    plan: &Plan,
-    progress: Option<&str>,
-) -> Candidate {
-    let revision = valid.revision.as_str();
-    let previous = subject
-        .deployment
-        .status
-        .as_ref()
-        .and_then(|status| status.candidate.as_ref())
-        .filter(|candidate| candidate.revision == revision);
-    let created = subject
-        .fetched
-        .replica_sets
+/// The models of a revision, as its record says, else as its pods do.
+fn models(subject: &Subject<'_>, revision: &RevisionId) -> Vec<ServedModel> {
+    let records = &subject.fetched.records;
+    records
         .iter()
-        .find(|set| super::observe::revision_of(set.as_ref()).as_ref() == Some(&valid.revision))
-        .and_then(|set| set.metadata.creation_timestamp.clone());
-    let started = previous.map(|candidate| candidate.started_time.clone()).or(created);
-    Candidate {
-        revision: revision.to_owned(),
-        reason: cause(&plan.verdict.state).map(|cause| {
-            conditions::shortened(conditions::with_progress(cause, progress), MAX_REASON)
-        }),
-        started_time: started.unwrap_or(Time(subject.now)),
-        pods: counts(world),
-    }
-}
-
-/// What is waited for, if anything is.
-fn cause(state: &State) -> Option<&Cause> {
-    match state {
-        State::Progressing(cause) | State::Disturbed(cause) | State::Stalled { cause, .. } => {
-            Some(cause)
-        }
-        State::Deleting | State::ScaledToZero | State::Complete => None,
-    }
-}
-
-fn counts(world: &World) -> PodCounts {
-    let mut counts = PodCounts::default();
-    for pod in world.wanted().iter().flat_map(|workload| workload.pods.values()) {
-        match (&pod.phase, &pod.failure) {
-            (PodPhase::Terminating, _) => {}
-            (PodPhase::Ready, _) => counts.ready += 1,
-            (_, Some(_)) => counts.failed += 1,
-            (_, None) => counts.loading += 1,
-        }
-    }
-    counts
+        .find(|record| observe::revision_of(record.as_ref()).as_ref() == Some(revision))
+        .and_then(|record| resolving::kept(record))
+        .map_or_else(
+            || progress::served_models(subject.fetched, revision.as_str()),
+            |found| found.iter().map(progress::served_model).collect(),
+        )
 }
 
 fn number(count: usize) -> i32 {

@@ -9,13 +9,28 @@
 //! and recorded in it. As long as a record with the same wishes exists, its image stays.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use lamplighter_api::{Model, WorkerSpec, names};
+use kube::ResourceExt;
+use lamplighter_api::{Model, ModelDeployment, WorkerSpec, names};
 use lamplighter_plan::RevisionId;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Part of every hash. Another prefix would rename every revision and restart every pod.
 const DOMAIN: &str = "lamplighter.dev/revision/v1\n";
+
+/// What a user wishes for, as far as it makes a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wishes<'a> {
+    /// What to serve.
+    pub models: &'a [Model],
+    /// By which pods.
+    pub worker: &'a WorkerSpec,
+    /// How long a pod may take to finish its requests, in seconds.
+    pub drain_seconds: u32,
+    /// What tells this restart of every pod from the one before; none before the first.
+    pub restarted_at: Option<&'a str>,
+}
 
 /// What a revision consists of; the contents of its record.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,37 +38,64 @@ pub struct Snapshot {
     models: Value,
     worker: Value,
     drain_seconds: Value,
+    restarted_at: Option<String>,
     image: String,
 }
 
-/// Why a spec has no snapshot.
+/// Why a snapshot and what it is made from do not fit together.
 #[derive(Debug, thiserror::Error)]
-#[error("the spec cannot be written as JSON: {0}")]
-pub struct SnapshotError(#[from] serde_json::Error);
+pub enum SnapshotError {
+    /// The spec cannot be written.
+    #[error("the spec cannot be written as JSON: {0}")]
+    Unwritable(#[from] serde_json::Error),
+    /// A record is of another release, or was changed by somebody else.
+    #[error("{field} of the record of revision {revision} cannot be read: {source}")]
+    Unreadable {
+        /// The revision.
+        revision: RevisionId,
+        /// The part.
+        field: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl<'a> Wishes<'a> {
+    /// What the spec and the annotations wish for.
+    pub fn of(deployment: &'a ModelDeployment) -> Self {
+        let spec = &deployment.spec;
+        Self {
+            models: &spec.models,
+            worker: &spec.worker,
+            drain_seconds: u32::try_from(spec.rollout.drain_seconds).unwrap_or_default(),
+            restarted_at: deployment.annotations().get(names::RESTARTED_AT).map(String::as_str),
+        }
+    }
+}
 
 impl Snapshot {
-    /// The revision that the spec describes, given the records of those before it.
+    /// The revision that is wished for, given the records of those before it.
     pub fn resolve<'a>(
-        models: &[Model],
-        worker: &WorkerSpec,
-        drain_seconds: u32,
+        wishes: &Wishes<'_>,
         records: impl IntoIterator<Item = &'a ControllerRevision>,
         default_image: &str,
     ) -> Result<Self, SnapshotError> {
-        let models = serde_json::to_value(models)?;
-        let wished = serde_json::to_value(worker)?;
-        let drain_seconds = Value::from(drain_seconds);
+        let asked = Self {
+            models: serde_json::to_value(wishes.models)?,
+            worker: serde_json::to_value(wishes.worker)?,
+            drain_seconds: Value::from(wishes.drain_seconds),
+            restarted_at: wishes.restarted_at.map(str::to_owned),
+            image: String::new(),
+        };
         let recorded = records
             .into_iter()
             .filter_map(|record| Some((record.revision, Self::from_record(record)?)))
-            .filter(|(_, found)| {
-                (&found.models, &found.worker, &found.drain_seconds)
-                    == (&models, &wished, &drain_seconds)
-            })
+            .filter(|(_, found)| *found == Self { image: found.image.clone(), ..asked.clone() })
             .max_by_key(|(sequence, _)| *sequence)
             .map(|(_, found)| found.image);
-        let image = worker.image.clone().or(recorded).unwrap_or_else(|| default_image.to_owned());
-        Ok(Self { models, worker: wished, drain_seconds, image })
+        let named = wishes.worker.image.clone();
+        let image = named.or(recorded).unwrap_or_else(|| default_image.to_owned());
+        Ok(Self { image, ..asked })
     }
 
     /// Reads a record. None when it is not one of ours, or of a release that wrote another form.
@@ -63,18 +105,24 @@ impl Snapshot {
             models: data.get("models")?.clone(),
             worker: data.get("worker")?.clone(),
             drain_seconds: data.get("drainSeconds")?.clone(),
+            restarted_at: data.get("restartedAt").and_then(Value::as_str).map(str::to_owned),
             image: data.get("image")?.as_str()?.to_owned(),
         })
     }
 
     /// What stands in the record.
     pub fn to_record(&self) -> Value {
-        json!({
+        let mut record = json!({
             "drainSeconds": self.drain_seconds,
             "image": self.image,
             "models": self.models,
             "worker": self.worker,
-        })
+        });
+        // Left out where there is none: it came later, and names must not change.
+        if let Some(restarted_at) = &self.restarted_at {
+            record["restartedAt"] = json!(restarted_at);
+        }
+        record
     }
 
     /// The worker image.
@@ -82,9 +130,43 @@ impl Snapshot {
         &self.image
     }
 
-    /// The models, as the user wrote them; empty when a record of another release has others.
-    pub fn models(&self) -> Vec<Model> {
-        serde_json::from_value(self.models.clone()).unwrap_or_default()
+    /// The models, as the user wrote them.
+    pub fn models(&self) -> Result<Vec<Model>, SnapshotError> {
+        self.read("models", &self.models)
+    }
+
+    /// The settings of the pods, as the user wrote them.
+    pub fn worker(&self) -> Result<WorkerSpec, SnapshotError> {
+        self.read("worker", &self.worker)
+    }
+
+    /// How long a pod may take to finish its requests, in seconds.
+    pub fn drain_seconds(&self) -> Result<u32, SnapshotError> {
+        self.read("drainSeconds", &self.drain_seconds)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        field: &'static str,
+        value: &Value,
+    ) -> Result<T, SnapshotError> {
+        T::deserialize(value).map_err(|source| SnapshotError::Unreadable {
+            revision: self.hash(),
+            field,
+            source,
+        })
+    }
+
+    /// Where the models come from. Two revisions for which this is equal read the same artifacts,
+    /// so what was found out for one holds for the other.
+    pub fn sources(&self) -> String {
+        const DECIDING: [&str; 5] = ["expectedDigest", "name", "source", "task", "version"];
+        let models = self.models.as_array().map(Vec::as_slice).unwrap_or_default();
+        let models: Vec<Value> = models
+            .iter()
+            .map(|model| DECIDING.iter().map(|key| model.get(*key).cloned()).collect())
+            .collect();
+        canonical(&Value::Array(models))
     }
 
     /// The revision's name.
@@ -126,7 +208,6 @@ fn canonical(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-    use lamplighter_api::ModelDeploymentSpec;
 
     use super::*;
 
@@ -166,11 +247,13 @@ models:
   - {name: m, version: "1", task: Embedding, source: {uri: "image:///m"}}
 "#;
 
+    fn deployment(spec: &str) -> ModelDeployment {
+        ModelDeployment::new("search", serde_saphyr::from_str(spec).unwrap())
+    }
+
     fn resolve(spec: &str, records: &[ControllerRevision], default_image: &str) -> Snapshot {
-        let spec: ModelDeploymentSpec = serde_saphyr::from_str(spec).unwrap();
-        let drain_seconds = u32::try_from(spec.rollout.drain_seconds).unwrap();
-        Snapshot::resolve(&spec.models, &spec.worker, drain_seconds, records, default_image)
-            .unwrap()
+        let deployment = deployment(spec);
+        Snapshot::resolve(&Wishes::of(&deployment), records, default_image).unwrap()
     }
 
     fn record(snapshot: &Snapshot, sequence: i64) -> ControllerRevision {
@@ -258,6 +341,40 @@ models:
             record(&resolve(MINIMAL, &[], "registry/worker:1"), 3),
         ];
         assert_eq!(resolve(MINIMAL, &records, "registry/worker:9").image(), "registry/worker:2");
+    }
+
+    #[test]
+    fn a_restart_is_another_revision_of_the_same_models() {
+        let mut restarted = deployment(MINIMAL);
+        restarted.annotations_mut().insert(names::RESTARTED_AT.to_owned(), "now".to_owned());
+        let before = resolve(MINIMAL, &[], "registry/worker:1");
+        let after = Snapshot::resolve(&Wishes::of(&restarted), [], "registry/worker:1").unwrap();
+        assert_ne!(after.hash(), before.hash());
+        assert_eq!(after.sources(), before.sources());
+        let read = Snapshot::from_record(&record(&after, 2)).unwrap();
+        assert_eq!(read.hash(), after.hash());
+    }
+
+    #[test]
+    fn what_a_record_holds_is_read_back_as_it_was_written() {
+        let written = deployment(FULL);
+        let read = Snapshot::from_record(&record(&resolve(FULL, &[], "w:1"), 1)).unwrap();
+        assert_eq!(read.models().unwrap(), written.spec.models);
+        assert_eq!(read.worker().unwrap(), written.spec.worker);
+        assert_eq!(read.drain_seconds().unwrap(), 30);
+    }
+
+    #[test]
+    fn only_what_names_the_bytes_decides_where_models_come_from() {
+        let base = resolve(FULL, &[], "w:1").sources();
+        for (from, to) in
+            [("2.1.0\"", "2.1.1\""), ("minilm/2.1.0", "minilm/2.1.1"), ("9f86", "8f86")]
+        {
+            assert_ne!(resolve(&FULL.replacen(from, to, 1), &[], "w:1").sources(), base, "{from}");
+        }
+        for (from, to) in [("0.6", "0.7"), ("4Gi", "8Gi"), ("Required", "Disabled")] {
+            assert_eq!(resolve(&FULL.replacen(from, to, 1), &[], "w:1").sources(), base, "{from}");
+        }
     }
 
     #[test]

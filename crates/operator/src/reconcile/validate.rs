@@ -1,23 +1,18 @@
 //! Step 2: is the spec one that can be acted on? The rules of the CRD have been held already;
 //! here are those that they cannot express.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use lamplighter_api::{
-    Device, Model, ModelDeployment, Reason, Task, ValidationCase, ValidationMode,
-};
-use lamplighter_api::{ServiceSpec, WorkerSpec};
-use lamplighter_plan::RevisionId;
-use lamplighter_protocol as protocol;
-use lamplighter_protocol::{Manifest, ManifestError, ModelEntry, ValidationPlan, place};
+use lamplighter_api::{ModelDeployment, Reason, RolloutSpec, ServiceSpec};
+use lamplighter_plan::rollout::strategy::{Compatibility, Kind};
+use lamplighter_plan::rollout::{OnInsufficientCapacity, Policy, Promotion, Retry};
+use lamplighter_plan::{RevisionId, Seconds};
+use lamplighter_protocol::ManifestError;
 
+use super::blueprint::{Blueprint, Identity};
 use super::fetch::Fetched;
-use super::revision::{Snapshot, SnapshotError};
+use super::revision::{Snapshot, SnapshotError, Wishes};
 
-/// The environment of every pod: what the Service selects.
-pub const ENVIRONMENT: &str = "blue";
 /// Largest manifest, in bytes. A ConfigMap may hold 1 MiB in all:
 /// <https://kubernetes.io/docs/concepts/configuration/configmap/>.
 pub const MAX_MANIFEST: usize = 512 * 1024;
@@ -25,43 +20,20 @@ pub const MAX_MANIFEST: usize = 512 * 1024;
 /// A spec that can be acted on: the only input of what follows.
 #[derive(Clone, Debug)]
 pub struct Valid {
-    /// The deployment's name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// What every child refers to.
-    pub owner: OwnerReference,
+    /// Whose children there are to be.
+    pub identity: Identity,
     /// How many pods are wanted.
     pub replicas: u32,
-    /// How long a pod may take to become ready, in seconds.
-    pub progress_deadline_seconds: u32,
-    /// How long a pod may take to finish its requests, in seconds.
-    pub drain_seconds: u32,
-    /// The revision's name.
-    pub revision: RevisionId,
-    /// What it consists of.
-    pub snapshot: Snapshot,
+    /// Nothing new is to begin.
+    pub paused: bool,
+    /// How changes are made.
+    pub policy: Policy,
+    /// The revision that the spec describes.
+    pub wanted: Blueprint,
     /// Its place in the order of creation.
     pub sequence: i64,
-    /// What workers are told, as JSON.
-    pub manifest: String,
-    /// Secrets to mount, one for each model that names one.
-    pub credentials: Vec<Credentials>,
-    /// Claims to mount.
-    pub claims: BTreeSet<String>,
-    /// The pods.
-    pub worker: WorkerSpec,
     /// The Service.
     pub service: ServiceSpec,
-}
-
-/// A Secret that is mounted for one model.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Credentials {
-    /// The Secret's name.
-    pub secret: String,
-    /// Where its files are.
-    pub directory: String,
 }
 
 /// Why nothing is to be done.
@@ -137,27 +109,23 @@ pub fn validate(
     let name = deployment.metadata.name.clone().ok_or(Unfit::Incomplete("metadata.name"))?;
     let namespace = deployment.namespace().ok_or(Unfit::Incomplete("metadata.namespace"))?;
     let owner = deployment.controller_owner_ref(&()).ok_or(Unfit::Incomplete("metadata.uid"))?;
-    let spec = &deployment.spec;
-    let records = fetched.records.iter().map(AsRef::as_ref);
-    let drain_seconds = natural(spec.rollout.drain_seconds);
-    let snapshot =
-        Snapshot::resolve(&spec.models, &spec.worker, drain_seconds, records, default_image)?;
-    let revision = snapshot.hash();
-    Ok(Valid {
-        manifest: manifest(deployment, &format!("{namespace}/{name}"), &revision)?,
-        sequence: sequence(fetched, &revision, &name),
+    let identity = Identity {
         name,
         namespace,
         owner: OwnerReference { block_owner_deletion: Some(true), ..owner },
+    };
+    let spec = &deployment.spec;
+    let records = fetched.records.iter().map(AsRef::as_ref);
+    let snapshot = Snapshot::resolve(&Wishes::of(deployment), records, default_image)?;
+    let wanted = Blueprint::of(&identity, snapshot)?;
+    Ok(Valid {
+        sequence: sequence(fetched, &wanted.revision, &identity.name),
         replicas: natural(spec.replicas),
-        progress_deadline_seconds: natural(spec.rollout.progress_deadline_seconds),
-        drain_seconds,
-        revision,
-        snapshot,
-        credentials: spec.models.iter().filter_map(credentials).collect(),
-        claims: spec.models.iter().filter_map(claim).collect(),
-        worker: spec.worker.clone(),
+        paused: spec.paused,
+        policy: policy(&spec.rollout),
         service: spec.service.clone(),
+        identity,
+        wanted,
     })
 }
 
@@ -174,86 +142,50 @@ fn sequence(fetched: &Fetched, revision: &RevisionId, deployment: &str) -> i64 {
     recorded.map_or(newest.saturating_add(1), |record| record.revision)
 }
 
-fn manifest(
-    deployment: &ModelDeployment,
-    name: &str,
-    revision: &RevisionId,
-) -> Result<String, Invalid> {
-    let manifest = Manifest {
-        format: protocol::manifest::FORMAT,
-        deployment: name.to_owned(),
-        revision: revision.to_string(),
-        device: match deployment.spec.worker.effective_device() {
-            Device::Cpu => protocol::Device::Cpu,
-            Device::Cuda => protocol::Device::Cuda,
+/// How long a switch may take to be seen in the endpoints until it is called off.
+const CONFIRM: Seconds = Seconds(30);
+/// How long connections from before a switch may stay open: longer than the worker keeps any.
+const SHED: Seconds = Seconds(40);
+/// How old the validation of a candidate may be when it is promoted.
+const VALIDATION_AGE: Seconds = Seconds(300);
+
+fn policy(spec: &RolloutSpec) -> Policy {
+    use lamplighter_api as api;
+    let seconds = |number: i32| Seconds(natural(number));
+    Policy {
+        strategy: match spec.strategy {
+            api::Strategy::Auto => None,
+            api::Strategy::Rolling => Some(Kind::Rolling),
+            api::Strategy::BlueGreen => Some(Kind::BlueGreen),
         },
-        precision: protocol::Precision::Auto,
-        models: deployment.spec.models.iter().map(entry).collect::<Result<_, _>>()?,
-    };
-    manifest.check()?;
-    let text = serde_json::to_string_pretty(&manifest)?;
-    if text.len() > MAX_MANIFEST {
-        return Err(Invalid::TooLarge { bytes: text.len() });
+        compatibility: match spec.compatibility {
+            api::Compatibility::Auto => Compatibility::Auto,
+            api::Compatibility::Interchangeable => Compatibility::Interchangeable,
+            api::Compatibility::NoMix => Compatibility::NoMix,
+        },
+        max_unavailable: natural(spec.max_unavailable),
+        max_surge: natural(spec.max_surge),
+        promotion: match spec.promotion {
+            api::Promotion::Automatic => Promotion::Automatic,
+            api::Promotion::Manual => Promotion::Manual(seconds(spec.promotion_deadline_seconds)),
+        },
+        capacity: match spec.on_insufficient_capacity {
+            api::OnInsufficientCapacity::Fallback => OnInsufficientCapacity::Fallback,
+            api::OnInsufficientCapacity::Wait => OnInsufficientCapacity::Wait,
+            api::OnInsufficientCapacity::Reject => OnInsufficientCapacity::Reject,
+        },
+        auto_rollback: spec.auto_rollback,
+        progress: seconds(spec.progress_deadline_seconds),
+        scheduling: seconds(spec.scheduling_deadline_seconds),
+        confirm: CONFIRM,
+        propagation: seconds(spec.propagation_delay_seconds),
+        shed: SHED,
+        bake: seconds(spec.rollback_window_seconds),
+        validation_age: VALIDATION_AGE,
+        retry: Retry {
+            attempts: natural(spec.retry.attempts),
+            backoff: seconds(spec.retry.backoff_seconds),
+            cap: seconds(spec.retry.max_backoff_seconds),
+        },
     }
-    Ok(text)
-}
-
-fn entry(model: &Model) -> Result<ModelEntry, Invalid> {
-    let cases = model.validation.cases.iter();
-    let cases = cases.map(|case| checked(model, case)).collect::<Result<_, _>>()?;
-    Ok(ModelEntry {
-        name: model.name.clone(),
-        version: model.version.clone(),
-        task: match model.task {
-            Task::Embedding => protocol::Task::Embedding,
-        },
-        default: model.default,
-        source: protocol::Source {
-            uri: model.source.uri.clone(),
-            credentials: credentials(model).map(|credentials| credentials.directory),
-        },
-        expected_digest: model.expected_digest.clone(),
-        validation: ValidationPlan {
-            mode: match model.validation.mode {
-                ValidationMode::Required => protocol::ValidationMode::Required,
-                ValidationMode::Disabled => protocol::ValidationMode::Disabled,
-            },
-            cases,
-        },
-    })
-}
-
-fn checked(model: &Model, case: &ValidationCase) -> Result<protocol::Case, Invalid> {
-    let odd = || Invalid::Case { model: model.name.clone(), case: case.name.clone() };
-    let check = match (&case.similarity, &case.ranking) {
-        (Some(similarity), None) => protocol::Check::Similarity {
-            texts: similarity.texts.clone().try_into().map_err(|_| odd())?,
-            at_least: similarity.at_least.clone(),
-            at_most: similarity.at_most.clone(),
-        },
-        (None, Some(ranking)) => protocol::Check::Ranking {
-            query: ranking.query.clone(),
-            passages: ranking.passages.clone(),
-            order: ranking
-                .order
-                .iter()
-                .map(|index| usize::try_from(*index))
-                .collect::<Result<_, _>>()
-                .map_err(|_| odd())?,
-        },
-        (Some(_), Some(_)) | (None, None) => return Err(odd()),
-    };
-    Ok(protocol::Case { name: case.name.clone(), check })
-}
-
-/// Names and versions have no `@`, so no two models share a folder.
-fn credentials(model: &Model) -> Option<Credentials> {
-    let secret = model.source.secret_ref.as_ref()?.name.clone();
-    let directory = format!("{}/{}@{}", place::CREDENTIALS_DIR, model.name, model.version);
-    Some(Credentials { secret, directory })
-}
-
-fn claim(model: &Model) -> Option<String> {
-    let rest = model.source.uri.strip_prefix("pvc://")?;
-    rest.split('/').next().map(str::to_owned)
 }

@@ -189,6 +189,7 @@ impl Display for Trigger {
             }
             Self::NoPlace => f.write_str("a second environment found no place"),
             Self::Compatible => f.write_str("both versions may answer at the same time"),
+            Self::Recorded(words) => f.write_str(words),
         }
     }
 }

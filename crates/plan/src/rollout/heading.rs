@@ -46,7 +46,7 @@ pub(crate) fn backoff(attempts: u32, policy: &Policy) -> Seconds {
 }
 
 /// After which time a failed revision is tried again; none where only a person can ask for it.
-pub(crate) fn retry_after(failed: &Failed, policy: &Policy) -> Option<Seconds> {
+pub fn retry_after(failed: &Failed, policy: &Policy) -> Option<Seconds> {
     if failed.released {
         return Some(Seconds(0));
     }

@@ -101,6 +101,8 @@ pub enum Trigger {
     NoPlace,
     /// What changes is nothing that a client could notice.
     Compatible,
+    /// As the decision that is remembered put it.
+    Recorded(String),
 }
 
 /// A property of a model.

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use lamplighter_api::Reason;
-use lamplighter_plan::Action;
-use lamplighter_plan::check::Violation;
+use lamplighter_plan::RevisionId;
+use lamplighter_plan::rollout::Action;
+use lamplighter_plan::rollout::check::Violation;
 
 use crate::error::{Class, classify, said};
 
@@ -92,6 +93,14 @@ pub enum ApplyError {
         /// Whose it is.
         owner: String,
     },
+    /// A revision cannot be brought up.
+    #[error("revision {revision} cannot be brought up: {problem}")]
+    Unreadable {
+        /// The revision.
+        revision: RevisionId,
+        /// What is wrong with its record.
+        problem: String,
+    },
     /// Its name is still taken by a child of a deleted `ModelDeployment` of the same name.
     #[error("{object} belongs to a deleted ModelDeployment of the same name and is not gone yet")]
     Predecessor {
@@ -139,6 +148,7 @@ impl Obstacle {
             Self::Child(ApplyError::Write { .. }) => "WriteFailed",
             Self::Child(ApplyError::Gone { .. }) => "ChildGone",
             Self::Child(ApplyError::NameTaken { .. }) => "NameTaken",
+            Self::Child(ApplyError::Unreadable { .. }) => "RecordUnreadable",
             Self::Child(ApplyError::Predecessor { .. }) => "PredecessorNotGone",
         }
     }
@@ -164,7 +174,7 @@ impl ApplyError {
         match self {
             Self::Read { source, .. } | Self::Write { source, .. } => classify(source),
             Self::Gone { .. } => Class::Conflict,
-            Self::NameTaken { .. } => Class::Refused,
+            Self::NameTaken { .. } | Self::Unreadable { .. } => Class::Refused,
             Self::Predecessor { .. } => Class::Transient,
         }
     }
@@ -180,6 +190,7 @@ impl ApplyError {
             // Decided on an old view; the next attempt makes it.
             Self::Gone { .. } => Reason::RollingOut,
             Self::NameTaken { .. } => Reason::NameTaken,
+            Self::Unreadable { .. } => Reason::RecordUnreadable,
             Self::Predecessor { .. } => Reason::PredecessorNotGone,
         }
     }

@@ -6,21 +6,21 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use lamplighter_api::names;
 
+use crate::reconcile::blueprint::Blueprint;
 use crate::reconcile::render::metadata;
-use crate::reconcile::validate::{ENVIRONMENT, Valid};
 
 /// The file's name in the ConfigMap and, by the mount, in [`lamplighter_protocol::place::MANIFEST_DIR`].
 pub(super) const FILE: &str = "manifest.json";
 
-pub(super) fn render(valid: &Valid) -> ConfigMap {
-    let revision = valid.revision.as_str();
+pub(super) fn render(blueprint: &Blueprint) -> ConfigMap {
+    let (identity, revision) = (&blueprint.identity, blueprint.revision.as_str());
     ConfigMap {
         metadata: metadata(
-            valid,
-            names::revision_object(&valid.name, revision),
-            names::revision_labels(&valid.name, ENVIRONMENT, revision),
+            identity,
+            names::revision_object(&identity.name, revision),
+            names::record_labels(&identity.name, revision),
         ),
-        data: Some(BTreeMap::from([(FILE.to_owned(), valid.manifest.clone())])),
+        data: Some(BTreeMap::from([(FILE.to_owned(), blueprint.manifest.clone())])),
         immutable: Some(true),
         ..ConfigMap::default()
     }

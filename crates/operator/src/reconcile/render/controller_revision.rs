@@ -4,18 +4,18 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use lamplighter_api::names;
 
+use crate::reconcile::blueprint::Blueprint;
 use crate::reconcile::render::metadata;
-use crate::reconcile::validate::{ENVIRONMENT, Valid};
 
-pub(super) fn render(valid: &Valid) -> ControllerRevision {
-    let revision = valid.revision.as_str();
+pub(super) fn render(blueprint: &Blueprint, sequence: i64) -> ControllerRevision {
+    let (identity, revision) = (&blueprint.identity, blueprint.revision.as_str());
     ControllerRevision {
         metadata: metadata(
-            valid,
-            names::revision_object(&valid.name, revision),
-            names::revision_labels(&valid.name, ENVIRONMENT, revision),
+            identity,
+            names::revision_object(&identity.name, revision),
+            names::record_labels(&identity.name, revision),
         ),
-        data: Some(RawExtension(valid.snapshot.to_record())),
-        revision: valid.sequence,
+        data: Some(RawExtension(blueprint.snapshot.to_record())),
+        revision: sequence,
     }
 }

@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lamplighter_api::names;
 use lamplighter_protocol::place;
 
+use crate::reconcile::blueprint::Blueprint;
 use crate::reconcile::observe::CONTAINER;
-use crate::reconcile::validate::{ENVIRONMENT, Valid};
 
 /// Name of the port for requests.
 pub(super) const SERVING: &str = "serving";
@@ -42,55 +42,57 @@ const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
 /// Environment variable that sizes the worker's thread pools.
 const ENV_THREADS: &str = "RAYON_NUM_THREADS";
 
-pub(super) fn template(valid: &Valid) -> PodTemplateSpec {
-    let worker = &valid.worker;
-    let volumes = volumes(valid);
+pub(super) fn template(blueprint: &Blueprint, environment: &str) -> PodTemplateSpec {
+    let volumes = volumes(blueprint);
+    let name = &blueprint.identity.name;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(names::pod_labels(&valid.name, ENVIRONMENT, valid.revision.as_str())),
+            labels: Some(names::pod_labels(name, environment, blueprint.revision.as_str())),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            containers: vec![container(valid, &volumes)],
-            volumes: Some(volumes.into_iter().map(|mounted| mounted.volume).collect()),
-            security_context: Some(pod_security()),
+            containers: vec![server(blueprint, &volumes)],
             termination_grace_period_seconds: Some(i64::from(
-                valid.drain_seconds.saturating_add(PROPAGATION_SECONDS + SLACK_SECONDS),
+                blueprint.drain_seconds.saturating_add(PROPAGATION_SECONDS + SLACK_SECONDS),
             )),
-            // A worker never talks to the apiserver, and Services of the namespace are no
-            // business of its environment.
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            image_pull_secrets: non_empty(
-                worker
-                    .image_pull_secrets
-                    .iter()
-                    .map(|secret| LocalObjectReference { name: secret.name.clone() })
-                    .collect(),
-            ),
-            service_account_name: worker.service_account_name.clone(),
-            priority_class_name: worker.priority_class_name.clone(),
-            runtime_class_name: worker.runtime_class_name.clone(),
-            node_selector: (!worker.node_selector.is_empty()).then(|| worker.node_selector.clone()),
-            tolerations: non_empty(worker.tolerations.clone()),
-            affinity: worker.affinity.clone(),
-            ..PodSpec::default()
+            runtime_class_name: blueprint.worker.runtime_class_name.clone(),
+            ..common(blueprint, volumes)
         }),
     }
 }
 
-fn container(valid: &Valid, volumes: &[Mounted]) -> Container {
-    let worker = &valid.worker;
+/// What every pod of a revision has: where it runs, as whom, and what it can read.
+pub(super) fn common(blueprint: &Blueprint, volumes: Vec<Mounted>) -> PodSpec {
+    let worker = &blueprint.worker;
+    PodSpec {
+        volumes: Some(volumes.into_iter().map(|mounted| mounted.volume).collect()),
+        security_context: Some(pod_security()),
+        // A worker never talks to the apiserver, and Services of the namespace are no business of
+        // its environment.
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        image_pull_secrets: non_empty(
+            worker
+                .image_pull_secrets
+                .iter()
+                .map(|secret| LocalObjectReference { name: secret.name.clone() })
+                .collect(),
+        ),
+        service_account_name: worker.service_account_name.clone(),
+        priority_class_name: worker.priority_class_name.clone(),
+        node_selector: (!worker.node_selector.is_empty()).then(|| worker.node_selector.clone()),
+        tolerations: non_empty(worker.tolerations.clone()),
+        affinity: worker.affinity.clone(),
+        ..PodSpec::default()
+    }
+}
+
+fn server(blueprint: &Blueprint, volumes: &[Mounted]) -> Container {
     Container {
-        name: CONTAINER.to_owned(),
-        image: Some(valid.snapshot.image().to_owned()),
-        image_pull_policy: worker.image_pull_policy.map(|policy| policy.as_str().to_owned()),
         args: Some(vec!["serve".to_owned()]),
         ports: Some(vec![port(SERVING, place::SERVING_PORT), port(ADMIN, place::ADMIN_PORT)]),
-        env: Some(environment(valid)),
-        env_from: non_empty(worker.env_from.clone()),
-        resources: worker.resources.clone(),
-        volume_mounts: Some(volumes.iter().map(|mounted| mounted.mount.clone()).collect()),
+        env: Some(environment(blueprint)),
+        resources: blueprint.worker.resources.clone(),
         // The process is alive, nothing else: a busy or a loading pod is never killed by a probe.
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
@@ -104,6 +106,19 @@ fn container(valid: &Valid, volumes: &[Mounted]) -> Container {
             failure_threshold: Some(3),
             ..get(place::READY_ROUTE)
         }),
+        ..container(blueprint, CONTAINER.to_owned(), volumes)
+    }
+}
+
+/// What every container of a revision has.
+pub(super) fn container(blueprint: &Blueprint, name: String, volumes: &[Mounted]) -> Container {
+    let worker = &blueprint.worker;
+    Container {
+        name,
+        image: Some(blueprint.snapshot.image().to_owned()),
+        image_pull_policy: worker.image_pull_policy.map(|policy| policy.as_str().to_owned()),
+        env_from: non_empty(worker.env_from.clone()),
+        volume_mounts: Some(volumes.iter().map(|mounted| mounted.mount.clone()).collect()),
         termination_message_path: Some(place::TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
@@ -135,7 +150,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn environment(valid: &Valid) -> Vec<EnvVar> {
+fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
@@ -156,11 +171,11 @@ fn environment(valid: &Valid) -> Vec<EnvVar> {
         field(place::ENV_POD_UID, "metadata.uid"),
         field(place::ENV_POD_NAME, "metadata.name"),
         value(ENV_DRAIN_DELAY, PROPAGATION_SECONDS),
-        value(ENV_DRAIN_TIMEOUT, valid.drain_seconds),
+        value(ENV_DRAIN_TIMEOUT, blueprint.drain_seconds),
         value(ENV_START_DEADLINE, START_DEADLINE_SECONDS),
     ];
-    all.extend(threads(valid));
-    all.extend(valid.worker.env.iter().cloned());
+    all.extend(threads(blueprint));
+    all.extend(blueprint.worker.env.iter().cloned());
     all
 }
 
@@ -168,8 +183,8 @@ fn environment(valid: &Valid) -> Vec<EnvVar> {
 /// one for each core of the node, which a quota then throttles:
 /// <https://github.com/huggingface/candle/blob/main/candle-core/src/utils.rs>. What the user sets
 /// stands.
-fn threads(valid: &Valid) -> Option<EnvVar> {
-    let worker = &valid.worker;
+fn threads(blueprint: &Blueprint) -> Option<EnvVar> {
+    let worker = &blueprint.worker;
     let is_limited = worker
         .resources
         .as_ref()
@@ -191,7 +206,7 @@ fn threads(valid: &Valid) -> Option<EnvVar> {
 }
 
 /// A volume and where it is mounted.
-struct Mounted {
+pub(super) struct Mounted {
     volume: Volume,
     mount: VolumeMount,
 }
@@ -208,8 +223,8 @@ impl Mounted {
     }
 }
 
-fn volumes(valid: &Valid) -> Vec<Mounted> {
-    let manifest = names::revision_object(&valid.name, valid.revision.as_str());
+pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
+    let manifest = names::revision_object(&blueprint.identity.name, blueprint.revision.as_str());
     let mut all = vec![
         Mounted::new(
             place::MANIFEST_DIR,
@@ -226,7 +241,7 @@ fn volumes(valid: &Valid) -> Vec<Mounted> {
         Mounted::new(place::CACHE_DIR, false, scratch("cache")),
         Mounted::new("/tmp", false, scratch("tmp")),
     ];
-    all.extend(valid.credentials.iter().enumerate().map(|(number, credentials)| {
+    all.extend(blueprint.credentials.iter().enumerate().map(|(number, credentials)| {
         Mounted::new(
             &credentials.directory,
             true,
@@ -243,7 +258,7 @@ fn volumes(valid: &Valid) -> Vec<Mounted> {
             },
         )
     }));
-    all.extend(valid.claims.iter().enumerate().map(|(number, claim)| {
+    all.extend(blueprint.claims.iter().enumerate().map(|(number, claim)| {
         Mounted::new(
             &format!("{}/{claim}", place::CLAIMS_DIR),
             true,

@@ -4,28 +4,30 @@
 //! both; else `Ready` decides
 //! (<https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>).
 
+mod outcome;
+
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lamplighter_api::ConditionType::{
-    Available, Degraded, Progressing, Ready, Reconciling, Stalled, Validated, WarmedUp,
+    Available, Degraded, Paused, Progressing, Ready, Reconciling, RollbackAvailable, Stalled,
+    Validated, WarmedUp,
 };
-use lamplighter_api::{Conditions, Model, Reason, State as Is, ValidationMode};
-use lamplighter_plan::{Cause, RevisionId, State, Verdict, World, explain};
+use lamplighter_api::{Conditions, Reason, State as Is, ValidationMode};
+use lamplighter_plan::rollout::{Phase, Placed};
+use lamplighter_plan::{Cause, RevisionId, State, Verdict, World as Standing};
 use lamplighter_protocol as protocol;
 
 use super::Subject;
-use crate::error::Class;
-use crate::reconcile::apply::Obstacle;
-use crate::reconcile::observe::revision_of;
-use crate::reconcile::revision::Snapshot;
-use crate::reconcile::validate::{Invalid, Valid};
+use crate::reconcile::apply::{Decided, Obstacle};
+use crate::reconcile::render;
+use crate::reconcile::validate::Invalid;
 
 /// What the conditions are derived from.
 pub(super) struct Basis<'a> {
     pub(super) subject: &'a Subject<'a>,
-    pub(super) valid: &'a Valid,
-    pub(super) world: &'a World,
+    pub(super) decided: &'a Decided<'a>,
+    pub(super) standing: &'a Standing,
     pub(super) verdict: &'a Verdict,
 }
 
@@ -43,6 +45,8 @@ enum Outcome {
     Done(Because),
     /// It is getting there by itself.
     UnderWay(Because),
+    /// Nothing goes on because the user said so.
+    Held(Because),
     /// It got there, and something is wrong since.
     Disturbed(Because),
     /// It gets there only if a person changes something.
@@ -94,14 +98,57 @@ pub(super) fn planned(
     failure: Option<&Obstacle>,
 ) -> Conditions {
     let outcome = match failure {
-        Some(obstacle) => unapplied(obstacle),
-        None => outcome(basis, progress),
+        Some(obstacle) => outcome::unapplied(obstacle),
+        None => outcome::outcome(basis, progress),
     };
     let mut conditions = Conditions::new();
     available(&mut conditions, basis);
     gates(&mut conditions, basis);
+    rollback(&mut conditions, basis);
+    if basis.decided.valid.paused {
+        conditions.set(Paused, true, Reason::Paused, "spec.paused is true: nothing new begins");
+    }
     summary(&mut conditions, outcome, basis.verdict.routable.total() > 0);
     conditions
+}
+
+/// What there is to return to, should what serves fail.
+fn rollback(conditions: &mut Conditions, basis: &Basis<'_>) {
+    let Decided { plan, world, .. } = basis.decided;
+    let memory = &plan.memory;
+    let answers = |placed: &Placed| {
+        world.placed(placed).is_some_and(|workload| workload.ready() > 0)
+            && memory.active.as_ref().is_some_and(|active| active.environment != placed.environment)
+    };
+    let kept = match &memory.phase {
+        Phase::Shedding(rollout, _) | Phase::Baking(rollout, _) => rollout.fallback.as_ref(),
+        _ => None,
+    };
+    if let Some(kept) = kept.filter(|kept| answers(kept)) {
+        let text =
+            format!("revision {} is kept in environment {}", kept.revision, kept.environment);
+        conditions.set(RollbackAvailable, true, Reason::Retained, text);
+        return;
+    }
+    let active = memory.active.as_ref().map(|active| &active.revision);
+    let known = memory
+        .known_good
+        .iter()
+        .find(|known| Some(*known) != active && !memory.failed.contains_key(*known));
+    match known.or_else(|| kept.map(|kept| &kept.revision).filter(|kept| Some(*kept) != active)) {
+        Some(known) => conditions.set(
+            RollbackAvailable,
+            true,
+            Reason::NeedsStore,
+            format!("revision {known} would have to be loaded again"),
+        ),
+        None => conditions.set(
+            RollbackAvailable,
+            false,
+            Reason::NothingKnownGood,
+            "no other revision is known to be good",
+        ),
+    };
 }
 
 fn summary(conditions: &mut Conditions, outcome: Outcome, serves: bool) {
@@ -120,6 +167,14 @@ fn summary(conditions: &mut Conditions, outcome: Outcome, serves: bool) {
                 .set(Progressing, true, Reason::RollingOut, text.clone())
                 .set(Reconciling, true, Reason::RollingOut, text);
         }
+        Outcome::Held(Because { word, text }) => {
+            conditions.set(Ready, false, word.clone(), text.clone()).set(
+                Progressing,
+                Is::Unknown,
+                word,
+                text,
+            );
+        }
         Outcome::Disturbed(Because { word, text }) => {
             conditions
                 .set(Ready, false, word.clone(), text.clone())
@@ -134,103 +189,6 @@ fn summary(conditions: &mut Conditions, outcome: Outcome, serves: bool) {
                 .set(Degraded, serves, word, text);
         }
     }
-}
-
-/// What could not be applied comes before all else: whatever the pods say, it is not what the
-/// spec asks for.
-fn unapplied(obstacle: &Obstacle) -> Outcome {
-    let reason = obstacle.reason();
-    match obstacle.class() {
-        Class::Conflict | Class::Transient => {
-            Outcome::UnderWay(plain(reason, format!("{obstacle}; it is tried again")))
-        }
-        Class::Refused | Class::Bug => {
-            Outcome::Stuck { because: plain(reason, obstacle.to_string()), word: reason.into() }
-        }
-    }
-}
-
-fn outcome(basis: &Basis<'_>, progress: Option<&str>) -> Outcome {
-    let revision = &basis.valid.revision;
-    let routable = &basis.verdict.routable;
-    let leaving = explain::leaving(basis.world);
-    let told = |text: String| match &leaving {
-        Some(leaving) => format!("{text}; {leaving}"),
-        None => text,
-    };
-    let because = |cause: &Cause| Because {
-        word: word(cause, routable.wanted),
-        text: told(with_progress(cause, progress)),
-    };
-    match &basis.verdict.state {
-        State::ScaledToZero => {
-            Outcome::Done(plain(Reason::ScaledToZero, told("spec.replicas is 0".to_owned())))
-        }
-        State::Complete => Outcome::Done(plain(
-            Reason::AllPodsReady,
-            told(format!(
-                "{} of {} pods of revision {revision} serve every model",
-                routable.wanted, routable.of
-            )),
-        )),
-        State::Deleting => {
-            Outcome::UnderWay(plain(Reason::RollingOut, told("deleting".to_owned())))
-        }
-        State::Progressing(cause) => Outcome::UnderWay(because(cause)),
-        State::Disturbed(cause) => Outcome::Disturbed(because(cause)),
-        State::Stalled { cause, deadline: None } => {
-            let because = because(cause);
-            Outcome::Stuck { word: because.word.clone(), because }
-        }
-        State::Stalled { cause, deadline: Some(deadline) } => {
-            let Because { word, text } = because(cause);
-            let text = format!("not ready within {deadline}: {text}");
-            Outcome::Stuck {
-                because: Because { word, text },
-                word: Reason::ProgressDeadlineExceeded.into(),
-            }
-        }
-    }
-}
-
-fn plain(reason: Reason, text: String) -> Because {
-    Because { word: reason.into(), text }
-}
-
-/// The word for what is waited for. A worker's own reason stands as it is.
-fn word(cause: &Cause, ready: u32) -> Word {
-    match cause {
-        Cause::Failed { failure, .. } => failure.reason.clone().into(),
-        Cause::Unschedulable { .. } => Reason::Unschedulable.into(),
-        Cause::Refused { .. } => Reason::ChildRefused.into(),
-        Cause::Waiting { reason, .. } => waiting(reason, ready),
-        Cause::Creating { .. } | Cause::Starting { .. } => some_or_none(ready),
-        Cause::Retiring { .. } => Reason::RollingOut.into(),
-    }
-}
-
-/// The kubelet's words for what holds a container up:
-/// <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go> and
-/// <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/kuberuntime/kuberuntime_container.go>.
-fn waiting(reason: &str, ready: u32) -> Word {
-    match reason {
-        "ErrImagePull"
-        | "ImagePullBackOff"
-        | "InvalidImageName"
-        | "ErrImageNeverPull"
-        | "ImageInspectError"
-        | "RegistryUnavailable"
-        | "SignatureValidationFailed" => Reason::ImagePullFailed.into(),
-        "CreateContainerConfigError" => Reason::ConfigMissing.into(),
-        "CrashLoopBackOff" | "CreateContainerError" | "RunContainerError" => {
-            Reason::ContainerCrashed.into()
-        }
-        _ => some_or_none(ready),
-    }
-}
-
-fn some_or_none(ready: u32) -> Word {
-    if ready > 0 { Reason::SomePodsReady.into() } else { Reason::NoPodReady.into() }
 }
 
 fn available(conditions: &mut Conditions, basis: &Basis<'_>) {
@@ -284,13 +242,13 @@ fn gates(conditions: &mut Conditions, basis: &Basis<'_>) {
 fn serving<'a>(basis: &'a Basis<'_>) -> Option<&'a RevisionId> {
     let routable = &basis.verdict.routable;
     if routable.wanted > 0 {
-        return Some(&basis.valid.revision);
+        return Some(&basis.decided.valid.wanted.revision);
     }
     routable.older.iter().max_by_key(|(_, ready)| **ready).map(|(revision, _)| revision)
 }
 
 fn unpassed(conditions: &mut Conditions, basis: &Basis<'_>) {
-    if basis.world.goal.replicas == 0 {
+    if basis.decided.valid.replicas == 0 {
         conditions.set(WarmedUp, Is::Unknown, Reason::ScaledToZero, "spec.replicas is 0").set(
             Validated,
             Is::Unknown,
@@ -299,7 +257,7 @@ fn unpassed(conditions: &mut Conditions, basis: &Basis<'_>) {
         );
         return;
     }
-    let failed = super::cause(&basis.verdict.state).and_then(|cause| match cause {
+    let failed = cause(&basis.verdict.state).and_then(|cause| match cause {
         Cause::Failed { failure, .. } => Some(failure),
         Cause::Creating { .. }
         | Cause::Refused { .. }
@@ -329,22 +287,24 @@ const VALIDATION_REASONS: &[protocol::Reason] = &[
 
 /// The models of a revision whose answers nobody checks.
 fn unchecked(basis: &Basis<'_>, revision: &RevisionId) -> Vec<String> {
-    let models: Vec<Model> = if *revision == basis.valid.revision {
-        basis.valid.snapshot.models()
-    } else {
-        let records = &basis.subject.fetched.records;
-        records
-            .iter()
-            .find(|record| revision_of(record.as_ref()).as_ref() == Some(revision))
-            .and_then(|record| Snapshot::from_record(record))
-            .map(|snapshot| snapshot.models())
-            .unwrap_or_default()
-    };
+    let blueprint = render::blueprint(basis.decided.valid, basis.subject.fetched, revision);
+    let models = blueprint.and_then(Result::ok).map(|blueprint| blueprint.models);
     models
+        .unwrap_or_default()
         .into_iter()
         .filter(|model| model.validation.mode == ValidationMode::Disabled)
         .map(|model| format!("{}:{}", model.name, model.version))
         .collect()
+}
+
+/// What is waited for, if anything is.
+pub(super) fn cause(state: &State) -> Option<&Cause> {
+    match state {
+        State::Progressing(cause) | State::Disturbed(cause) | State::Stalled { cause, .. } => {
+            Some(cause)
+        }
+        State::Deleting | State::ScaledToZero | State::Complete => None,
+    }
 }
 
 /// What is waited for, and how far the pods say that they are.
@@ -355,20 +315,6 @@ pub(super) fn with_progress(cause: &Cause, progress: Option<&str>) -> String {
         }
         _ => cause.to_string(),
     }
-}
-
-/// A text of at most so many bytes, cut at a character.
-pub(super) fn shortened(mut text: String, most: usize) -> String {
-    const ELLIPSIS: &str = "…";
-    if text.len() > most {
-        let mut end = most.saturating_sub(ELLIPSIS.len());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push_str(ELLIPSIS);
-    }
-    text
 }
 
 fn counted(number: usize, noun: &str) -> String {

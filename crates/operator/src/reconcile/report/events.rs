@@ -2,10 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lamplighter_api::{ConditionType, Reason};
-use lamplighter_plan::{Action, Plan, RevisionId};
+use lamplighter_plan::RevisionId;
+use lamplighter_plan::rollout::{Action, Note, Outcome, Plan};
 
-use super::conditions::shortened;
 use crate::reconcile::apply::Change;
+use crate::reconcile::memory::{Remembered, outcome_word, shortened};
 
 /// Longest note, in bytes; a rule of the apiserver:
 /// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
@@ -61,15 +62,80 @@ fn told(plan: Option<&Plan>, change: &Change) -> Option<Event> {
         }
         Change::Done(action) => action,
     };
-    let (reason, doing) = match action {
-        Action::Create { .. } => ("RevisionCreated", "Create".to_owned()),
-        Action::Scale { from, to, .. } => ("RevisionScaled", format!("ScaleFrom{from}To{to}")),
-        Action::Delete { .. } => ("RevisionDeleted", "Delete".to_owned()),
-        Action::Forget { .. } => return None,
+    let (reason, doing, revision) = match action {
+        Action::Resolve(revision) => ("RevisionRead", "Resolve".to_owned(), Some(revision)),
+        Action::Create { placed, .. } => {
+            ("RevisionCreated", "Create".to_owned(), Some(&placed.revision))
+        }
+        Action::Scale { revision, from, to } => {
+            ("RevisionScaled", format!("ScaleFrom{from}To{to}"), Some(revision))
+        }
+        Action::Select { to, .. } => ("ServiceMoved", format!("Select-{to}"), None),
+        Action::Withdraw(pod) => ("PodWithdrawn", format!("Withdraw-{pod}"), None),
+        Action::Restore(pod) => ("PodRestored", format!("Restore-{pod}"), None),
+        Action::Delete(revision) => ("RevisionDeleted", "Delete".to_owned(), Some(revision)),
+        Action::Shed(_) | Action::Validate(_) | Action::Forget(_) => return None,
     };
-    let why = plan?.notes.iter().find(|note| note.revision() == action.revision());
+    let why = plan?.notes.iter().find(|note| explains(note, action));
     let note = why.map_or_else(|| action.to_string(), |why| format!("{action}: {why}"));
-    Some(event(reason, doing, Some(action.revision()), note))
+    Some(event(reason, doing, revision, note))
+}
+
+fn explains(note: &Note, action: &Action) -> bool {
+    match (note, action) {
+        (
+            Note::Resized { revision, .. } | Note::Swept(revision),
+            Action::Scale { revision: of, .. },
+        ) => revision == of,
+        (Note::Rolls { .. }, Action::Scale { .. } | Action::Create { .. })
+        | (Note::Gates { .. }, Action::Create { .. }) => true,
+        _ => false,
+    }
+}
+
+/// What was decided: one event for each thing that is remembered from now on.
+pub(super) fn decided(plan: Option<&Plan>, before: &Remembered) -> Vec<Event> {
+    let Some(plan) = plan.filter(|plan| plan.remembers(&before.memory)) else { return Vec::new() };
+    plan.notes.iter().filter_map(said).collect()
+}
+
+fn said(note: &Note) -> Option<Event> {
+    use Severity::{Normal, Warning};
+    let (severity, reason, action, revision) = match note {
+        Note::Began { to, strategy, .. } => {
+            (Normal, "RolloutStarted", strategy.to_string(), Some(to))
+        }
+        Note::Passed { pods } => (Normal, "GatesPassed", format!("Pods{pods}"), None),
+        Note::Promoted(revision) => (Normal, "Promoted", "Promote".to_owned(), Some(revision)),
+        Note::Confirmed(environment) => {
+            (Normal, "SwitchConfirmed", format!("Confirm-{environment}"), None)
+        }
+        Note::Failed { revision, reason, .. } => {
+            (Warning, "RevisionFailed", reason.clone(), Some(revision))
+        }
+        Note::NoWayBack(revision) => (Warning, "NoWayBack", "Observe".to_owned(), Some(revision)),
+        Note::Finished { to, outcome, .. } => {
+            let severity = match outcome {
+                Outcome::Promoted | Outcome::FastPromoted | Outcome::Superseded => Normal,
+                Outcome::Aborted
+                | Outcome::RolledBack
+                | Outcome::RolledBackAuto
+                | Outcome::Blocked => Warning,
+            };
+            (severity, "RolloutFinished", outcome_word(*outcome).to_owned(), Some(to))
+        }
+        Note::Heard(kind) => (Normal, "CommandHeard", kind.to_string(), None),
+        Note::Inapplicable(kind) => (Warning, "CommandInapplicable", kind.to_string(), None),
+        Note::Unpinned(revision) => (Normal, "ReturnOver", "Unpin".to_owned(), Some(revision)),
+        _ => return None,
+    };
+    Some(Event {
+        severity,
+        reason: reason.to_owned(),
+        action,
+        revision: revision.cloned(),
+        note: shortened(note.to_string(), MAX_NOTE),
+    })
 }
 
 /// What became of a revision: ready, stuck for a new reason, degraded, or no longer ready.

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use lamplighter_api::ServedModel;
-use lamplighter_protocol::{ModelReport, ModelState, Report};
+use lamplighter_protocol::{ModelReport, ModelState, Report, ResolveRecord};
 
 use crate::reconcile::fetch::Fetched;
 use crate::reconcile::observe::is_ready;
@@ -60,6 +60,19 @@ pub(super) fn served_models(fetched: &Fetched, revision: &str) -> Vec<ServedMode
         .filter(|report| report.revision == revision)
         .find_map(facts)
         .unwrap_or_default()
+}
+
+/// A model as its record says.
+pub(super) fn served_model(record: &ResolveRecord) -> ServedModel {
+    let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    ServedModel {
+        name: record.model.name.clone(),
+        version: record.model.version.clone(),
+        digest: record.digest.clone(),
+        architecture: record.architecture.clone(),
+        parameters: large(record.parameters),
+        bytes: large(record.bytes),
+    }
 }
 
 fn facts(report: &Report) -> Option<Vec<ServedModel>> {

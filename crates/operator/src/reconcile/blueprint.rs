@@ -1,0 +1,163 @@
+//! What the objects of one revision are made from. Everything in it comes from the revision's
+//! record, so that a revision of last month is brought up as it was and not as the spec of today
+//! would have it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use lamplighter_api::{Device, Model, Task, ValidationCase, ValidationMode, WorkerSpec};
+use lamplighter_plan::RevisionId;
+use lamplighter_protocol as protocol;
+use lamplighter_protocol::{Manifest, ModelEntry, ValidationPlan, place};
+
+use super::revision::Snapshot;
+use super::validate::{Invalid, MAX_MANIFEST};
+
+/// Whose objects they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The deployment's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What every child refers to.
+    pub owner: OwnerReference,
+}
+
+/// What the objects of one revision are made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blueprint {
+    /// Whose objects they are.
+    pub identity: Identity,
+    /// The revision's name.
+    pub revision: RevisionId,
+    /// What it consists of.
+    pub snapshot: Snapshot,
+    /// How long a pod may take to finish its requests, in seconds.
+    pub drain_seconds: u32,
+    /// The pods.
+    pub worker: WorkerSpec,
+    /// The models.
+    pub models: Vec<Model>,
+    /// What workers are told, as JSON.
+    pub manifest: String,
+    /// Secrets to mount, one for each model that names one.
+    pub credentials: Vec<Credentials>,
+    /// Claims to mount.
+    pub claims: BTreeSet<String>,
+}
+
+/// A Secret that is mounted for one model.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credentials {
+    /// The Secret's name.
+    pub secret: String,
+    /// Where its files are.
+    pub directory: String,
+}
+
+impl Blueprint {
+    /// What a revision's objects are made from.
+    pub fn of(identity: &Identity, snapshot: Snapshot) -> Result<Self, Invalid> {
+        let revision = snapshot.hash();
+        let models = snapshot.models()?;
+        let worker = snapshot.worker()?;
+        let name = format!("{}/{}", identity.namespace, identity.name);
+        Ok(Self {
+            manifest: manifest(&models, &worker, &name, &revision)?,
+            credentials: models.iter().filter_map(credentials).collect(),
+            claims: models.iter().filter_map(claim).collect(),
+            drain_seconds: snapshot.drain_seconds()?,
+            identity: identity.clone(),
+            revision,
+            snapshot,
+            worker,
+            models,
+        })
+    }
+}
+
+fn manifest(
+    models: &[Model],
+    worker: &WorkerSpec,
+    name: &str,
+    revision: &RevisionId,
+) -> Result<String, Invalid> {
+    let manifest = Manifest {
+        format: protocol::manifest::FORMAT,
+        deployment: name.to_owned(),
+        revision: revision.to_string(),
+        device: match worker.effective_device() {
+            Device::Cpu => protocol::Device::Cpu,
+            Device::Cuda => protocol::Device::Cuda,
+        },
+        precision: protocol::Precision::Auto,
+        models: models.iter().map(entry).collect::<Result<_, _>>()?,
+    };
+    manifest.check()?;
+    let text = serde_json::to_string_pretty(&manifest)?;
+    if text.len() > MAX_MANIFEST {
+        return Err(Invalid::TooLarge { bytes: text.len() });
+    }
+    Ok(text)
+}
+
+fn entry(model: &Model) -> Result<ModelEntry, Invalid> {
+    let cases = model.validation.cases.iter();
+    let cases = cases.map(|case| checked(model, case)).collect::<Result<_, _>>()?;
+    Ok(ModelEntry {
+        name: model.name.clone(),
+        version: model.version.clone(),
+        task: match model.task {
+            Task::Embedding => protocol::Task::Embedding,
+        },
+        default: model.default,
+        source: protocol::Source {
+            uri: model.source.uri.clone(),
+            credentials: credentials(model).map(|credentials| credentials.directory),
+        },
+        expected_digest: model.expected_digest.clone(),
+        validation: ValidationPlan {
+            mode: match model.validation.mode {
+                ValidationMode::Required => protocol::ValidationMode::Required,
+                ValidationMode::Disabled => protocol::ValidationMode::Disabled,
+            },
+            cases,
+        },
+    })
+}
+
+fn checked(model: &Model, case: &ValidationCase) -> Result<protocol::Case, Invalid> {
+    let odd = || Invalid::Case { model: model.name.clone(), case: case.name.clone() };
+    let check = match (&case.similarity, &case.ranking) {
+        (Some(similarity), None) => protocol::Check::Similarity {
+            texts: similarity.texts.clone().try_into().map_err(|_| odd())?,
+            at_least: similarity.at_least.clone(),
+            at_most: similarity.at_most.clone(),
+        },
+        (None, Some(ranking)) => protocol::Check::Ranking {
+            query: ranking.query.clone(),
+            passages: ranking.passages.clone(),
+            order: ranking
+                .order
+                .iter()
+                .map(|index| usize::try_from(*index))
+                .collect::<Result<_, _>>()
+                .map_err(|_| odd())?,
+        },
+        (Some(_), Some(_)) | (None, None) => return Err(odd()),
+    };
+    Ok(protocol::Case { name: case.name.clone(), check })
+}
+
+/// Names and versions have no `@`, so no two models share a folder.
+fn credentials(model: &Model) -> Option<Credentials> {
+    let secret = model.source.secret_ref.as_ref()?.name.clone();
+    let directory = format!("{}/{}@{}", place::CREDENTIALS_DIR, model.name, model.version);
+    Some(Credentials { secret, directory })
+}
+
+fn claim(model: &Model) -> Option<String> {
+    let rest = model.source.uri.strip_prefix("pvc://")?;
+    rest.split('/').next().map(str::to_owned)
+}

@@ -1,0 +1,181 @@
+//! What the models of a revision are, before anything is touched for them: read by a short-lived
+//! pod without a device, kept in an annotation of the revision's record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt;
+use lamplighter_api::names;
+use lamplighter_plan::rollout::strategy::{Facts, ModelFacts};
+use lamplighter_plan::rollout::{Memory, Resolved};
+use lamplighter_plan::{Failure, FailureClass, RevisionId};
+use lamplighter_protocol as protocol;
+use lamplighter_protocol::ResolveRecord;
+
+use super::fetch::Fetched;
+use super::observe::{Ages, end, end_of_pod, revision_of, said_at_end};
+use super::revision::Snapshot;
+use super::validate::Valid;
+
+/// What is known about the models of a recorded revision.
+pub fn resolved(record: &ControllerRevision, fetched: &Fetched, ages: &Ages) -> Resolved {
+    if let Some(records) = kept(record).or_else(|| borrowed(record, fetched)) {
+        return Resolved::Known(facts(&records));
+    }
+    let Some(pod) = revision_of(record).and_then(|id| resolver(fetched, &id)) else {
+        return Resolved::Unknown;
+    };
+    match outcome(pod) {
+        None => Resolved::Running(
+            pod.metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| ages.since(time))
+                .unwrap_or_default(),
+        ),
+        Some(Ok(records)) => Resolved::Known(facts(&records)),
+        Some(Err(failure)) => {
+            let since = end(pod).map(|time| ages.since(time)).unwrap_or_default();
+            Resolved::Failed(failure, since)
+        }
+    }
+}
+
+/// The pod that reads what the models of a revision are.
+pub fn resolver<'a>(fetched: &'a Fetched, revision: &RevisionId) -> Option<&'a Arc<Pod>> {
+    fetched.resolvers.iter().find(|pod| revision_of(pod.as_ref()).as_ref() == Some(revision))
+}
+
+/// What the pods found out and is not in the records yet, as the value of the annotation.
+pub fn learned(fetched: &Fetched) -> Vec<(Arc<ControllerRevision>, String)> {
+    let new = |record: &Arc<ControllerRevision>| {
+        if kept(record).is_some() {
+            return None;
+        }
+        let read = || outcome(resolver(fetched, &revision_of(record.as_ref())?)?)?.ok();
+        let records = borrowed(record, fetched).or_else(read)?;
+        Some((record.clone(), serde_json::to_string(&records).ok()?))
+    };
+    fetched.records.iter().filter_map(new).collect()
+}
+
+/// Pods that nobody waits for: what they were to find out is recorded, or their revision is not
+/// wanted any more, or they did not get ready in time and that was remembered.
+pub fn obsolete(valid: &Valid, memory: &Memory, fetched: &Fetched, ages: &Ages) -> Vec<Arc<Pod>> {
+    let is_recorded = |id: &RevisionId| {
+        let mut records = fetched.records.iter();
+        records.any(|record| {
+            revision_of(record.as_ref()).as_ref() == Some(id) && kept(record).is_some()
+        })
+    };
+    let is_wanted = |id: &RevisionId| {
+        *id == valid.wanted.revision
+            || memory.pin.as_ref().is_some_and(|pin| pin.revision == *id)
+            || memory.rollout().is_some_and(|rollout| rollout.to.revision == *id)
+            || memory.known_good.contains(id)
+    };
+    let is_late = |id: &RevisionId, pod: &Pod| {
+        let created = pod.metadata.creation_timestamp.as_ref();
+        let age = created.map(|time| ages.since(time)).unwrap_or_default();
+        age > valid.policy.progress && outcome(pod).is_none() && memory.failed.contains_key(id)
+    };
+    fetched
+        .resolvers
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| {
+            revision_of(pod.as_ref())
+                .is_none_or(|id| is_recorded(&id) || !is_wanted(&id) || is_late(&id, pod))
+        })
+        .cloned()
+        .collect()
+}
+
+/// Whether a pod has found out, or has found out that it cannot.
+pub fn has_finished(pod: &Pod) -> bool {
+    outcome(pod).is_some()
+}
+
+/// What the record says.
+pub fn kept(record: &ControllerRevision) -> Option<Vec<ResolveRecord>> {
+    let text = record.annotations().get(names::ANNOTATION_RESOLVED)?;
+    serde_json::from_str(text).ok()
+}
+
+/// What another record says about the same sources. So a change of anything else never reads an
+/// artifact again, and a reference that moves means for both what it meant for the first.
+fn borrowed(record: &ControllerRevision, fetched: &Fetched) -> Option<Vec<ResolveRecord>> {
+    let sources = Snapshot::from_record(record)?.sources();
+    let same = |other: &&Arc<ControllerRevision>| {
+        Snapshot::from_record(other).is_some_and(|other| other.sources() == sources)
+    };
+    fetched.records.iter().filter(same).find_map(|other| kept(other))
+}
+
+/// What the pod's containers said, all of them; None while one has not ended.
+fn outcome(pod: &Pod) -> Option<Result<Vec<ResolveRecord>, Failure>> {
+    let status = pod.status.as_ref()?;
+    let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let ended: Vec<(&str, &ContainerStateTerminated)> = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|found| Some((found.name.as_str(), found.state.as_ref()?.terminated.as_ref()?)))
+        .collect();
+    if let Some(failure) = ended.iter().find_map(|(name, ended)| failed(pod, name, ended)) {
+        return Some(Err(failure));
+    }
+    match status.phase.as_deref() {
+        // Evicted, or not started in time: the pod as a whole.
+        Some("Failed") => Some(Err(end_of_pod(pod))),
+        Some("Succeeded") if ended.len() == containers => {
+            Some(ended.iter().map(|(name, ended)| record(name, ended)).collect())
+        }
+        _ => None,
+    }
+}
+
+fn failed(pod: &Pod, container: &str, ended: &ContainerStateTerminated) -> Option<Failure> {
+    (ended.exit_code != 0).then(|| said_at_end(pod, container, ended))
+}
+
+fn record(container: &str, ended: &ContainerStateTerminated) -> Result<ResolveRecord, Failure> {
+    let message = ended.message.as_deref().unwrap_or_default();
+    ResolveRecord::from_termination_message(message).map_err(|error| Failure {
+        container: Some(container.to_owned()),
+        reason: error.as_str().to_owned(),
+        message: error.to_string(),
+        class: FailureClass::Deterministic,
+    })
+}
+
+/// In the words of the plan. Of several versions of one model each is a model of its own.
+fn facts(records: &[ResolveRecord]) -> Facts {
+    let versions = |name: &str| records.iter().filter(|other| other.model.name == name).count();
+    let key = |record: &ResolveRecord| match versions(&record.model.name) {
+        1 => record.model.name.clone(),
+        _ => record.model.to_string(),
+    };
+    let models: BTreeMap<String, ModelFacts> =
+        records.iter().map(|record| (key(record), model(record))).collect();
+    Facts(models)
+}
+
+fn model(record: &ResolveRecord) -> ModelFacts {
+    let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    ModelFacts {
+        version: record.model.version.clone(),
+        task: match record.task {
+            protocol::Task::Embedding => "Embedding".to_owned(),
+        },
+        architecture: Some(record.architecture.clone()).filter(|name| !name.is_empty()),
+        layers: number(record.layers),
+        hidden: number(record.hidden),
+        vocabulary: number(record.vocabulary),
+        output: number(record.dimensions),
+        tokenizer: record.tokenizer_digest.clone(),
+        bytes: record.bytes,
+    }
+}
