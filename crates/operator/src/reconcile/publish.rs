@@ -151,6 +151,7 @@ async fn tell(context: &Context, deployment: &ModelDeployment, events: Vec<Event
     let about: ObjectReference = deployment.object_ref(&());
     let deadline = Instant::now() + EVENTS_DEADLINE;
     for event in events {
+        log(&about, &event);
         let event = KubeEvent {
             type_: match event.severity {
                 Severity::Normal => EventType::Normal,
@@ -168,6 +169,16 @@ async fn tell(context: &Context, deployment: &ModelDeployment, events: Vec<Event
             }
             Err(_) => tracing::warn!(reason = event.reason, "event not told in time"),
         }
+    }
+}
+
+/// The log says what the events say, in the order in which it happened.
+fn log(about: &ObjectReference, event: &Event) {
+    let namespace = about.namespace.as_deref().unwrap_or_default();
+    let name = about.name.as_deref().unwrap_or_default();
+    match event.severity {
+        Severity::Normal => tracing::info!(namespace, name, event.reason, "{}", event.note),
+        Severity::Warning => tracing::warn!(namespace, name, event.reason, "{}", event.note),
     }
 }
 

@@ -13,7 +13,14 @@ use crate::reconcile::memory::{Remembered, outcome_word, shortened};
 const MAX_NOTE: usize = 1024;
 
 /// Reasons of `Ready=False` that say only that a rollout takes its time.
-const UNDER_WAY: [Reason; 3] = [Reason::NoPodReady, Reason::SomePodsReady, Reason::RollingOut];
+const UNDER_WAY: [Reason; 6] = [
+    Reason::NoPodReady,
+    Reason::SomePodsReady,
+    Reason::RollingOut,
+    Reason::Resolving,
+    Reason::AwaitingPromotion,
+    Reason::Paused,
+];
 
 /// Something to tell.
 #[derive(Clone, Debug, Eq, PartialEq)]
