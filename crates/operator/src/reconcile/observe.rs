@@ -11,10 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use lamplighter_api::{Reason, names};
-use lamplighter_plan::{
-    Ended, Failure, FailureClass, Goal, PodName, PodPhase, Refusal, Revision, RevisionId, Seconds,
-    Workload, World,
-};
+use lamplighter_plan::standing::{Ended, Goal, PodPhase, Revision, Workload, World};
+use lamplighter_plan::{Failure, FailureClass, PodName, Refusal, RevisionId, Seconds};
 use lamplighter_protocol::{self as protocol, Class};
 
 use super::fetch::Fetched;
@@ -133,10 +131,10 @@ impl Ages {
         Some(Refusal { message, since: since.map(|time| self.since(time)).unwrap_or_default() })
     }
 
-    fn pod(&self, pod: &Pod) -> lamplighter_plan::Pod {
+    fn pod(&self, pod: &Pod) -> lamplighter_plan::standing::Pod {
         let phase = phase(pod);
         let failure = if phase == PodPhase::Ready { None } else { failure(pod) };
-        lamplighter_plan::Pod {
+        lamplighter_plan::standing::Pod {
             phase,
             since: changed(pod).map(|time| self.since(time)).unwrap_or_default(),
             failure,

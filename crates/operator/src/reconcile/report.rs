@@ -18,7 +18,8 @@ use lamplighter_api::{
     ActiveRevision, Conditions, ModelDeployment, ModelDeploymentStatus, ServedModel, names,
 };
 use lamplighter_plan::rollout::{Environment, Plan, retry_after};
-use lamplighter_plan::{RevisionId, Verdict, World as Standing, health};
+use lamplighter_plan::RevisionId;
+use lamplighter_plan::standing::{self, Verdict, World as Standing};
 
 use super::apply::{Applied, Decided, Obstacle};
 use super::fetch::Fetched;
@@ -82,7 +83,7 @@ pub fn planned(
     let plan = decided.plan;
     let progress = progress::progress(subject.fetched);
     let verdict =
-        Verdict { routable: routable::routable(decided.world), ..health::verdict(standing) };
+        Verdict { routable: routable::routable(decided.world), ..standing::verdict(standing) };
     let basis = conditions::Basis { subject, decided, standing, verdict: &verdict };
     let conditions = conditions::planned(&basis, progress.as_deref(), applied.failure.as_ref());
     let previous = subject.deployment.status.clone().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::heading::is_given_up;
 use super::memory::{Phase, Placed};
 use super::plan::{Action, Plan};
 use super::world::{Stage, Workload, World};
-use crate::world::{RevisionId, count};
+use crate::terms::{RevisionId, count};
 
 /// A plan breaks a rule: always a bug.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -230,7 +230,7 @@ fn start(world: &World, action: &Action) -> Option<Violation> {
     (!fits).then(|| Violation::WrongStart(action.clone()))
 }
 
-fn pod_of<'a>(world: &'a World, name: &crate::world::PodName) -> Option<&'a super::world::Pod> {
+fn pod_of<'a>(world: &'a World, name: &crate::terms::PodName) -> Option<&'a super::world::Pod> {
     world.workloads().find_map(|(_, workload)| workload.pods.get(name))
 }
 

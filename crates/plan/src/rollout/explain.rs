@@ -7,7 +7,7 @@ use super::memory::{Class, Direction, Environment, Phase, Placed, Rolling, Rollo
 use super::plan::{Action, Note, Outcome};
 use super::strategy::{GROWTH_PERCENT, Kind, Property, Trigger};
 use super::world::CommandKind;
-use crate::world::{RevisionId, Seconds};
+use crate::terms::{RevisionId, Seconds};
 
 impl Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

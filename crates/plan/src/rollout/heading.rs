@@ -3,7 +3,7 @@
 use super::memory::{Class, Direction, Failed, Phase};
 use super::plan::Note;
 use super::world::{OnInsufficientCapacity, Policy, World};
-use crate::world::{RevisionId, Seconds};
+use crate::terms::{RevisionId, Seconds};
 
 /// Where to go, and why not where the specification says.
 pub(crate) struct Heading {

@@ -2,7 +2,7 @@
 
 use super::memory::Class;
 use super::world::{Policy, Stage, Workload};
-use crate::world::{FailureClass, Seconds};
+use crate::terms::{FailureClass, Seconds};
 
 /// How often a container may end by itself while it serves. Once can be chance: a machine check,
 /// a request that used up the memory.

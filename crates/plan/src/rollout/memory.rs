@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::strategy::{Kind, Trigger};
 use super::world::CommandKind;
-use crate::world::{FailureClass, PodName, RevisionId, Seconds};
+use crate::terms::{FailureClass, PodName, RevisionId, Seconds};
 
 /// How many revisions are remembered as good.
 pub const KEPT_KNOWN_GOOD: usize = 3;

@@ -3,7 +3,7 @@
 use super::memory::{Class, Direction, Environment, Memory, Placed, Withdrawn};
 use super::strategy::{Kind, Trigger};
 use super::world::CommandKind;
-use crate::world::{PodName, RevisionId, Seconds};
+use crate::terms::{PodName, RevisionId, Seconds};
 
 /// A decision: either a change of the cluster, or a new memory, never both. So whatever is
 /// interrupted, the next decision finds a memory that says what was meant and a cluster in which

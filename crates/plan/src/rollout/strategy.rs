@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::world::Policy;
-use crate::world::Seconds;
+use crate::terms::Seconds;
 
 /// How much larger, in percent, all models together may become before a change is one of
 /// environments: pods that grow that much may not fit where their predecessors did, and that is

@@ -12,7 +12,7 @@ use super::health::Fault;
 use super::memory::{Class, Memory, Phase, Placed, Rollout};
 use super::plan::{Note, Outcome};
 use super::world::{Resolved, World};
-use crate::world::{RevisionId, Seconds, count};
+use crate::terms::{RevisionId, Seconds, count};
 
 /// A new memory, and why.
 pub(crate) struct Turn {

@@ -3,7 +3,7 @@
 use super::heading::retry_after;
 use super::memory::Phase;
 use super::world::{Policy, Promotion, Resolved, Stage, Workload, World};
-use crate::world::Seconds;
+use crate::terms::Seconds;
 
 /// The time until the first limit that has not passed. None where time changes nothing.
 pub(crate) fn wake(world: &World) -> Option<Seconds> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::memory::{Environment, Memory, Placed};
 use super::strategy::Facts;
-use crate::world::{Failure, PodName, Refusal, RevisionId, Seconds, count};
+use crate::terms::{Failure, PodName, Refusal, RevisionId, Seconds, count};
 
 /// One deployment: what is wanted, what was decided before, and what there is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -1,6 +1,6 @@
 //! Who can answer requests: pods that passed their gates and that the endpoints hold.
 
-use lamplighter_plan::Routable;
+use lamplighter_plan::standing::Routable;
 use lamplighter_plan::rollout::{Workload, World};
 
 /// Who can answer requests.

@@ -5,7 +5,7 @@ use crate::rollout::memory::{Phase, Rollout};
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::transition::candidate;
 use crate::rollout::world::{Workload, World};
-use crate::world::{RevisionId, count};
+use crate::terms::{RevisionId, count};
 
 /// What pods are asked for besides serving.
 pub(super) fn ask(world: &World, steps: &mut Steps) {

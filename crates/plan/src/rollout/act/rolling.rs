@@ -6,7 +6,7 @@ use crate::rollout::memory::{Placed, Rolling};
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::transition::rolling;
 use crate::rollout::world::{Stage, Workload, World};
-use crate::world::count;
+use crate::terms::count;
 
 pub(super) fn roll(world: &World, rolling: &Rolling, steps: &mut Steps) {
     let Some(target) = rolling::target(rolling) else { return };

@@ -5,7 +5,7 @@ use crate::rollout::heading::is_given_up;
 use crate::rollout::memory::{Environment, Phase, Placed};
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::world::World;
-use crate::world::RevisionId;
+use crate::terms::RevisionId;
 
 /// Every environment that is needed has as many pods as are wanted, except the one in which pods
 /// are replaced.

@@ -2,11 +2,15 @@
 
 use super::Steps;
 use super::size::to_zero;
-use crate::replace::KEPT_RECORDS;
 use crate::rollout::memory::Placed;
 use crate::rollout::plan::{Action, Note};
 use crate::rollout::world::{Workload, World};
-use crate::world::RevisionId;
+use crate::terms::RevisionId;
+
+/// How many records of revisions without a workload are kept, newest first. Ten is what a
+/// Deployment keeps by default (`revisionHistoryLimit`), so that nobody has to learn a new number:
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#revision-history-limit>.
+const KEPT_RECORDS: usize = 10;
 
 /// What nothing needs goes, once nobody can reach it.
 pub(super) fn sweep(world: &World, steps: &mut Steps) {

@@ -6,7 +6,7 @@ use crate::rollout::memory::{Class, Direction, Environment, Phase, Placed, Rolli
 use crate::rollout::plan::Note;
 use crate::rollout::strategy::{self, Facts, Kind, Trigger};
 use crate::rollout::world::{OnInsufficientCapacity, Resolved, Workload, World};
-use crate::world::RevisionId;
+use crate::terms::RevisionId;
 
 /// What stands between a wish and its rollout.
 pub(crate) enum Obstacle {

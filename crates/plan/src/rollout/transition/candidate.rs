@@ -7,7 +7,7 @@ use crate::rollout::memory::{Class, Phase, Rollout};
 use crate::rollout::plan::{Note, Outcome};
 use crate::rollout::strategy::Kind;
 use crate::rollout::world::{Promotion, Workload, World};
-use crate::world::Seconds;
+use crate::terms::Seconds;
 
 /// Its pods load, warm up and prove their answers.
 pub(super) fn gating(world: &World, rollout: &Rollout, since: Seconds) -> Option<Turn> {

@@ -11,7 +11,7 @@ use crate::rollout::health;
 use crate::rollout::memory::{Class, Direction, Phase, Placed, Rolling, Withdrawn};
 use crate::rollout::plan::{Note, Outcome};
 use crate::rollout::world::{Pod, Stage, Workload, World};
-use crate::world::{PodName, RevisionId};
+use crate::terms::{PodName, RevisionId};
 
 /// What comes next on the walk.
 pub(super) fn next(world: &World, rolling: &Rolling) -> Option<Turn> {

@@ -8,7 +8,7 @@ use crate::rollout::memory::{Class, Direction, Phase, Placed, Rolling, Rollout};
 use crate::rollout::plan::{Note, Outcome};
 use crate::rollout::wake;
 use crate::rollout::world::{Workload, World};
-use crate::world::{Seconds, count};
+use crate::terms::{Seconds, count};
 
 /// The Service is moved, and the endpoints follow.
 pub(super) fn cutting_over(world: &World, rollout: &Rollout, since: Seconds) -> Option<Turn> {

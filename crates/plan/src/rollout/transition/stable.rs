@@ -7,7 +7,7 @@ use crate::rollout::health;
 use crate::rollout::memory::{Phase, Placed, Rollout};
 use crate::rollout::strategy::{Kind, Trigger};
 use crate::rollout::world::World;
-use crate::world::RevisionId;
+use crate::terms::RevisionId;
 
 /// A rollout begins when another revision is headed for than the one that serves.
 pub(super) fn next(world: &World) -> Option<Turn> {

@@ -2,7 +2,8 @@
 
 use lamplighter_api::{Reason, names};
 use lamplighter_plan::rollout::{Note, Phase, retry_after};
-use lamplighter_plan::{Cause, RevisionId, State, explain};
+use lamplighter_plan::RevisionId;
+use lamplighter_plan::standing::{Cause, State, explain};
 
 use super::{Basis, Because, Outcome, Word, with_progress};
 use crate::error::Class;

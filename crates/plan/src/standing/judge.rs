@@ -1,32 +1,12 @@
-//! How things stand: the verdict, and when time alone will change it.
+//! How things stand: the verdict.
 
-use crate::output::{Cause, Routable, State, Verdict};
-use crate::world::{FailureClass, Pod, PodName, PodPhase, Seconds, Workload, World};
+use super::verdict::{Cause, Routable, State, Verdict};
+use super::world::{Pod, PodPhase, Workload, World};
+use crate::terms::{FailureClass, PodName, Seconds};
 
 /// How things stand.
 pub fn verdict(world: &World) -> Verdict {
     Verdict { state: state(world), routable: routable(world) }
-}
-
-/// When to look again although nothing may change: at the first deadline that has not passed.
-/// None where time changes nothing: when all is well, and when it already stalled.
-pub fn wake(world: &World) -> Option<Seconds> {
-    let first = |waits: &mut dyn Iterator<Item = Seconds>| {
-        waits
-            .filter(|since| *since <= world.deadline)
-            .map(|since| Seconds(world.deadline.minus(since).0.saturating_add(1)))
-            .min()
-    };
-    match state(world) {
-        State::Progressing(Cause::Retiring { .. }) => {
-            let mut ordered = unwanted(world)
-                .filter(|(workload, goal)| workload.replicas <= *goal && workload.present() > *goal)
-                .map(|(workload, _)| workload.since);
-            first(&mut ordered)
-        }
-        State::Progressing(_) | State::Disturbed(_) => first(&mut waits(world, world.wanted()?)),
-        State::Deleting | State::ScaledToZero | State::Complete | State::Stalled { .. } => None,
-    }
 }
 
 fn routable(world: &World) -> Routable {

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_plan::{
-    Ended, Failure, FailureClass, Goal, Pod, PodName, PodPhase, Refusal, Revision, RevisionId,
-    Seconds, Workload, World,
-};
+use lamplighter_plan::standing::{Ended, Goal, Pod, PodPhase, Revision, Workload, World};
+use lamplighter_plan::{Failure, FailureClass, PodName, Refusal, RevisionId, Seconds};
 
 pub(crate) const DEADLINE: Seconds = Seconds(600);
 
@@ -27,8 +25,6 @@ pub(crate) fn id(revision: &str) -> RevisionId {
 pub(crate) trait WorldExt {
     /// Adds a recorded revision with a workload; pods are named `<revision>-0`, `-1`, ….
     fn have(self, revision: &str, replicas: u32, pods: Vec<Pod>) -> Self;
-    /// Adds a recorded revision without a workload.
-    fn recorded(self, revision: &str, sequence: i64) -> Self;
     fn settled(self, revision: &str) -> Self;
     /// The cluster has created no more pods for so many seconds.
     fn refused(self, revision: &str, message: &str, since: u32) -> Self;
@@ -49,11 +45,6 @@ impl WorldExt for World {
         let sequence = i64::try_from(self.revisions.len()).unwrap();
         self.revisions
             .insert(id(revision), Revision { sequence, recorded: true, workload: Some(workload) });
-        self
-    }
-
-    fn recorded(mut self, revision: &str, sequence: i64) -> Self {
-        self.revisions.insert(id(revision), Revision { sequence, recorded: true, workload: None });
         self
     }
 
