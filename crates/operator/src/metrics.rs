@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use lamplighter_plan::Seconds;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::reconcile::report::Decision;
 
 /// The operator's metrics; clones share their numbers.
 #[derive(Clone, Debug)]
@@ -17,8 +20,33 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     violations: Family<Rule, Counter>,
     writes: Family<Write, Counter>,
+    rollouts: Family<Rollout, Counter>,
+    rollout_duration: Family<Rollout, Histogram, fn() -> Histogram>,
+    phase_duration: Family<Phase, Histogram, fn() -> Histogram>,
+    revision_failures: Family<FailureLabels, Counter>,
     managed: Gauge,
     leader: Gauge,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Rollout {
+    strategy: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Phase {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct FailureLabels {
+    class: &'static str,
+}
+
+/// From 1 s, a switch, to 9 h, a rollout with a long rollback window.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 16))
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -52,6 +80,10 @@ impl Metrics {
             errors: Family::default(),
             violations: Family::default(),
             writes: Family::default(),
+            rollouts: Family::default(),
+            rollout_duration: Family::new_with_constructor(seconds),
+            phase_duration: Family::new_with_constructor(seconds),
+            revision_failures: Family::default(),
             managed: Gauge::default(),
             leader: Gauge::default(),
         };
@@ -78,6 +110,26 @@ impl Metrics {
             metrics.writes.clone(),
         );
         registry.register(
+            "rollouts",
+            "Rollouts that are over, by strategy and by how they ended",
+            metrics.rollouts.clone(),
+        );
+        registry.register(
+            "rollout_duration_seconds",
+            "From the beginning of a rollout to its end, the rollback window included",
+            metrics.rollout_duration.clone(),
+        );
+        registry.register(
+            "rollout_phase_duration_seconds",
+            "How long each phase of a rollout took; CuttingOver is the time until the endpoints showed a switch",
+            metrics.phase_duration.clone(),
+        );
+        registry.register(
+            "revision_failures",
+            "Failed attempts of revisions, by what that means for the next one",
+            metrics.revision_failures.clone(),
+        );
+        registry.register(
             "managed_deployments",
             "ModelDeployments that are reconciled",
             metrics.managed.clone(),
@@ -102,6 +154,26 @@ impl Metrics {
     /// A plan broke an invariant.
     pub fn violated(&self, rule: &'static str) {
         self.violations.get_or_create(&Rule { rule }).inc();
+    }
+
+    /// Something was decided, and is remembered.
+    pub fn decided(&self, decisions: &[Decision]) {
+        let length = |took: Seconds| f64::from(took.0);
+        for decision in decisions {
+            match *decision {
+                Decision::Finished { strategy, outcome, took } => {
+                    let labels = Rollout { strategy, outcome };
+                    self.rollouts.get_or_create(&labels).inc();
+                    self.rollout_duration.get_or_create(&labels).observe(length(took));
+                }
+                Decision::Failed { class } => {
+                    self.revision_failures.get_or_create(&FailureLabels { class }).inc();
+                }
+                Decision::Left { phase, took } => {
+                    self.phase_duration.get_or_create(&Phase { phase }).observe(length(took));
+                }
+            }
+        }
     }
 
     /// An object of this kind was written.
@@ -133,6 +205,11 @@ mod tests {
         metrics.reconciled(Duration::from_millis(3));
         metrics.failed(Duration::from_secs(1), "WriteFailed", "Conflict");
         metrics.violated("ServingLowered");
+        metrics.decided(&[
+            Decision::Left { phase: "Baking", took: Seconds(600) },
+            Decision::Finished { strategy: "BlueGreen", outcome: "Promoted", took: Seconds(700) },
+            Decision::Failed { class: "Transient" },
+        ]);
         metrics.wrote("Service");
         metrics.set_managed(7);
         metrics.set_leader(true);

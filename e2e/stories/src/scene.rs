@@ -172,9 +172,10 @@ impl Scene {
         self.api().get(name).await.with_context(|| format!("{name} cannot be read"))
     }
 
-    /// The pods of a deployment that are not on their way out.
+    /// The pods of a deployment that serve, or are to, and are not on their way out.
     pub async fn pods(&self, name: &str) -> anyhow::Result<Vec<Pod>> {
-        self.pods_of(&format!("{}={name}", names::LABEL_DEPLOYMENT)).await
+        let (deployment, role) = (names::LABEL_DEPLOYMENT, names::LABEL_ROLE);
+        self.pods_of(&format!("{deployment}={name},!{role}")).await
     }
 
     /// The pods that a label selector selects and that are not on their way out.
@@ -230,7 +231,8 @@ impl Scene {
 
     /// Starts to record every version of a deployment's pods.
     pub fn record_pods(&self, name: &str) -> Recording<Pod> {
-        let labelled = format!("{}={name}", names::LABEL_DEPLOYMENT);
+        let (deployment, role) = (names::LABEL_DEPLOYMENT, names::LABEL_ROLE);
+        let labelled = format!("{deployment}={name},!{role}");
         Recording::start(self.api(), watcher::Config::default().labels(&labelled))
     }
 

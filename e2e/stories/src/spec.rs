@@ -30,7 +30,12 @@ pub fn tiny(name: &str, variant: Variant) -> Value {
                 "requests": {"cpu": "10m", "memory": "48Mi"},
                 "limits": {"memory": "256Mi"},
             }},
-            "rollout": {"progressDeadlineSeconds": 60, "drainSeconds": 5},
+            "rollout": {
+                "progressDeadlineSeconds": 60,
+                "drainSeconds": 5,
+                "propagationDelaySeconds": 1,
+                "rollbackWindowSeconds": 5,
+            },
         },
     })
 }

@@ -18,8 +18,8 @@ use lamplighter_plan::rollout::{
 };
 use lamplighter_plan::{PodName, RevisionId, Seconds};
 
-use words::{class, class_word, command, command_word, environment, kind, kind_word};
-pub use words::{outcome_word, phase_word};
+use words::{class, command, command_word, environment, kind};
+pub use words::{class_word, kind_word, outcome_word, phase_word};
 
 /// Longest sentence that is remembered, in bytes; a rule of the CRD.
 const MAX_MESSAGE: usize = 1024;

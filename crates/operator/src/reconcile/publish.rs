@@ -46,13 +46,16 @@ pub async fn publish(
     deployment: &ModelDeployment,
     report: Report,
 ) -> Result<Action, Error> {
-    let Report { status, done, transitions, again, failure } = report;
+    let Report { status, done, transitions, decisions, again, failure } = report;
     tell(context, deployment, done).await;
     if let Some(error) = failure.as_ref().filter(|error| error.class() == Class::Conflict) {
         tracing::debug!(%error, "decided on an old view, which is not worth a status");
     } else if due(deployment, &status, context.now()) == Due::Now {
         match write(context, deployment, &status).await {
-            Ok(true) => tell(context, deployment, transitions).await,
+            Ok(true) => {
+                context.metrics.decided(&decisions);
+                tell(context, deployment, transitions).await;
+            }
             Ok(false) => return Ok(Action::await_change()),
             Err(source) => return Err(Error::Status { source, unreported: failure.map(Box::new) }),
         }

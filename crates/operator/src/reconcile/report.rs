@@ -3,6 +3,7 @@
 
 mod candidate;
 mod conditions;
+mod decisions;
 mod events;
 mod history;
 mod progress;
@@ -17,8 +18,8 @@ use kube::ResourceExt;
 use lamplighter_api::{
     ActiveRevision, Conditions, ModelDeployment, ModelDeploymentStatus, ServedModel, names,
 };
-use lamplighter_plan::rollout::{Environment, Plan, retry_after};
 use lamplighter_plan::RevisionId;
+use lamplighter_plan::rollout::{Environment, Plan, retry_after};
 use lamplighter_plan::standing::{self, Verdict, World as Standing};
 
 use super::apply::{Applied, Decided, Obstacle};
@@ -30,6 +31,7 @@ use super::validate::Invalid;
 use crate::backoff;
 
 pub use crate::polls::PROGRESS_PERIOD;
+pub use decisions::Decision;
 pub use events::{Event, Severity};
 
 /// In how long to look again after something was remembered.
@@ -57,6 +59,8 @@ pub struct Report {
     /// What became of it: what was decided, and conditions that changed. To be told once the status
     /// says so.
     pub transitions: Vec<Event>,
+    /// What was decided. To be counted once the status says so.
+    pub decisions: Vec<Decision>,
     /// When to look again although nothing may change.
     pub again: Duration,
     /// What stopped the reconcile.
@@ -140,6 +144,7 @@ impl Subject<'_> {
         transitions.extend(events::transitions(before, &status.conditions, revision));
         Report {
             done: events::done(plan, &applied.changes),
+            decisions: plan.map(|plan| decisions::decisions(self, plan)).unwrap_or_default(),
             transitions,
             again: self.again(plan),
             failure: applied.failure,

@@ -32,7 +32,8 @@ pub(super) fn kind(word: &str) -> Option<Kind> {
     value(&KINDS, word)
 }
 
-pub(super) fn kind_word(kind: Kind) -> &'static str {
+/// The strategy as the status names it.
+pub fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::Initial => "Initial",
         Kind::Rolling => "Rolling",
@@ -44,7 +45,8 @@ pub(super) fn class(word: &str) -> Option<Class> {
     value(&CLASSES, word)
 }
 
-pub(super) fn class_word(class: Class) -> &'static str {
+/// The class of a failure as the status names it.
+pub fn class_word(class: Class) -> &'static str {
     match class {
         Class::Deterministic => "Deterministic",
         Class::Transient => "Transient",

@@ -14,8 +14,8 @@ use lamplighter_api::ConditionType::{
     Validated, WarmedUp,
 };
 use lamplighter_api::{Conditions, Reason, State as Is, ValidationMode};
-use lamplighter_plan::rollout::{Phase, Placed};
 use lamplighter_plan::RevisionId;
+use lamplighter_plan::rollout::{Phase, Placed};
 use lamplighter_plan::standing::{Cause, State, Verdict, World as Standing};
 use lamplighter_protocol as protocol;
 

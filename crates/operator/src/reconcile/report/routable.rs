@@ -1,7 +1,7 @@
 //! Who can answer requests: pods that passed their gates and that the endpoints hold.
 
-use lamplighter_plan::standing::Routable;
 use lamplighter_plan::rollout::{Workload, World};
+use lamplighter_plan::standing::Routable;
 
 /// Who can answer requests.
 pub(super) fn routable(world: &World) -> Routable {

@@ -1,8 +1,8 @@
 //! What the whole comes to: done, under way, held, disturbed or stuck, and why.
 
 use lamplighter_api::{Reason, names};
-use lamplighter_plan::rollout::{Note, Phase, retry_after};
 use lamplighter_plan::RevisionId;
+use lamplighter_plan::rollout::{Note, Phase, retry_after};
 use lamplighter_plan::standing::{Cause, State, explain};
 
 use super::{Basis, Because, Outcome, Word, with_progress};
