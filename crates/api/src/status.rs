@@ -97,7 +97,12 @@ pub struct ActiveRevision {
     /// When it began to serve.
     pub since: Time,
 
-    /// The models that it serves, as the pods report them.
+    /// Its worker image is not the operator's present default, which applies at the next change of
+    /// the spec.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worker_outdated: bool,
+
+    /// The models that it serves, as they were read or as the pods report them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub models: Vec<ServedModel>,
@@ -218,8 +223,8 @@ pub struct FailedRevision {
     #[schemars(length(max = 63))]
     pub revision: String,
 
-    /// What the failure says about the next attempt: `Deterministic`, `Transient`, `Capacity` or
-    /// `Withdrawn`.
+    /// What the failure says about the next attempt: `Deterministic`, `Transient`, `Outside`,
+    /// `Capacity` or `Withdrawn`.
     #[schemars(length(max = 63))]
     pub class: String,
 

@@ -44,6 +44,9 @@ pub enum FailureClass {
     Deterministic,
     /// The surroundings failed; trying again may help.
     Transient,
+    /// A person has to put something right that is no part of the specification, such as a missing
+    /// object or a missing right, and may do so at any time.
+    Outside,
 }
 
 // === impl Seconds ===

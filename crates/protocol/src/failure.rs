@@ -92,6 +92,9 @@ pub enum Class {
     Deterministic,
     /// The surroundings failed: try again, with back-off.
     Transient,
+    /// Something that is no part of the settings is missing, and a person may put it right at any
+    /// time: try again, with back-off, for as long as it takes.
+    Outside,
 }
 
 impl Reason {
@@ -144,9 +147,8 @@ impl Reason {
             | Self::DrainTimeout
             | Self::Internal
             | Self::Unknown => Class::Transient,
+            Self::ArtifactNotFound | Self::AuthDenied => Class::Outside,
             Self::ManifestInvalid
-            | Self::ArtifactNotFound
-            | Self::AuthDenied
             | Self::DigestMismatch
             | Self::ArtifactTruncated
             | Self::HeaderInvalid

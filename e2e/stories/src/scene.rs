@@ -236,6 +236,13 @@ impl Scene {
         Recording::start(self.api(), watcher::Config::default().labels(&labelled))
     }
 
+    /// Starts to record every version of the pods that read what a deployment's models are.
+    pub fn record_readers(&self, name: &str) -> Recording<Pod> {
+        let (deployment, role) = (names::LABEL_DEPLOYMENT, names::LABEL_ROLE);
+        let labelled = format!("{deployment}={name},{role}");
+        Recording::start(self.api(), watcher::Config::default().labels(&labelled))
+    }
+
     /// Makes the Secret with the keys of the shared store.
     pub async fn store_secret(&self, name: &str, secret_key: &str) -> anyhow::Result<()> {
         let secret = serde_json::json!({

@@ -245,6 +245,7 @@ fn class(reason: protocol::Reason, served: bool) -> FailureClass {
         }
         Class::Deterministic => FailureClass::Deterministic,
         Class::Transient => FailureClass::Transient,
+        Class::Outside => FailureClass::Outside,
     }
 }
 

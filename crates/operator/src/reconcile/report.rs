@@ -26,6 +26,7 @@ use super::apply::{Applied, Decided, Obstacle};
 use super::fetch::Fetched;
 use super::memory::{self, Remembered};
 use super::observe::{self, has_ended, is_ready};
+use super::render;
 use super::resolving;
 use super::validate::Invalid;
 use crate::backoff;
@@ -97,13 +98,15 @@ pub fn planned(
             retry_after(failed, policy)
         });
     let status = ModelDeploymentStatus {
-        active: active(subject, plan, &previous),
+        active: active(subject, decided, &previous),
         candidate: candidate::candidate(&basis, &remembered, &previous, progress.as_deref()),
         rollback_until: candidate::rollback_until(decided, &remembered),
         history: history::history(plan, &previous, subject.now),
         ..remembered
     };
-    subject.report(status, &conditions, Some(plan), applied)
+    let mut report = subject.report(status, &conditions, Some(plan), applied);
+    report.transitions.extend(events::not_atomic(plan, subject.remembered, decided.valid));
+    report
 }
 
 impl Subject<'_> {
@@ -184,18 +187,28 @@ fn pods<'a>(subject: &'a Subject<'_>) -> impl Iterator<Item = &'a Pod> {
 /// What serves, by the memory.
 fn active(
     subject: &Subject<'_>,
-    plan: &Plan,
+    decided: &Decided<'_>,
     previous: &ModelDeploymentStatus,
 ) -> Option<ActiveRevision> {
-    let placed = plan.memory.active.as_ref()?;
+    let placed = decided.plan.memory.active.as_ref()?;
     let same =
         previous.active.as_ref().filter(|active| active.revision == placed.revision.as_str());
     let known = same.map(|active| active.models.clone()).unwrap_or_default();
     Some(ActiveRevision {
         revision: placed.revision.to_string(),
         environment: placed.environment.to_string(),
+        worker_outdated: is_outdated(decided, &placed.revision),
         since: same.map_or_else(|| Time(subject.now), |active| active.since.clone()),
         models: if known.is_empty() { models(subject, &placed.revision) } else { known },
+    })
+}
+
+/// The worker image of a revision was the default once and is not any more.
+fn is_outdated(decided: &Decided<'_>, revision: &RevisionId) -> bool {
+    let blueprint = render::blueprint(decided.valid, decided.fetched, revision);
+    blueprint.and_then(Result::ok).is_some_and(|blueprint| {
+        blueprint.worker.image.is_none()
+            && blueprint.snapshot.image() != decided.valid.default_image
     })
 }
 

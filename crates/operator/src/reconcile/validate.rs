@@ -32,6 +32,8 @@ pub struct Valid {
     pub wanted: Blueprint,
     /// Its place in the order of creation.
     pub sequence: i64,
+    /// The image of workers that name none.
+    pub default_image: String,
     /// The Service.
     pub service: ServiceSpec,
 }
@@ -122,6 +124,7 @@ pub fn validate(
         sequence: sequence(fetched, &wanted.revision, &identity.name),
         replicas: natural(spec.replicas),
         paused: spec.paused,
+        default_image: default_image.to_owned(),
         policy: policy(&spec.rollout),
         service: spec.service.clone(),
         identity,

@@ -125,6 +125,7 @@ impl Display for Class {
         f.write_str(match self {
             Self::Deterministic => "it will fail again",
             Self::Transient => "it may pass",
+            Self::Outside => "somebody has to put it right",
             Self::Capacity => "there is no place for it",
             Self::Withdrawn => "a person has to ask for it again",
         })

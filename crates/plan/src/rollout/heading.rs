@@ -53,6 +53,8 @@ pub fn retry_after(failed: &Failed, policy: &Policy) -> Option<Seconds> {
     let may = match failed.class {
         Class::Deterministic | Class::Withdrawn => false,
         Class::Transient => failed.attempts < policy.retry.attempts,
+        // Nobody says when it was put right, so it is looked at again and again.
+        Class::Outside => true,
         Class::Capacity => policy.capacity != OnInsufficientCapacity::Reject,
     };
     may.then(|| backoff(failed.attempts, policy))

@@ -151,6 +151,8 @@ pub enum Class {
     Deterministic,
     /// It may pass.
     Transient,
+    /// It passes when somebody puts something right that is no part of the specification.
+    Outside,
     /// There was no place for it.
     Capacity,
     /// A person gave it up, or did not confirm it in time.
@@ -300,6 +302,7 @@ impl From<FailureClass> for Class {
         match class {
             FailureClass::Deterministic => Self::Deterministic,
             FailureClass::Transient => Self::Transient,
+            FailureClass::Outside => Self::Outside,
         }
     }
 }

@@ -143,6 +143,7 @@ fn cause(world: &World, workload: &Workload) -> Cause {
         Some(Cause::Refused { message })
     };
     failed(FailureClass::Deterministic)
+        .or_else(|| failed(FailureClass::Outside))
         .or_else(|| failed(FailureClass::Transient))
         .or_else(refused)
         .or_else(|| unschedulable(workload))

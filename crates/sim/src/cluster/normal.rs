@@ -72,7 +72,7 @@ impl Cluster {
             let is_final = match failed.class {
                 Class::Deterministic | Class::Withdrawn => !failed.released,
                 Class::Transient => !failed.released && failed.attempts >= attempts,
-                Class::Capacity => false,
+                Class::Capacity | Class::Outside => false,
             };
             if is_read && is_final {
                 failed.since = OLDEST;

@@ -17,9 +17,10 @@ pub(super) const COMMANDS: [(CommandKind, &str, &str); 4] = [
 const KINDS: [(Kind, &str); 3] =
     [(Kind::Initial, "Initial"), (Kind::Rolling, "Rolling"), (Kind::BlueGreen, "BlueGreen")];
 
-const CLASSES: [(Class, &str); 4] = [
+const CLASSES: [(Class, &str); 5] = [
     (Class::Deterministic, "Deterministic"),
     (Class::Transient, "Transient"),
+    (Class::Outside, "Outside"),
     (Class::Capacity, "Capacity"),
     (Class::Withdrawn, "Withdrawn"),
 ];
@@ -50,6 +51,7 @@ pub fn class_word(class: Class) -> &'static str {
     match class {
         Class::Deterministic => "Deterministic",
         Class::Transient => "Transient",
+        Class::Outside => "Outside",
         Class::Capacity => "Capacity",
         Class::Withdrawn => "Withdrawn",
     }

@@ -1,12 +1,13 @@
 //! Events: what was done, and what became of it. Only on transitions; what lasts is in the status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use lamplighter_api::{ConditionType, Reason};
+use lamplighter_api::{ConditionType, Reason, ServiceType};
 use lamplighter_plan::RevisionId;
-use lamplighter_plan::rollout::{Action, Note, Outcome, Plan};
+use lamplighter_plan::rollout::{Action, Note, Outcome, Phase, Plan};
 
 use crate::reconcile::apply::Change;
 use crate::reconcile::memory::{Remembered, outcome_word, shortened};
+use crate::reconcile::validate::Valid;
 
 /// Longest note, in bytes; a rule of the apiserver:
 /// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
@@ -104,6 +105,25 @@ fn explains(note: &Note, action: &Action) -> bool {
 pub(super) fn decided(plan: Option<&Plan>, before: &Remembered) -> Vec<Event> {
     let Some(plan) = plan.filter(|plan| plan.remembers(&before.memory)) else { return Vec::new() };
     plan.notes.iter().filter_map(said).collect()
+}
+
+/// A switch that some may see before others: beyond 100 endpoints there are several slices
+/// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#distribution-of-endpoints>),
+/// and a load balancer follows the cluster in its own time.
+pub(super) fn not_atomic(plan: &Plan, before: &Remembered, valid: &Valid) -> Option<Event> {
+    const MOST_IN_A_SLICE: u32 = 100;
+    let begins = plan.remembers(&before.memory)
+        && matches!(plan.memory.phase, Phase::CuttingOver(..))
+        && !matches!(before.memory.phase, Phase::CuttingOver(..));
+    let is_balanced = valid.service.type_ == ServiceType::LoadBalancer;
+    let is_split = valid.replicas > MOST_IN_A_SLICE;
+    (begins && (is_balanced || is_split)).then(|| Event {
+        severity: Severity::Warning,
+        reason: "CutoverNotAtomic".to_owned(),
+        action: "Select".to_owned(),
+        revision: None,
+        note: "behind a load balancer, or with more than 100 pods, clients do not all see the switch at the same moment".to_owned(),
+    })
 }
 
 fn said(note: &Note) -> Option<Event> {

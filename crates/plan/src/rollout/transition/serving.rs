@@ -176,7 +176,9 @@ pub(super) fn clearing(world: &World, rollout: &Rollout, since: Seconds) -> Opti
     let has_failed = is_given_up(world, revision) || leads_on(world, rollout);
     let failed = world.memory.failed.get(revision).filter(|_| has_failed);
     let outcome = match failed.map(|failed| failed.class) {
-        Some(Class::Deterministic | Class::Transient | Class::Capacity) => Outcome::RolledBackAuto,
+        Some(Class::Deterministic | Class::Transient | Class::Outside | Class::Capacity) => {
+            Outcome::RolledBackAuto
+        }
         Some(Class::Withdrawn) | None => Outcome::RolledBack,
     };
     Some(Turn::to(world, Phase::Stable).finished(rollout, outcome))

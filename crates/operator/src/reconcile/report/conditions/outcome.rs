@@ -2,7 +2,7 @@
 
 use lamplighter_api::{Reason, names};
 use lamplighter_plan::RevisionId;
-use lamplighter_plan::rollout::{Note, Phase, retry_after};
+use lamplighter_plan::rollout::{Class as FailureClass, Note, Phase, retry_after};
 use lamplighter_plan::standing::{Cause, State, explain};
 
 use super::{Basis, Because, Outcome, Word, with_progress};
@@ -73,10 +73,14 @@ fn by_memory(basis: &Basis<'_>, serves: bool) -> Option<Outcome> {
     if let Some(wait) = retry_after(failed, &valid.policy) {
         let left = wait.minus(failed.since);
         let text = format!(
-            "attempt {} failed: {}; tried again in {left}{still}",
-            failed.attempts, failed.message
+            "{}; attempt {} failed and the next one follows in {left}{still}",
+            failed.message, failed.attempts
         );
-        return Some(Outcome::UnderWay(Because { word, text }));
+        let because = Because { word: word.clone(), text };
+        return Some(match failed.class {
+            FailureClass::Outside => Outcome::Stuck { because, word },
+            _ => Outcome::UnderWay(because),
+        });
     }
     let text = format!(
         "{}; change the spec, or annotate {}={wanted} to try again{still}",
@@ -132,9 +136,14 @@ fn by_pods(basis: &Basis<'_>, serves: bool, progress: Option<&str>) -> Outcome {
         Some(leaving) => format!("{text}; {leaving}"),
         None => text,
     };
-    let because = |cause: &Cause| Because {
-        word: word(cause, routable.wanted),
-        text: told(with_progress(cause, progress)),
+    let rolls = rolls(&plan.notes);
+    let because = |cause: &Cause| {
+        let cause_text = with_progress(cause, progress);
+        let text = match &rolls {
+            Some(rolls) => format!("{rolls}; {cause_text}"),
+            None => cause_text,
+        };
+        Because { word: word(cause, routable.wanted), text: told(text) }
     };
     let is_settled = is_settled(&plan.memory.phase);
     if serves && is_settled && routable.of > 0 && routable.wanted >= routable.of {
@@ -176,6 +185,16 @@ fn by_pods(basis: &Basis<'_>, serves: bool, progress: Option<&str>) -> Outcome {
             }
         }
     }
+}
+
+/// How far pods are replaced one at a time, and why it does not go on.
+fn rolls(notes: &[Note]) -> Option<String> {
+    let said: Vec<String> = notes
+        .iter()
+        .filter(|note| matches!(note, Note::Rolls { .. } | Note::FloorHolds { .. }))
+        .map(ToString::to_string)
+        .collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn endpoints(basis: &Basis<'_>) -> String {
