@@ -19,6 +19,7 @@ use super::fetch::Fetched;
 use super::memory::Remembered;
 use super::validate::Valid;
 
+mod arriving;
 mod endpoints;
 mod exits;
 mod world;

@@ -15,8 +15,8 @@ use lamplighter_plan::rollout::{
 use lamplighter_plan::{Failure, FailureClass, PodName, RevisionId, Seconds};
 
 use super::{
-    Ages, changed, condition, end, end_of_pod, exits, failure, has_ended, is_ready, ordered,
-    revision_of, worker,
+    Ages, arriving, changed, condition, end, end_of_pod, exits, failure, has_ended, is_ready,
+    ordered, revision_of, worker,
 };
 use crate::reconcile::fetch::Fetched;
 use crate::reconcile::memory::Remembered;
@@ -37,6 +37,7 @@ pub fn world(
         ages,
         fetched,
         routed: fetched.routed(),
+        progress: valid.policy.progress,
         is_shedding: matches!(memory.phase, Phase::Shedding(..) | Phase::Clearing(..)),
     };
     let mut revisions: BTreeMap<RevisionId, Revision> = BTreeMap::new();
@@ -105,6 +106,7 @@ struct Viewer<'a> {
     fetched: &'a Fetched,
     routed: BTreeSet<&'a str>,
     is_shedding: bool,
+    progress: Seconds,
 }
 
 impl Viewer<'_> {
@@ -119,7 +121,10 @@ impl Viewer<'_> {
             .filter(|pod| is_controlled_by(pod.meta(), &uid))
             .partition(|pod| has_ended(pod));
         let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let since = ordered(set).map(|time| self.ages.since(time)).unwrap_or_default();
+        // What still arrives is a step forward.
+        let is_arriving = pods.iter().any(|pod| self.is_arriving(pod));
+        let ordered = ordered(set).filter(|_| !is_arriving);
+        let since = ordered.map(|time| self.ages.since(time)).unwrap_or_default();
         let last_end = self.last_end(&ended, since);
         let pod = |pod: &Pod| (PodName::new(pod.name_any()), self.pod(pod, last_end.as_ref()));
         Some(Workload {
@@ -129,6 +134,11 @@ impl Viewer<'_> {
             pods: pods.into_iter().map(pod).collect(),
             refused: self.ages.refused(set),
         })
+    }
+
+    fn is_arriving(&self, pod: &Pod) -> bool {
+        let report = self.fetched.reports.get(&pod.name_any()).and_then(|said| said.as_ref().ok());
+        !is_ready(pod) && report.is_some_and(|said| arriving::is_arriving(said, self.progress))
     }
 
     /// Why the last pod of the workload that ended as a whole did so, as long as that can be why
