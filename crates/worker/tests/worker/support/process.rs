@@ -115,9 +115,13 @@ impl Process {
         self.signal(Signal::INT);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn id(&self) -> Pid {
         let id = i32::try_from(self.child.id().expect("the worker runs")).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        Pid::from_raw(id).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap();
     }
 
     /// Reads the log up to this message.
