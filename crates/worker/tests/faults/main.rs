@@ -10,6 +10,7 @@ mod support;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -236,6 +237,29 @@ async fn a_slow_load_is_seen_loading_and_becomes_ready() {
     assert_eq!(report.models[0].state, ModelState::Loading);
     http.ready_is(worker.admin, StatusCode::OK).await;
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn memory_is_filled_up_to_the_limit_before_anything_is_loaded() {
+    let place = place();
+    let inner = faulty(&place, "out-of-memory", &[]);
+    let inner = inner.as_std();
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -v 1500000 && exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env(FAULTS, "out-of-memory")
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let ended = process::to_end(limited).await;
+    // A limit on addresses is told to the program; the kernel's own limit would have killed it.
+    assert_eq!(ended.status.signal(), ABORTED, "{ended:?}");
+    let words: Vec<&str> = ended.log.iter().filter_map(Value::as_str).collect();
+    assert!(words.contains(&"memory allocation of 1048576 bytes failed"), "{words:?}");
+    assert_eq!(logged(&ended, "a fault: memory is being filled"), 1);
+    assert_eq!(logged(&ended, "phase ended"), 0, "it was still fetching");
 }
 
 #[tokio::test]
