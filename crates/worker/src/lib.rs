@@ -9,11 +9,15 @@
 //!   └── admin: probes, status, metrics, on a listener of their own
 //! resolve ── what an artifact is, before anything is loaded
 //! golden ── what a model answers now, as what it must answer later
+//! entry ── command line, log and exit code around each of them
 //! ```
 //!
 //! Nothing is loaded on the request path: the [`registry`] is complete before the first request
 //! is let in and never changes. A model that fails any gate ends the process with a typed
 //! [`lamplighter_protocol::Failure`].
+//!
+//! With the feature `faults` there is a second program that breaks on purpose, for tests. The
+//! program that is shipped is built without it.
 
 #![expect(clippy::result_large_err, reason = "a failure is made once and ends the process")]
 
@@ -22,7 +26,10 @@ pub mod arguments;
 pub mod board;
 mod cases;
 pub mod cli;
+pub mod entry;
 pub mod failure;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 pub mod golden;
 pub mod http;
 pub mod lifecycle;

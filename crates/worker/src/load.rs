@@ -86,8 +86,12 @@ pub async fn load_model(
     entry: ModelEntry,
     tracker: Tracker,
 ) -> Result<Model, Failure> {
+    #[cfg(any(test, feature = "faults"))]
+    crate::faults::before_load(&setup.cache, &tracker).await?;
     let artifact = fetch_and_verify(&setup, &entry, &tracker).await?;
     let engine = bring_up(&artifact, setup.device, &tracker).await?;
+    #[cfg(any(test, feature = "faults"))]
+    let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
         digest: artifact.digest.to_string(),
         architecture: engine.facts().architecture.clone(),

@@ -33,6 +33,8 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         warm_up_deadline: args.warm_up_deadline_seconds,
     };
     let worker = Worker::bind(args, manifest).await?;
+    #[cfg(any(test, feature = "faults"))]
+    crate::faults::when_ready(&worker.board, &args.cache_dir);
     let load = move |entry, tracker| load_model(setup.clone(), entry, tracker);
     worker.run(load, stop).await
 }

@@ -17,13 +17,14 @@
 
 mod connection;
 mod flight;
+mod linger;
 mod shedding;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use futures::FutureExt as _;
@@ -31,7 +32,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use connection::Signals;
@@ -40,6 +40,11 @@ pub use shedding::Shedding;
 
 /// After an accept that failed for want of file descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is told while it lasts.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+/// How often those are tried that waited when the listener closed: the drain's own time begins
+/// after that.
+const LAST_TRIES: usize = 10;
 
 /// How many connections there may be and how long they may live.
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +166,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self, listener: TcpListener) {
+        let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
                 // Closing first: a flood of connections must not hold the drain up. What waits
@@ -169,11 +175,27 @@ impl Acceptor {
                 () = self.signals.closing.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.serve(stream, self.place().await),
-                    Err(error) => pause_after(&error, &self.signals.closing).await,
+                    // The next one is another one.
+                    Err(error) if is_of_the_connection(&error) => {}
+                    Err(error) => {
+                        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                            tracing::error!(%error, "no connection can be accepted: they wait");
+                            told = Some(Instant::now());
+                        }
+                        self.pause().await;
+                    }
                 },
             }
         }
-        self.accept_rest(listener);
+        self.accept_rest(listener).await;
+    }
+
+    /// Until others have ended that hold what was missing, or the listener closes.
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+            () = self.signals.closing.cancelled() => {}
+        }
     }
 
     /// A place for the connection that was accepted; more of them wait in the system's queue
@@ -194,8 +216,10 @@ impl Acceptor {
 
     /// Takes the connections that the system has completed and we have not seen yet: closing
     /// the listener would reset them. No place is needed: the system's queue bounds them.
-    fn accept_rest(&self, listener: TcpListener) {
-        let rest = listener.into_std().and_then(|listener| {
+    async fn accept_rest(&self, listener: TcpListener) {
+        let rest = async {
+            let listener = listener.into_std()?;
+            let mut tries = 0;
             loop {
                 match listener.accept() {
                     Ok((stream, _)) => {
@@ -204,11 +228,15 @@ impl Acceptor {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                     Err(error) if is_of_the_connection(&error) => {}
+                    Err(_) if tries < LAST_TRIES => {
+                        tries += 1;
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     Err(error) => break Err(error),
                 }
             }
-        });
-        if let Err(error) = rest {
+        };
+        if let Err(error) = rest.await {
             tracing::warn!(%error, "connections may have been lost when the listener closed");
         }
     }
@@ -241,17 +269,6 @@ impl Acceptor {
 }
 
 /// Errors of the connection itself need no pause; those of the process do.
-async fn pause_after(error: &io::Error, closing: &CancellationToken) {
-    if is_of_the_connection(error) {
-        return;
-    }
-    tracing::error!(%error, "a connection could not be accepted");
-    tokio::select! {
-        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-        () = closing.cancelled() => {}
-    }
-}
-
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

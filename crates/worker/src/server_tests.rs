@@ -1,7 +1,7 @@
 use std::io::{Read as _, Write as _};
 
-use axum::http::Uri;
-use axum::routing::get;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
@@ -32,7 +32,8 @@ async fn serve(patience: Patience) -> Served {
     let figures = Figures::default();
     let router = Router::new()
         .route("/", get(|| async { "lit" }))
-        .route("/large", get(|| async { vec![b'x'; LARGE] }));
+        .route("/large", get(|| async { vec![b'x'; LARGE] }))
+        .route("/refuse", post(|| async { (StatusCode::TOO_MANY_REQUESTS, "later") }));
     let server = Server::start(listener, router, patience, figures.clone()).unwrap();
     Served { address: server.address(), server, figures }
 }
@@ -202,4 +203,60 @@ async fn a_client_that_sends_nothing_does_not_keep_its_place_from_others() {
     assert!(begun.elapsed() < PATIENCE.idle / 2, "{:?}", begun.elapsed());
     assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "it was closed");
     assert_eq!(server.drain(DRAIN).await, Cut::default());
+}
+
+/// A request for the route that reads no body, without the body.
+async fn refused(address: SocketAddr, length: usize) -> TcpStream {
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = format!("POST /refuse HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_before_it_reads_finds_that_it_was_refused() {
+    let Served { server, figures, address } = serve(PATIENCE).await;
+    let body = vec![b' '; 6 << 20];
+    let mut client = refused(address, body.len()).await;
+    // The answer is on its way, and the connection about to be closed.
+    until(|| figures.in_flight.get() == 0).await;
+    client.write_all(&body).await.expect("the body is taken");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("there was no reset");
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.ends_with("later"), "{answer}");
+    drop(client);
+    until(|| figures.open.get() == 0).await;
+    assert_eq!(server.drain(DRAIN).await, Cut::default());
+}
+
+#[tokio::test]
+async fn a_client_that_never_closes_its_side_is_waited_for_only_so_long() {
+    let Served { server, figures, address } = serve(PATIENCE).await;
+    let mut client = refused(address, 1_000).await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let begun = std::time::Instant::now();
+    assert!(answer.ends_with("later"), "{answer}");
+    assert_eq!(figures.open.get(), 1, "more may come");
+    until(|| figures.open.get() == 0).await;
+    assert!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE.idle / 2, "{:?}", begun.elapsed());
+    assert_eq!(server.drain(DRAIN).await, Cut::default());
+}
+
+#[tokio::test]
+async fn a_client_whose_body_was_read_after_all_keeps_its_connection_and_delays_no_drain() {
+    let Served { server, figures, address } = serve(PATIENCE).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = b"POST /refuse HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody";
+    client.write_all(request).await.unwrap();
+    assert!(head(&mut client).await.starts_with("http/1.1 429"));
+    client.read_exact(&mut [0; "later".len()]).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    assert!(answer(&mut client).await.starts_with("http/1.1 200"));
+    until(|| figures.in_flight.get() == 0).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(server.drain(DRAIN).await, Cut::default());
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "it was closed");
 }

@@ -1,5 +1,7 @@
 //! Images without Docker: OCI tar files in `.local/images/`, named by what is in them.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,12 +61,15 @@ pub(crate) struct Images {
     pub(crate) sample: Built,
     /// The S3 server of the demo and the stories, with its models.
     pub(crate) store: Built,
+    /// The worker that breaks on purpose, for the user stories; none among those to be published.
+    pub(crate) worker_faults: Option<Built>,
 }
 
 impl Images {
     /// All of them.
-    fn all(&self) -> [&Built; 5] {
-        [&self.operator, &self.worker, &self.worker_baked, &self.sample, &self.store]
+    fn all(&self) -> impl Iterator<Item = &Built> {
+        let always = [&self.operator, &self.worker, &self.worker_baked, &self.sample, &self.store];
+        always.into_iter().chain(&self.worker_faults)
     }
 
     /// Makes the images known to the local cluster.
@@ -105,6 +110,10 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
     }
     term::step("images: building the programs");
     command.run(&workspace.logs())?;
+    faults::check_absent(&workspace.binary(WORKER, profile))?;
+    if profile == Profile::Dev {
+        faults::build(workspace)?;
+    }
 
     let minilm = model::minilm(workspace)?;
     let models = workspace.path(".local/store");
@@ -144,6 +153,12 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
             tree(&models, Path::new("/models"))?,
             None,
         )?,
+        worker_faults: match profile {
+            Profile::Dev => {
+                Some(writer.write("worker-faults", faults::WORKER, Vec::new(), None)?)
+            }
+            Profile::Release => None,
+        },
     })
 }
 

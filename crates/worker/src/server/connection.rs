@@ -28,6 +28,7 @@ use tower::ServiceExt as _;
 
 use super::Patience;
 use super::flight::{Flights, Wire, Written};
+use super::linger::Leftover;
 use super::shedding::Member;
 
 /// A connection that was accepted last may have its first request still on the way.
@@ -54,6 +55,7 @@ struct Connection {
     crowded: Arc<AtomicBool>,
     member: Member,
     flights: Arc<Flights>,
+    leftover: Leftover,
     idle: Duration,
     retires: Instant,
     used: AtomicBool,
@@ -72,11 +74,13 @@ pub(super) async fn serve(
     flights: Arc<Flights>,
 ) {
     let cut = signals.cut.clone();
+    let leftover = Leftover::default();
     let state = Arc::new(Connection {
         signals,
         crowded,
         member,
         flights: Arc::clone(&flights),
+        leftover: leftover.clone(),
         idle: patience.idle,
         retires: Instant::now() + jittered(patience.age),
         used: AtomicBool::new(false),
@@ -88,7 +92,7 @@ pub(super) async fn serve(
         answer(Arc::clone(&answering), router.clone(), request)
     });
     let builder = builder(patience.idle);
-    let wire = Wire::new(stream, Arc::clone(&flights));
+    let wire = Wire::new(stream, Arc::clone(&flights), leftover);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut farewell = pin!(state.farewell());
     let mut stalled = pin!(flights.stalled(patience.write));
@@ -135,6 +139,9 @@ async fn answer(
     let flight = connection.flights.begin();
     let http2 = request.version() == Version::HTTP_2;
     connection.saw_request(http2);
+    let leftover = &connection.leftover;
+    let request =
+        request.map(|body| if http2 { Leftover::ignore(body) } else { leftover.watch(body) });
     let mut response = router.oneshot(request).await?;
     if !http2 && connection.is_retiring() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

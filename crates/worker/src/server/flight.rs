@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::linger::{Leftover, Linger};
+
 /// The largest piece of an answer that is given to hyper at once, and so what an HTTP/2 reader
 /// may leave untaken without being noticed. The largest frame that every HTTP/2 peer takes:
 /// <https://www.rfc-editor.org/rfc/rfc9113#section-4.2>.
@@ -234,11 +236,14 @@ impl HttpBody for Written {
 pub(super) struct Wire {
     stream: TcpStream,
     flights: Arc<Flights>,
+    leftover: Leftover,
+    /// Our side is closed and the client's is waited for.
+    linger: Option<Linger>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, flights: Arc<Flights>) -> Self {
-        Self { stream, flights }
+    pub(super) fn new(stream: TcpStream, flights: Arc<Flights>, leftover: Leftover) -> Self {
+        Self { stream, flights, leftover, linger: None }
     }
 
     fn heard(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -291,6 +296,13 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let Self { stream, leftover, linger, .. } = &mut *self;
+        if linger.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+            if !leftover.is_there() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        linger.get_or_insert_with(Linger::begin).poll(stream, context).map(Ok)
     }
 }

@@ -1,5 +1,6 @@
 //! The real binary.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -11,7 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use super::{DEADLINE, serve_line};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_lamplighter-worker");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lamplighter-worker");
 
 /// A running `lamplighter-worker serve`; killed when dropped.
 pub(crate) struct Process {
@@ -29,7 +30,11 @@ pub(crate) struct Ended {
 }
 
 fn command(line: &[String]) -> Command {
-    let mut command = Command::new(BINARY);
+    command_of(BINARY.as_ref(), line)
+}
+
+fn command_of(program: &OsStr, line: &[String]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(line)
         .env_remove("RUST_LOG")
@@ -41,9 +46,7 @@ fn command(line: &[String]) -> Command {
 
 /// Runs the binary to its end.
 pub(crate) async fn run(line: &[String]) -> Ended {
-    let mut child = command(line).spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
-    end(child, log).await
+    to_end(command(line)).await
 }
 
 /// Runs the binary, tells it to stop once it has come so far, and waits for its end.
@@ -58,7 +61,19 @@ pub(crate) async fn run_and_stop(line: &[String], so_far: impl Future<Output = (
 
 /// Runs `serve` to its end, which must come by itself.
 pub(crate) async fn serve_to_end(dir: &Path, more: &[&str]) -> Ended {
-    run(&line(dir, more)).await
+    to_end(serving(BINARY.as_ref(), dir, more)).await
+}
+
+/// `serve` of this program, to be started.
+pub(crate) fn serving(program: &Path, dir: &Path, more: &[&str]) -> Command {
+    command_of(program.as_os_str(), &line(dir, more))
+}
+
+/// Runs a command to its end, which must come by itself.
+pub(crate) async fn to_end(mut command: Command) -> Ended {
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    end(child, log).await
 }
 
 fn line(dir: &Path, more: &[&str]) -> Vec<String> {
@@ -70,7 +85,12 @@ fn line(dir: &Path, more: &[&str]) -> Vec<String> {
 impl Process {
     /// Starts `serve` and waits until its listeners are bound.
     pub(crate) async fn start(dir: &Path, more: &[&str]) -> Self {
-        let mut child = command(&line(dir, more)).spawn().unwrap();
+        Self::start_as(serving(BINARY.as_ref(), dir, more)).await
+    }
+
+    /// Starts a command that serves, and waits until its listeners are bound.
+    pub(crate) async fn start_as(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let listening = async {
             while let Some(line) = log.next_line().await.unwrap() {
@@ -95,9 +115,13 @@ impl Process {
         self.signal(Signal::INT);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn id(&self) -> Pid {
         let id = i32::try_from(self.child.id().expect("the worker runs")).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        Pid::from_raw(id).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap();
     }
 
     /// Reads the log up to this message.

@@ -32,6 +32,15 @@ impl Raw {
         self.0.write_all(request.as_bytes()).await.unwrap();
     }
 
+    /// Asks for a vector with a body of so many bytes that are not sent.
+    pub(crate) async fn begin_to_embed(&mut self, missing: usize) {
+        let request = format!(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
+             content-length: {missing}\r\n\r\n"
+        );
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
     /// The head of one answer; its body, which ends so, is read too.
     pub(crate) async fn answer(&mut self, end: &str) -> String {
         let mut bytes = Vec::new();

@@ -1,0 +1,109 @@
+//! Answers that are wrong and look right.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use lamplighter_engine::{Engine, EngineError, Facts, Limits, Tokens};
+
+/// An engine whose answers can be turned wrong.
+///
+/// A wrong vector is the right one in reverse; of every two that follow each other, one points
+/// the other way. So it is finite and has its shape and length, but a recorded vector is missed,
+/// and the cosine of two texts has the wrong sign. An upper bound of a cosine may hold none the
+/// less, and so may a short ranking.
+pub(super) struct Poisonable {
+    engine: Arc<dyn Engine>,
+    poisoned: Arc<AtomicBool>,
+    answered: AtomicUsize,
+}
+
+impl Poisonable {
+    /// Right until `poisoned` is set.
+    pub(super) fn new(engine: Arc<dyn Engine>, poisoned: Arc<AtomicBool>) -> Self {
+        Self { engine, poisoned, answered: AtomicUsize::new(0) }
+    }
+}
+
+impl Engine for Poisonable {
+    fn facts(&self) -> &Facts {
+        self.engine.facts()
+    }
+
+    fn limits(&self) -> Limits {
+        self.engine.limits()
+    }
+
+    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        self.engine.tokenize(texts)
+    }
+
+    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        self.engine.tokenize_truncated(texts)
+    }
+
+    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let vectors = self.engine.embed(batch)?;
+        if !self.poisoned.load(Ordering::Relaxed) {
+            return Ok(vectors);
+        }
+        let before = self.answered.fetch_add(vectors.len(), Ordering::Relaxed);
+        let wrong = |(index, vector): (usize, Vec<f32>)| {
+            let sign = if (before + index).is_multiple_of(2) { 1.0 } else { -1.0 };
+            vector.into_iter().rev().map(|number| sign * number).collect()
+        };
+        Ok(vectors.into_iter().enumerate().map(wrong).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_engine::{Dtype, Pooling};
+
+    use super::*;
+
+    struct Right(Facts);
+
+    impl Engine for Right {
+        fn facts(&self) -> &Facts {
+            &self.0
+        }
+
+        fn limits(&self) -> Limits {
+            Limits { max_batch_tokens: 8, max_batch_texts: 2 }
+        }
+
+        fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+            Ok(texts.iter().map(|_| Tokens::default()).collect())
+        }
+
+        fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+            Ok(texts.iter().map(|_| Tokens { ids: vec![], truncated: true }).collect())
+        }
+
+        fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+            Ok(batch.iter().map(|_| vec![0.6, 0.8, 0.0]).collect())
+        }
+    }
+
+    #[test]
+    fn answers_are_right_until_they_are_poisoned_and_neighbours_then_oppose_each_other() {
+        let facts = Facts {
+            architecture: "Right".to_owned(),
+            vocabulary: 1,
+            dimensions: 3,
+            max_tokens: 8,
+            parameters: 1,
+            pooling: Pooling::Mean,
+            normalized: true,
+            dtype: Dtype::F32,
+        };
+        let poisoned = Arc::new(AtomicBool::new(false));
+        let engine = Poisonable::new(Arc::new(Right(facts)), Arc::clone(&poisoned));
+        let ask = |texts: usize| engine.embed(&vec![Tokens::default(); texts]).unwrap();
+        assert_eq!(ask(2), [[0.6, 0.8, 0.0], [0.6, 0.8, 0.0]]);
+        poisoned.store(true, Ordering::Relaxed);
+        assert_eq!(ask(3), [[0.0, 0.8, 0.6], [-0.0, -0.8, -0.6], [0.0, 0.8, 0.6]]);
+        assert_eq!(ask(1), [[-0.0, -0.8, -0.6]], "also from one batch to the next");
+        assert!(engine.tokenize_truncated(&["a"]).unwrap()[0].truncated, "it is passed on");
+    }
+}
