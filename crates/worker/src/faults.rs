@@ -1,6 +1,7 @@
 //! A worker that breaks on purpose, for tests of what surrounds it.
 //!
-//! What happens is a list in the environment variable `LAMPLIGHTER_FAULTS`, with commas between:
+//! What happens is a list in the environment variable `WORKER_FAULTS`, with commas between. Its name
+//! is one that a `ModelDeployment` may set; those that begin with `LAMPLIGHTER_` are the operator's.
 //!
 //! | word | what happens |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `crash-after=SECONDS` | the process aborts so long after it became ready |
 //! | `poison-after=SECONDS` | so long after it became ready, answers turn wrong for good |
 //! | `wrong-answers` | answers are wrong from the beginning |
+//! | `revalidate-every=SECONDS` | no fault: the cases are asked again so often |
 //!
 //! Each process counts anew. A word that is not in the table ends it with exit code 2, because a
 //! test whose fault does not happen proves nothing. Faults are for `serve`: the other commands
@@ -37,7 +39,7 @@ pub use list::{Faults, FaultsError};
 use poison::Poisonable;
 
 /// Where the list stands.
-const ENV_FAULTS: &str = "LAMPLIGHTER_FAULTS";
+const ENV_FAULTS: &str = "WORKER_FAULTS";
 /// How often it is looked whether the worker is ready.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long after it became ready the cache is filled.
@@ -110,6 +112,11 @@ pub(crate) async fn before_gates(engine: Arc<dyn Engine>, tracker: &Tracker) -> 
         return std::future::pending().await;
     }
     Arc::new(Poisonable::new(engine, Arc::clone(poisoned)))
+}
+
+/// How often the cases are asked again.
+pub(crate) fn revalidation_interval(given: Option<Duration>) -> Option<Duration> {
+    INSTALLED.get().and_then(|installed| installed.faults.revalidate_every).or(given)
 }
 
 /// Lets happen what is to happen after the worker became ready. Must be called inside a tokio

@@ -39,6 +39,14 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
     worker.run(load, stop).await
 }
 
+/// How often the cases are asked again; never, where it is 0.
+fn revalidation_interval(args: &ServeArgs) -> Option<Duration> {
+    let interval = Some(args.revalidation_interval_seconds).filter(|interval| !interval.is_zero());
+    #[cfg(any(test, feature = "faults"))]
+    let interval = crate::faults::revalidation_interval(interval);
+    interval
+}
+
 /// A worker whose listeners are bound: probes are answered from here on, requests with 503.
 pub struct Worker {
     manifest: Manifest,
@@ -98,8 +106,7 @@ impl Worker {
             server,
             start_deadline: args.start_deadline_seconds,
             drain: Drain { delay: args.drain_delay_seconds, timeout: args.drain_timeout_seconds },
-            revalidation_interval: Some(args.revalidation_interval_seconds)
-                .filter(|interval| !interval.is_zero()),
+            revalidation_interval: revalidation_interval(args),
         })
     }
 

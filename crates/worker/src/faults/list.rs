@@ -19,6 +19,7 @@ pub struct Faults {
     pub(super) crash_after: Option<Duration>,
     pub(super) poison_after: Option<Duration>,
     pub(super) wrong_answers: bool,
+    pub(super) revalidate_every: Option<Duration>,
 }
 
 /// Why a list of faults cannot be used.
@@ -30,8 +31,8 @@ pub enum FaultsError {
     /// There is no such fault.
     #[error(
         "{word:?} is no fault; there are slow-load=SECONDS, never-ready, out-of-memory, \
-         fill-cache-at-load=MIB, fill-cache=MIB, crash-after=SECONDS, poison-after=SECONDS and \
-         wrong-answers, with commas between"
+         fill-cache-at-load=MIB, fill-cache=MIB, crash-after=SECONDS, poison-after=SECONDS, \
+         wrong-answers and revalidate-every=SECONDS, with commas between"
     )]
     Unknown {
         /// What stands there.
@@ -90,6 +91,7 @@ impl Faults {
             "fill-cache" => self.fill_cache.replace(mib()?).is_some(),
             "crash-after" => self.crash_after.replace(seconds()?).is_some(),
             "poison-after" => self.poison_after.replace(seconds()?).is_some(),
+            "revalidate-every" => self.revalidate_every.replace(seconds()?).is_some(),
             "never-ready" => alone().map(|()| std::mem::replace(&mut self.never_ready, true))?,
             "out-of-memory" => {
                 alone().map(|()| std::mem::replace(&mut self.out_of_memory, true))?
@@ -126,12 +128,13 @@ mod tests {
             ("crash-after=0", Faults { crash_after: seconds(0), ..none }),
             ("poison-after=86400", Faults { poison_after: seconds(86_400), ..none }),
             ("wrong-answers", Faults { wrong_answers: true, ..none }),
+            ("revalidate-every=2", Faults { revalidate_every: seconds(2), ..none }),
             ("", none),
         ];
         for (list, faults) in table {
             assert_eq!(parse(list), Ok(faults), "{list}");
         }
-        let words: Vec<&str> = table.iter().map(|(word, _)| *word).take(8).collect();
+        let words: Vec<&str> = table.iter().map(|(word, _)| *word).take(9).collect();
         let all = Faults {
             slow_load: seconds(30),
             never_ready: true,
@@ -141,6 +144,7 @@ mod tests {
             crash_after: seconds(0),
             poison_after: seconds(86_400),
             wrong_answers: true,
+            revalidate_every: seconds(2),
         };
         assert_eq!(parse(&words.join(",")), Ok(all));
     }

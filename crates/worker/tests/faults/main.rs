@@ -22,7 +22,7 @@ use support::client::Http;
 use support::process::{self, BINARY, Ended, Process};
 use tokio::process::Command;
 
-const FAULTS: &str = "LAMPLIGHTER_FAULTS";
+const FAULTS: &str = "WORKER_FAULTS";
 const ABORTED: Option<i32> = Some(6);
 
 /// An artifact whose one case is a lower bound of a cosine.

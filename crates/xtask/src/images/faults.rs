@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// The program, which is built only when it is asked for.
 pub(super) const WORKER: &str = "lamplighter-worker-faults";
 /// The variable that lists the faults; a program that has them has its name.
-const VARIABLE: &[u8] = b"LAMPLIGHTER_FAULTS";
+const VARIABLE: &[u8] = b"WORKER_FAULTS";
 
 /// Builds the program. The whole workspace and one program of it, so that dependencies have the
 /// features that they have everywhere and only the worker is compiled once more.
@@ -55,9 +55,9 @@ mod tests {
     #[test]
     fn the_variable_is_found_wherever_it_stands() {
         for (program, found) in [
-            (&b"LAMPLIGHTER_FAULTS"[..], true),
-            (b"\x7fELF\0LAMPLIGHTER_FAULTS: {}", true),
-            (b"..LAMPLIGHTER_FAULTS", true),
+            (&b"WORKER_FAULTS"[..], true),
+            (b"\x7fELF\0WORKER_FAULTS: {}", true),
+            (b"..WORKER_FAULTS", true),
             (b"LAMPLIGHTER_FAULT", false),
             (b"LAMPLIGHTER_LISTEN", false),
             (b"", false),
@@ -72,7 +72,7 @@ mod tests {
         let program = folder.path().join("worker");
         std::fs::write(&program, "LAMPLIGHTER_MANIFEST").unwrap();
         check_absent(&program).unwrap();
-        std::fs::write(&program, "LAMPLIGHTER_MANIFEST LAMPLIGHTER_FAULTS").unwrap();
+        std::fs::write(&program, "LAMPLIGHTER_MANIFEST WORKER_FAULTS").unwrap();
         let error = check_absent(&program).unwrap_err().to_string();
         assert!(error.contains(&program.display().to_string()), "{error}");
     }

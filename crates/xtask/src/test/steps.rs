@@ -142,6 +142,9 @@ pub(super) fn stories(run: &Run<'_>) -> Result<Count> {
     .env("LAMPLIGHTER_WORKER_IMAGE", &images.worker.reference)
     .env("LAMPLIGHTER_WORKER_BAKED_IMAGE", &images.worker_baked.reference)
     .env("LAMPLIGHTER_S3_IMAGE", &images.store.reference);
+    if let Some(faults) = &images.worker_faults {
+        command = command.env("LAMPLIGHTER_WORKER_FAULTS_IMAGE", &faults.reference);
+    }
     if let Some(story) = run.story {
         command = command.args([story]);
     }
