@@ -1,9 +1,10 @@
-//! Developer commands: demo, test, explore, mutants, cluster, images, generate.
+//! Developer commands: demo, test, e2e, explore, mutants, cluster, images, generate.
 
 mod charts;
 mod cluster;
 mod count;
 mod demo;
+mod e2e;
 mod exec;
 mod explore;
 mod generate;
@@ -40,6 +41,9 @@ enum Command {
     Demo,
     /// Runs every test of the project, as CI does.
     Test(test::TestArgs),
+    /// Runs what takes long on the local cluster, and prints what it took.
+    #[command(subcommand)]
+    E2e(e2e::E2eCommand),
     /// Explores every order of events in small worlds around the rollout.
     Explore(explore::ExploreArgs),
     /// Seeds faults into the rollout and shows that its tests catch each of them.
@@ -79,6 +83,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::run(&workspace),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::E2e(command) => e2e::run(&workspace, &command),
         Command::Explore(args) => explore::run(&args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Cluster(command) => cluster::run(command),

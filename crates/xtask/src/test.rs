@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test of the project, in steps that each have a budget.
 
 mod plan_purity;
-mod steps;
+pub(crate) mod steps;
 
 use std::time::{Duration, Instant};
 
@@ -66,101 +66,41 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 13] {
+pub(crate) fn all_steps() -> [Step; 14] {
+    use Tier::{Ci, Long, Quick};
     use steps as s;
     [
-        Step {
-            name: "format",
-            what: "the code is formatted",
-            tier: Tier::Quick,
-            budget: 1,
-            run: s::format,
-        },
-        Step {
-            name: "purity",
-            what: "plan depends on nothing",
-            tier: Tier::Quick,
-            budget: 1,
-            run: plan_purity::check,
-        },
-        Step {
-            name: "build",
-            what: "programs and tests compile",
-            tier: Tier::Quick,
-            budget: 15,
-            run: s::build,
-        },
-        Step {
-            name: "lint",
-            what: "clippy has nothing to say",
-            tier: Tier::Quick,
-            budget: 6,
-            run: s::lint,
-        },
-        Step {
-            name: "unit",
-            what: "unit, golden, property and wire tests",
-            tier: Tier::Quick,
-            budget: 6,
-            run: s::unit,
-        },
-        Step {
-            name: "generated",
-            what: "committed files equal their source",
-            tier: Tier::Quick,
-            budget: 2,
-            run: s::generated,
-        },
-        Step {
-            name: "model",
-            what: "the real model gives the reference vectors",
-            tier: Tier::Ci,
-            budget: 4,
-            run: s::model,
-        },
-        Step {
-            name: "tools",
-            what: "Kubernetes, containerd, CoreDNS and helm are built",
-            tier: Tier::Ci,
-            budget: 18,
-            run: s::tools,
-        },
-        Step {
-            name: "charts",
-            what: "chart and kustomize render the same objects",
-            tier: Tier::Ci,
-            budget: 1,
-            run: s::charts,
-        },
-        Step {
-            name: "cluster",
-            what: "the local cluster is up",
-            tier: Tier::Ci,
-            budget: 3,
-            run: s::cluster,
-        },
-        Step {
-            name: "stories",
-            what: "user stories on the cluster",
-            tier: Tier::Ci,
-            budget: 16,
-            run: s::stories,
-        },
-        Step {
-            name: "properties",
-            what: "property tests, 100 times as many cases",
-            tier: Tier::Long,
-            budget: 60,
-            run: s::properties,
-        },
-        Step {
-            name: "supply-chain",
-            what: "cargo-deny: advisories, licences, sources",
-            tier: Tier::Long,
-            budget: 10,
-            run: s::supply_chain,
-        },
+        step("format", "the code is formatted", Quick, 1, s::format),
+        step("purity", "plan depends on nothing", Quick, 1, plan_purity::check),
+        step("build", "programs and tests compile", Quick, 13, s::build),
+        step("lint", "clippy has nothing to say", Quick, 4, s::lint),
+        step("unit", "unit, golden, property and wire tests", Quick, 6, s::unit),
+        step("generated", "committed files equal their source", Quick, 1, s::generated),
+        step("model", "the real model gives the reference vectors", Ci, 3, s::model),
+        step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
+        step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
+        step("cluster", "the local cluster is up", Ci, 2, s::cluster),
+        step("stories", "user stories on the cluster", Ci, 15, s::stories),
+        step("rollouts", "eight rollouts under load, no request lost", Ci, 11, s::rollouts),
+        step("properties", "property tests, 100 times as many cases", Long, 60, s::properties),
+        step(
+            "supply-chain",
+            "cargo-deny: advisories, licences, sources",
+            Long,
+            10,
+            s::supply_chain,
+        ),
     ]
+}
+
+fn step(
+    name: &'static str,
+    what: &'static str,
+    tier: Tier,
+    budget: u64,
+    run: fn(&Run<'_>) -> Result<Count>,
+) -> Step {
+    Step { name, what, tier, budget, run }
 }
 
 /// Runs the steps that the options ask for.

@@ -3,7 +3,8 @@
 //! when a story fails.
 //!
 //! The stories are in `tests/stories/`; `cargo xtask test` brings up the cluster, builds the
-//! images and runs them.
+//! images and runs them. Rollouts under load are in `tests/rollouts/`; `cargo xtask e2e rollouts`
+//! runs all of them and prints what each took.
 
 pub mod audit;
 pub mod call;
@@ -20,6 +21,8 @@ pub mod s3;
 pub mod scene;
 pub mod settings;
 pub mod spec;
+pub mod traffic;
+pub mod trial;
 pub mod wait;
 
 pub use namespace::{Turn, with_namespace};

@@ -167,6 +167,26 @@ impl Scene {
         self.wait_for_condition(name, "Ready", "True", None, READY_DEADLINE).await
     }
 
+    /// Waits until the deployment's current generation is Ready and nothing is under way.
+    pub async fn settled(&self, name: &str) -> anyhow::Result<ModelDeployment> {
+        self.ready(name).await?;
+        self.wait_for(
+            name,
+            "nothing is under way",
+            READY_DEADLINE,
+            |found: Option<&ModelDeployment>| {
+                let Some(deployment) = found.cloned() else {
+                    return Look::NotYet("the deployment does not exist".to_owned());
+                };
+                match deployment.status.as_ref().and_then(|status| status.rollout.as_ref()) {
+                    None => Look::There(deployment),
+                    Some(rollout) => Look::NotYet(format!("{rollout:?}")),
+                }
+            },
+        )
+        .await
+    }
+
     /// The deployment as it is.
     pub async fn deployment(&self, name: &str) -> anyhow::Result<ModelDeployment> {
         self.api().get(name).await.with_context(|| format!("{name} cannot be read"))

@@ -27,6 +27,8 @@ pub struct Settings {
     pub worker_image: String,
     /// `LAMPLIGHTER_WORKER_BAKED_IMAGE`: reference of a worker image with a tiny model inside.
     pub worker_baked_image: String,
+    /// `LAMPLIGHTER_WORKER_FAULTS_IMAGE`: reference of the worker that breaks on purpose.
+    pub worker_faults_image: String,
     /// `LAMPLIGHTER_S3_IMAGE`: reference of the store's image.
     pub store_image: String,
 }
@@ -53,6 +55,7 @@ impl Settings {
             operator_image: variable("LAMPLIGHTER_OPERATOR_IMAGE"),
             worker_image: variable("LAMPLIGHTER_WORKER_IMAGE"),
             worker_baked_image: variable("LAMPLIGHTER_WORKER_BAKED_IMAGE"),
+            worker_faults_image: variable("LAMPLIGHTER_WORKER_FAULTS_IMAGE"),
             store_image: variable("LAMPLIGHTER_S3_IMAGE"),
         };
         if !missing.is_empty() {

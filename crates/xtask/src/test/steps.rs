@@ -9,7 +9,7 @@ use super::Run;
 use crate::count::Count;
 use crate::exec::Exec;
 use crate::workspace::Profile;
-use crate::{charts, generate, images, model, python, term};
+use crate::{charts, e2e, generate, images, model, python, term};
 
 /// Where the requirements of the official OpenAI client are pinned.
 const OPENAI_CLIENT: &str = "crates/worker/tests/openai_client/requirements.txt";
@@ -21,7 +21,7 @@ fn cargo(run: &Run<'_>, what: &str, args: &[&str]) -> Exec {
 }
 
 /// Runs a `cargo test` and counts; a run without a single test is a failure.
-fn count_tests(run: &Run<'_>, command: Exec) -> Result<Count> {
+pub(crate) fn count_tests(run: &Run<'_>, command: Exec) -> Result<Count> {
     let output = command.run(&run.workspace.logs())?;
     let count = Count::of_libtest(&output.text);
     if count.passed == 0 {
@@ -110,45 +110,52 @@ pub(super) fn charts(run: &Run<'_>) -> Result<Count> {
     Ok(Count::passed(u64::try_from(checks)?))
 }
 
-pub(super) fn cluster(run: &Run<'_>) -> Result<Count> {
+pub(crate) fn cluster(run: &Run<'_>) -> Result<Count> {
     Cluster::at(run.workspace.root()).up(&term::Printer)?;
     Ok(Count::default())
 }
 
 pub(super) fn stories(run: &Run<'_>) -> Result<Count> {
+    let mut command = suite(run, "user stories", "stories", "3")?;
+    if let Some(story) = run.story {
+        command = command.args([story]);
+    }
+    count_tests(run, command)
+}
+
+pub(super) fn rollouts(run: &Run<'_>) -> Result<Count> {
+    e2e::rollouts(run, Some(e2e::CI))
+}
+
+/// A suite of tests on the cluster: `threads` of them at a time.
+pub(crate) fn suite(run: &Run<'_>, what: &str, target: &str, threads: &str) -> Result<Exec> {
     let workspace = run.workspace;
     let cluster = Cluster::at(workspace.root());
     let images = images::build(workspace, Profile::Dev)?;
     images.import(&cluster)?;
     let python = python::environment(workspace, "openai", OPENAI_CLIENT)?;
     let minilm = model::minilm(workspace)?;
-    let mut command = cargo(
-        run,
-        "user stories",
-        &["test", "--workspace", "--test", "stories", "--no-fail-fast", "--"],
-    )
-    .args(["--ignored", "--test-threads", "3"])
-    .deadline(run.budget.max(Duration::from_mins(1)))
-    // A story's error names what it waited for; frames of its runtime add nothing.
-    .env("RUST_BACKTRACE", "0")
-    .env("KUBECONFIG", cluster.kubeconfig())
-    .env("LAMPLIGHTER_REPO", workspace.root())
-    .env("LAMPLIGHTER_KUBECTL", cluster.kubectl())
-    .env("LAMPLIGHTER_HELM", cluster.helm())
-    .env("LAMPLIGHTER_AUDIT_LOG", cluster.audit_log())
-    .env("LAMPLIGHTER_PYTHON", python)
-    .env("LAMPLIGHTER_MINILM", minilm)
-    .env("LAMPLIGHTER_OPERATOR_IMAGE", &images.operator.reference)
-    .env("LAMPLIGHTER_WORKER_IMAGE", &images.worker.reference)
-    .env("LAMPLIGHTER_WORKER_BAKED_IMAGE", &images.worker_baked.reference)
-    .env("LAMPLIGHTER_S3_IMAGE", &images.store.reference);
+    let mut command =
+        cargo(run, what, &["test", "--workspace", "--test", target, "--no-fail-fast", "--"])
+            .args(["--ignored", "--test-threads", threads])
+            .deadline(run.budget.max(Duration::from_mins(1)))
+            // A story's error names what it waited for; frames of its runtime add nothing.
+            .env("RUST_BACKTRACE", "0")
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .env("LAMPLIGHTER_REPO", workspace.root())
+            .env("LAMPLIGHTER_KUBECTL", cluster.kubectl())
+            .env("LAMPLIGHTER_HELM", cluster.helm())
+            .env("LAMPLIGHTER_AUDIT_LOG", cluster.audit_log())
+            .env("LAMPLIGHTER_PYTHON", python)
+            .env("LAMPLIGHTER_MINILM", minilm)
+            .env("LAMPLIGHTER_OPERATOR_IMAGE", &images.operator.reference)
+            .env("LAMPLIGHTER_WORKER_IMAGE", &images.worker.reference)
+            .env("LAMPLIGHTER_WORKER_BAKED_IMAGE", &images.worker_baked.reference)
+            .env("LAMPLIGHTER_S3_IMAGE", &images.store.reference);
     if let Some(faults) = &images.worker_faults {
         command = command.env("LAMPLIGHTER_WORKER_FAULTS_IMAGE", &faults.reference);
     }
-    if let Some(story) = run.story {
-        command = command.args([story]);
-    }
-    count_tests(run, command)
+    Ok(command)
 }
 
 pub(super) fn supply_chain(run: &Run<'_>) -> Result<Count> {

@@ -25,7 +25,7 @@ async fn a_second_apply_is_looked_at_and_writes_nothing() -> anyhow::Result<()> 
     with_namespace(Turn::Alone, async |scene| {
         let manifest = tiny(NAME, Variant::SOUND).with("/spec/replicas", json!(2));
         scene.apply(&manifest).await?;
-        scene.ready(NAME).await?;
+        scene.settled(NAME).await?;
         quiet_for(&scene, Duration::from_secs(3)).await?;
         let children = scene.children(NAME).await?;
         ensure!(children.len() >= 5, "{:?}", children.keys());
@@ -54,7 +54,7 @@ async fn in_an_idle_minute_the_operator_writes_only_its_lease() -> anyhow::Resul
     with_namespace(Turn::Alone, async |scene| {
         scene.apply(&tiny(NAME, Variant::SOUND).with("/spec/replicas", json!(2))).await?;
         scene.apply(&tiny("asleep", Variant::SOUND).with("/spec/replicas", json!(0))).await?;
-        scene.ready(NAME).await?;
+        scene.settled(NAME).await?;
         scene.ready("asleep").await?;
         quiet_for(&scene, Duration::from_secs(3)).await?;
 
@@ -121,7 +121,7 @@ struct Steady {
 /// Two ready pods and an operator that has nothing left to do.
 async fn steady(scene: &Scene) -> anyhow::Result<Steady> {
     scene.apply(&tiny(NAME, Variant::SOUND).with("/spec/replicas", json!(2))).await?;
-    scene.ready(NAME).await?;
+    scene.settled(NAME).await?;
     quiet_for(scene, Duration::from_secs(3)).await?;
     let steady =
         Steady { pods: scene.pod_uids(NAME).await?, children: scene.children(NAME).await? };
