@@ -106,7 +106,11 @@ async fn client(settings: &Settings) -> anyhow::Result<Client> {
 fn name_of<F>() -> String {
     let path = std::any::type_name::<F>();
     let path = path.split("::{{closure}}").next().unwrap_or(path);
-    path.split_once("::").map_or(path, |(_, inner)| inner).replace("::", ".")
+    let inner = path.split_once("::").map_or(path, |(_, inner)| inner).replace("::", ".");
+    // A function with a type parameter has it in its name, which a label may not.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+    let plain: String = inner.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    plain.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 async fn create(client: &Client, story: &str) -> anyhow::Result<String> {
@@ -170,5 +174,17 @@ mod tests {
     fn a_story_is_named_after_its_function() {
         let name = named(async || String::new());
         assert_eq!(name, "namespace.tests.a_story_is_named_after_its_function");
+    }
+
+    fn of_any<T>(_: T) -> String {
+        named(async || std::any::type_name::<T>().to_owned())
+    }
+
+    #[test]
+    fn a_story_of_a_function_with_a_type_parameter_has_a_name_that_a_label_may_have() {
+        let name = of_any(|| ());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        assert!(name.starts_with("namespace.tests.of_any-"), "{name}");
+        assert!(name.chars().all(is_plain) && name.ends_with(char::is_alphanumeric), "{name}");
     }
 }

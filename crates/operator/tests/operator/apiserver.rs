@@ -39,6 +39,7 @@ struct State {
     /// Requests whose path has this part are never answered.
     silent: Option<&'static str>,
     version: u64,
+    writes_left: Option<usize>,
 }
 
 struct Failure {
@@ -121,6 +122,12 @@ impl ApiServer {
         self.state().silent = Some(part);
     }
 
+    /// After so many writes each further one fails, as if its sender had gone; without a number none
+    /// does.
+    pub(crate) fn take_writes(&self, most: Option<usize>) {
+        self.state().writes_left = most;
+    }
+
     /// What was asked since the last time.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
@@ -162,6 +169,13 @@ impl ApiServer {
 
 impl State {
     fn handle(&mut self, asked: &Asked) -> Answer {
+        if asked.method != Method::GET && !asked.path.contains("/events") {
+            match &mut self.writes_left {
+                Some(0) => return Err((503, "the sender is gone".to_owned())),
+                Some(left) => *left -= 1,
+                None => {}
+            }
+        }
         let failing = self.failures.iter().position(|failure| {
             failure.method == asked.method && asked.path.ends_with(failure.path_end)
         });

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::ToSpan;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{Lookup, store::Writer};
@@ -14,13 +15,16 @@ use lamplighter_operator::metrics::Metrics;
 use lamplighter_operator::polls::Polls;
 use lamplighter_operator::reconcile::reconcile;
 use lamplighter_operator::reports::Reporter;
+use lamplighter_operator::sheds::Sheds;
 use lamplighter_telemetry::metrics::Registry;
 use prometheus_client::encoding::text::encode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::apiserver::{ApiServer, Asked};
-use crate::fixtures::{IMAGE, NAME, NAMESPACE, deployment, from, now, pod, ready, valid};
+use crate::fixtures::{
+    IMAGE, NAME, NAMESPACE, deployment, found, from, now, pod, ready, serving, wanted,
+};
 
 pub(crate) const SERVICE: &str = "/api/v1/namespaces/library/services/scripture-search";
 pub(crate) const DEPLOYMENT: &str =
@@ -45,6 +49,7 @@ impl Cluster {
             caches,
             reporter: Reporter::new(),
             polls: Polls::default(),
+            sheds: Sheds::default(),
             metrics: Metrics::new(&mut registry),
             attempts: Attempts::default(),
             worker_image: IMAGE.to_owned(),
@@ -54,22 +59,124 @@ impl Cluster {
         Self { server, writers, context: Arc::new(context), registry }
     }
 
-    /// A cluster in which the deployment is complete and reported.
+    /// A cluster in which the deployment is complete, known to be good, and reported.
     pub(crate) async fn complete() -> Self {
         let mut cluster = Self::new();
-        cluster.reconcile().await.unwrap();
-        cluster.pods(valid().revision.as_str(), 2);
-        cluster.reconcile().await.unwrap();
+        cluster.settle().await;
+        // The rollback window is over.
+        let status = serving(&wanted());
+        cluster.server.edit(DEPLOYMENT, |deployment| {
+            deployment["status"]["rollout"] = Value::Null;
+            deployment["status"]["epoch"] = json!(9);
+            deployment["status"]["knownGood"] = json!(status.known_good);
+        });
+        cluster.settle().await;
         cluster.server.take_asked();
         cluster
     }
 
-    /// The kubelet and the ReplicaSet's controller, in an instant.
-    pub(crate) fn pods(&self, revision: &str, count: usize) {
-        for number in 0..count {
+    /// Lets everybody else do their part and reconciles, until there is nothing to do. What was
+    /// asked on the way.
+    pub(crate) async fn settle(&mut self) -> Vec<Asked> {
+        let mut all = Vec::new();
+        for _ in 0..40 {
+            self.others();
+            self.reconcile().await.unwrap();
+            let asked = self.asked();
+            if asked.is_empty() {
+                return all;
+            }
+            all.extend(asked);
+        }
+        panic!("it does not settle: {all:?}");
+    }
+
+    /// So much time passes.
+    pub(crate) fn wait(&mut self, seconds: i64) {
+        let context = Arc::get_mut(&mut self.context).unwrap();
+        let later = context.now().checked_add(seconds.seconds()).unwrap();
+        context.clock = Clock::stopped_at(later);
+    }
+
+    /// What the rest of Kubernetes does, in an instant: readers find out, workloads get their pods,
+    /// and the Service its endpoints.
+    pub(crate) fn others(&self) {
+        self.read();
+        for set in self.server.all("replicasets") {
+            let labels = &set["metadata"]["labels"];
+            let revision = labels["lamplighter.dev/revision"].as_str().unwrap().to_owned();
+            let environment = labels["lamplighter.dev/environment"].as_str().unwrap().to_owned();
+            let wanted = set["spec"]["replicas"].as_u64().unwrap();
+            self.pods_in(&revision, &environment, wanted);
+        }
+        self.endpoints();
+    }
+
+    /// The pods that read models have read them.
+    fn read(&self) {
+        for reader in self.server.all("pods") {
+            if reader["metadata"]["labels"]["lamplighter.dev/role"].is_null() {
+                continue;
+            }
+            let name = reader["metadata"]["name"].as_str().unwrap().to_owned();
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}");
+            let deployment: lamplighter_api::ModelDeployment =
+                from(self.server.get(DEPLOYMENT).unwrap());
+            let ended: Vec<Value> = deployment
+                .spec
+                .models
+                .iter()
+                .enumerate()
+                .map(|(number, model)| {
+                    json!({
+                        "name": format!("model-{number}"), "image": IMAGE, "imageID": "",
+                        "ready": false, "restartCount": 0,
+                        "state": {"terminated": {"exitCode": 0, "message": found(model).to_string()}},
+                    })
+                })
+                .collect();
+            self.server.edit(&path, |pod| {
+                pod["status"] = json!({"phase": "Succeeded", "containerStatuses": ended});
+            });
+        }
+    }
+
+    /// The Service's endpoints are the ready pods that it selects.
+    fn endpoints(&self) {
+        let Some(service) = self.server.get(SERVICE) else { return };
+        let selector = service["spec"]["selector"].as_object().unwrap().clone();
+        let selected = |pod: &Value| {
+            selector.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+        };
+        let pods: Vec<Value> = self.server.all("pods").into_iter().filter(selected).collect();
+        let pods: Vec<_> = pods.into_iter().map(|pod| Arc::new(from(pod))).collect();
+        let mut slice = serde_json::to_value(crate::fixtures::slice_of(&pods)).unwrap();
+        slice["metadata"] = json!({
+            "name": "slice", "namespace": NAMESPACE,
+            "labels": {
+                "lamplighter.dev/deployment": NAME, "kubernetes.io/service-name": NAME,
+            },
+        });
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices/slice");
+        let same = self.server.get(&path).is_some_and(|old| old["endpoints"] == slice["endpoints"]);
+        if !same {
+            self.server.put(&path, slice);
+        }
+    }
+
+    fn pods_in(&self, revision: &str, environment: &str, count: u64) {
+        for number in 0..10 {
             let name = format!("{NAME}-{revision}-{number}");
-            let object = pod(&name, revision, &ready());
-            self.server.put(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}"), object);
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}");
+            match (number < count, self.server.get(&path).is_some()) {
+                (true, false) => {
+                    let object =
+                        crate::fixtures::moved(pod(&name, revision, &ready()), environment);
+                    self.server.put(&path, object);
+                }
+                (false, true) => self.server.remove(&path),
+                (true, true) | (false, false) => {}
+            }
         }
     }
 
@@ -82,6 +189,7 @@ impl Cluster {
         fill(&mut self.writers.manifests, server, "configmaps");
         fill(&mut self.writers.services, server, "services");
         fill(&mut self.writers.disruption_budgets, server, "poddisruptionbudgets");
+        fill(&mut self.writers.endpoint_slices, server, "endpointslices");
         fill(&mut self.writers.pods, server, "pods");
     }
 
@@ -130,7 +238,7 @@ impl Cluster {
     }
 }
 
-pub(crate) fn fill<K>(writer: &mut Writer<K>, server: &ApiServer, plural: &str)
+fn fill<K>(writer: &mut Writer<K>, server: &ApiServer, plural: &str)
 where
     K: Lookup<DynamicType = ()> + Clone + DeserializeOwned + 'static,
 {

@@ -6,44 +6,65 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 use kube::core::Status;
-use lamplighter_api::{ActiveRevision, ConditionType, ModelDeployment, ModelDeploymentStatus};
-use lamplighter_operator::reconcile::apply::{Applied, ApplyError, Change, ObjectName};
+use lamplighter_api::{ConditionType, ModelDeployment, ModelDeploymentStatus};
+use lamplighter_operator::reconcile::apply::{Applied, ApplyError, Change, Decided, ObjectName};
 use lamplighter_operator::reconcile::fetch::Fetched;
-use lamplighter_operator::reconcile::observe::observe;
+use lamplighter_operator::reconcile::memory::{commands, remembered};
+use lamplighter_operator::reconcile::observe::{Ages, standing, world};
 use lamplighter_operator::reconcile::report::{self, Report, Severity, Subject};
 use lamplighter_operator::reconcile::validate::{Unfit, validate};
 use lamplighter_operator::reports::ReportError;
-use lamplighter_plan::decide;
+use lamplighter_plan::rollout::{Action, Environment, Placed, decide};
 use lamplighter_protocol::{Failure, ModelKey, Reason};
 use serde_json::{Value, json};
 
 use crate::fixtures::{
-    IMAGE, NAME, SPEC, after_failure, ago, deployment, deployment_of, from, in_state, now, pod,
-    ready, replica_set, running, terminated, unschedulable, valid, waiting, with_pods,
+    IMAGE, NAME, SPEC, after_failure, ago, deployment, deployment_of, from, having, in_state,
+    moved, now, on_its_way, place, pod, ready, replica_set, running, serving, slice_of, terminated,
+    unschedulable, waiting, wanted, with_pods,
 };
 
 fn report_on(deployment: &ModelDeployment, fetched: &Fetched, applied: Applied) -> Report {
-    let subject = Subject { deployment, fetched, now: now() };
+    let remembered = remembered(deployment.status.as_ref(), now());
+    let subject = Subject { deployment, fetched, remembered: &remembered, now: now() };
     match validate(deployment, fetched, IMAGE) {
         Ok(valid) => {
-            let settled = deployment.status.as_ref().and_then(|status| status.active.as_ref());
-            let settled = settled.map(|active| active.revision.as_str());
-            let world = observe(&valid, settled, fetched, now());
+            let ages = Ages::at(now());
+            let asked = commands(deployment.annotations());
+            let world = world(&valid, &remembered, asked, fetched, &ages);
             let plan = decide(&world);
-            report::planned(&subject, &valid, &world, &plan, applied)
+            let decided =
+                Decided { valid: &valid, fetched, world: &world, plan: &plan, ages: &ages };
+            let standing = standing(&valid, &remembered, fetched, &ages);
+            report::planned(&subject, &decided, &standing, applied)
         }
         Err(Unfit::Invalid(invalid)) => report::invalid(&subject, &invalid),
         Err(other) => panic!("{other:?}"),
     }
 }
 
+/// The first revision is on its way and has these pods.
+fn coming() -> ModelDeployment {
+    having(deployment(), on_its_way())
+}
+
+/// The wanted revision serves and is known to be good.
+fn settled() -> ModelDeployment {
+    having(deployment(), serving(&wanted()))
+}
+
 fn report(pods: Vec<Value>) -> Report {
-    report_on(&deployment(), &with_pods(pods), Applied::default())
+    report_on(&coming(), &with_pods(pods), Applied::default())
+}
+
+fn report_settled(pods: Vec<Value>) -> Report {
+    report_on(&settled(), &with_pods(pods), Applied::default())
 }
 
 fn one_pod(status: &Value) -> Report {
-    report(vec![pod("worker-a", valid().revision.as_str(), status)])
+    report(vec![pod("worker-a", &wanted(), status)])
 }
 
 /// Every condition in one line each: what a reviewer wants to see.
@@ -165,16 +186,18 @@ fn the_gates_tell_their_own_failures() {
 
 #[test]
 fn a_deployment_on_its_way() {
-    let revision = valid().revision;
+    let revision = wanted();
     let report = report(vec![
-        pod("worker-a", revision.as_str(), &ready()),
-        pod("worker-b", revision.as_str(), &in_state(&running())),
+        pod("worker-a", &revision, &ready()),
+        pod("worker-b", &revision, &in_state(&running())),
     ]);
     insta::assert_snapshot!(told(&report));
     assert_eq!(report.status.active, None);
     let candidate = report.status.candidate.unwrap();
     assert_eq!((candidate.pods.ready, candidate.pods.loading, candidate.pods.failed), (1, 1, 0));
     assert_eq!(candidate.started_time, ago(40));
+    assert_eq!(candidate.step.as_deref(), Some("Gating"));
+    assert_eq!(candidate.environment.as_deref(), Some("blue"));
 }
 
 fn two_ready(revision: &str) -> Vec<Value> {
@@ -183,10 +206,10 @@ fn two_ready(revision: &str) -> Vec<Value> {
 
 #[test]
 fn a_complete_deployment() {
-    let report = report(two_ready(valid().revision.as_str()));
+    let report = report_settled(two_ready(&wanted()));
     insta::assert_snapshot!(told(&report));
     assert_eq!(report.status.candidate, None);
-    assert_eq!(report.status.active.as_ref().unwrap().revision, valid().revision.as_str());
+    assert_eq!(report.status.active.as_ref().unwrap().revision, wanted());
     assert_eq!((report.status.replicas, report.status.ready_replicas), (2, 2));
     assert_eq!(report.status.observed_generation, Some(3));
     let selector = report.status.selector.as_deref();
@@ -204,24 +227,25 @@ fn leaving(name: &str, revision: &str) -> Value {
 
 #[test]
 fn ready_tells_how_many_pods_are_still_leaving() {
-    let revision = valid().revision;
+    let revision = wanted();
     let message =
         |report: &Report| condition(report, ConditionType::Ready).unwrap().message.clone();
-    let mut pods = two_ready(revision.as_str());
-    pods.push(leaving("worker-0", revision.as_str()));
-    let complete = message(&report(pods.clone()));
+    let mut pods = two_ready(&revision);
+    pods.push(leaving("worker-0", &revision));
+    let complete = message(&report_settled(pods.clone()));
     assert!(complete.ends_with(" serve every model; 1 pod is still leaving"), "{complete}");
-    pods.push(leaving("worker-1", revision.as_str()));
-    let complete = message(&report(pods));
+    pods.push(leaving("worker-1", &revision));
+    let complete = message(&report_settled(pods));
     assert!(complete.ends_with("; 2 pods are still leaving"), "{complete}");
 
-    let mut starting = vec![pod("worker-a", revision.as_str(), &in_state(&running()))];
-    starting.push(leaving("worker-0", revision.as_str()));
-    assert_eq!(message(&report(starting)), "1 of 2 pods created; 1 pod is still leaving");
+    let mut starting = vec![pod("worker-a", &revision, &in_state(&running()))];
+    starting.push(leaving("worker-0", &revision));
+    assert_eq!(message(&report_settled(starting)), "1 of 2 pods created; 1 pod is still leaving");
 
     let none = deployment_of(&SPEC.replace("replicas: 2", "replicas: 0"));
-    let mut fetched = with_pods(vec![leaving("worker-0", revision.as_str())]);
-    fetched.replica_sets = vec![Arc::new(replica_set(revision.as_str(), 0))];
+    let mut fetched = with_pods(vec![leaving("worker-0", &revision)]);
+    fetched.replica_sets = vec![Arc::new(replica_set(&revision, 0))];
+    let none = having(none, serving(&revision));
     let scaled = report_on(&none, &fetched, Applied::default());
     assert_eq!(words(&scaled, ConditionType::Ready), Some(("True", "ScaledToZero")));
     assert_eq!(message(&scaled), "spec.replicas is 0; 1 pod is still leaving");
@@ -231,34 +255,59 @@ fn ready_tells_how_many_pods_are_still_leaving() {
 fn a_new_revision_that_fails_beside_one_that_serves() {
     let ended = terminated(1, "Error", &last_words(Reason::ValidationFailed));
     let mut pods = two_ready("00000000aa");
-    pods.push(pod("worker-c", valid().revision.as_str(), &in_state(&ended)));
+    pods.push(moved(pod("worker-c", &wanted(), &in_state(&ended)), "green"));
     let mut fetched = with_pods(pods);
-    fetched.replica_sets.push(Arc::new(replica_set("00000000aa", 2)));
-    let mut deployment = deployment();
-    deployment.status = Some(ModelDeploymentStatus {
-        active: Some(ActiveRevision {
-            revision: "00000000aa".to_owned(),
-            environment: "blue".to_owned(),
-            since: ago(5000),
-            models: Vec::new(),
-        }),
-        ..ModelDeploymentStatus::default()
-    });
-    let report = report_on(&deployment, &fetched, Applied::default());
+    let new = serde_json::to_value(replica_set(&wanted(), 2)).unwrap();
+    fetched.replica_sets =
+        vec![Arc::new(replica_set("00000000aa", 2)), Arc::new(from(moved(new, "green")))];
+    let report = report_on(&having(deployment(), replacing()), &fetched, Applied::default());
     insta::assert_snapshot!(told(&report));
-    assert_eq!(report.status.active, deployment.status.unwrap().active);
+    assert_eq!(report.status.active.unwrap().revision, "00000000aa");
+    let failed = &report.status.failed_revisions[0];
+    assert_eq!(
+        (failed.revision.as_str(), failed.class.as_str()),
+        (wanted().as_str(), "Deterministic")
+    );
+    assert_eq!((failed.reason.as_str(), failed.attempts), ("ValidationFailed", 1));
+    assert_eq!(failed.next_retry_time, None);
+}
+
+/// A status in which another revision serves in blue and the wanted one is on its way in green.
+fn replacing() -> ModelDeploymentStatus {
+    let mut status = serving("00000000aa");
+    let mut rollout = on_its_way().rollout.unwrap();
+    rollout.from = Some(place("00000000aa", "blue"));
+    rollout.fallback = rollout.from.clone();
+    rollout.to = place(&wanted(), "green");
+    rollout.strategy = "BlueGreen".to_owned();
+    rollout.because = vec!["spec.rollout.strategy is BlueGreen".to_owned()];
+    status.rollout = Some(rollout);
+    status
 }
 
 #[test]
-fn a_pod_that_is_late_stalls_with_what_it_waits_for() {
+fn an_attempt_that_is_late_is_given_up_with_what_it_waited_for_and_tried_again() {
     let mut status = in_state(&waiting("ErrImagePull", "not found"));
     status["conditions"][1]["lastTransitionTime"] = json!(ago(301));
-    let report = one_pod(&status);
+    let mut fetched = with_pods(vec![pod("worker-a", &wanted(), &status)]);
+    let mut set = replica_set(&wanted(), 2);
+    set.metadata.creation_timestamp = Some(ago(301));
+    fetched.replica_sets = vec![Arc::new(set)];
+    let mut late = on_its_way();
+    late.rollout.as_mut().unwrap().since = ago(301);
+    let report = report_on(&having(deployment(), late), &fetched, Applied::default());
     let ready = words(&report, ConditionType::Ready);
-    assert_eq!(ready, Some(("False", "ImagePullFailed")));
-    let stalled = words(&report, ConditionType::Stalled);
-    assert_eq!(stalled, Some(("True", "ProgressDeadlineExceeded")));
-    assert!(told(&report).contains("not ready within 300 s"), "{}", told(&report));
+    assert_eq!(ready, Some(("False", "ProgressDeadlineExceeded")));
+    assert!(words(&report, ConditionType::Reconciling).is_some());
+    let told = told(&report);
+    for part in
+        ["no step forward for more than 300 s", "ImagePullFailed", "the next one follows in 30 s"]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    let failed = &report.status.failed_revisions[0];
+    assert_eq!(failed.class, "Transient");
+    assert!(failed.next_retry_time.is_some());
 }
 
 #[test]
@@ -277,9 +326,11 @@ fn disabled_validation_shows() {
         "{uri: \"pvc://shelf/classic\"}\n    validation:\n      mode: Disabled",
     );
     let deployment = deployment_of(&spec);
-    let revision = validate(&deployment, &Fetched::default(), IMAGE).unwrap().revision;
-    let mut fetched = with_pods(two_ready(revision.as_str()));
-    fetched.replica_sets = vec![Arc::new(replica_set(revision.as_str(), 2))];
+    let revision = validate(&deployment, &Fetched::default(), IMAGE).unwrap().wanted.revision;
+    let revision = revision.to_string();
+    let mut fetched = with_pods(two_ready(&revision));
+    fetched.replica_sets = vec![Arc::new(replica_set(&revision, 2))];
+    let deployment = having(deployment, serving(&revision));
     let report = report_on(&deployment, &fetched, Applied::default());
     assert_eq!(words(&report, ConditionType::Validated), Some(("False", "ValidationDisabled")));
     assert!(condition(&report, ConditionType::Validated).unwrap().message.contains("classic:1"));
@@ -290,11 +341,8 @@ fn disabled_validation_shows() {
 fn a_spec_that_contradicts_itself_waits_for_a_change_and_leaves_pods_alone() {
     let spec = SPEC.replace("name: classic", "name: embedder");
     let deployment = deployment_of(&spec);
-    let report = report_on(
-        &deployment,
-        &with_pods(two_ready(valid().revision.as_str())),
-        Applied::default(),
-    );
+    let deployment = having(deployment, serving(&wanted()));
+    let report = report_on(&deployment, &with_pods(two_ready(&wanted())), Applied::default());
     assert_eq!(words(&report, ConditionType::Stalled), Some(("True", "ModelsInvalid")));
     assert_eq!(words(&report, ConditionType::Available), Some(("True", "SomePodsReady")));
     assert_eq!(words(&report, ConditionType::Degraded), Some(("True", "ModelsInvalid")));
@@ -308,7 +356,7 @@ fn service() -> ObjectName {
 
 fn stopped_by(error: ApplyError) -> Report {
     let applied = Applied::nothing_because(error);
-    report_on(&deployment(), &with_pods(two_ready(valid().revision.as_str())), applied)
+    report_on(&settled(), &with_pods(two_ready(&wanted())), applied)
 }
 
 #[test]
@@ -344,7 +392,8 @@ fn an_apiserver_that_is_away_is_no_failure_of_the_deployment() {
 fn never_are_reconciling_and_stalled_both_true() {
     let ended = |reason| in_state(&terminated(1, "Error", &last_words(reason)));
     let mut reports: Vec<Report> = Reason::ALL.map(|reason| one_pod(&ended(reason))).into();
-    reports.push(report(two_ready(valid().revision.as_str())));
+    reports.push(report(two_ready(&wanted())));
+    reports.push(report_settled(two_ready(&wanted())));
     reports.push(report(Vec::new()));
     for report in reports {
         let both = condition(&report, ConditionType::Reconciling).is_some()
@@ -358,7 +407,7 @@ fn never_are_reconciling_and_stalled_both_true() {
 
 #[test]
 fn models_are_told_as_the_pods_report_them() {
-    let revision = valid().revision;
+    let revision = wanted();
     let model = |key: &str, facts: Value| {
         json!({
             "key": key, "task": "Embedding", "state": "Ready", "phases": [], "facts": facts,
@@ -369,13 +418,16 @@ fn models_are_told_as_the_pods_report_them() {
         "parameters": 22_713_216, "bytes": 91_000_000,
     });
     let answer = json!({
-        "podUid": "uid-worker-a", "podName": "worker-a", "revision": revision.as_str(),
+        "podUid": "uid-worker-a", "podName": "worker-a", "revision": &revision,
         "workerVersion": "0.1.0", "device": "Cpu", "state": "Ready", "uptimeSeconds": 3.0,
         "inFlight": 0, "models": [model("embedder:2.1.0", facts)],
     });
-    let mut fetched = with_pods(two_ready(revision.as_str()));
+    let mut fetched = with_pods(two_ready(&revision));
     fetched.reports = BTreeMap::from([("worker-a".to_owned(), Ok(from(answer)))]);
-    let report = report_on(&deployment(), &fetched, Applied::default());
+    let read = report_on(&settled(), &fetched, Applied::default());
+    assert_eq!(read.status.active.unwrap().models.len(), 2, "as the record says");
+    fetched.records = Vec::new();
+    let report = report_on(&settled(), &fetched, Applied::default());
     let served = &report.status.active.unwrap().models[0];
     assert_eq!((served.name.as_str(), served.version.as_str()), ("embedder", "2.1.0"));
     assert_eq!((served.parameters, served.bytes), (22_713_216, 91_000_000));
@@ -383,9 +435,9 @@ fn models_are_told_as_the_pods_report_them() {
 
 #[test]
 fn progress_of_a_load_stands_in_the_message() {
-    let revision = valid().revision;
+    let revision = wanted();
     let answer = json!({
-        "podUid": "uid-worker-b", "podName": "worker-b", "revision": revision.as_str(),
+        "podUid": "uid-worker-b", "podName": "worker-b", "revision": &revision,
         "workerVersion": "0.1.0", "device": "Cpu", "state": "Starting", "uptimeSeconds": 3.0,
         "inFlight": 0,
         "models": [{
@@ -394,12 +446,12 @@ fn progress_of_a_load_stands_in_the_message() {
         }],
     });
     let mut fetched = with_pods(vec![
-        pod("worker-a", revision.as_str(), &ready()),
-        pod("worker-b", revision.as_str(), &in_state(&running())),
+        pod("worker-a", &revision, &ready()),
+        pod("worker-b", &revision, &in_state(&running())),
     ]);
     fetched.reports = BTreeMap::from([("worker-b".to_owned(), Ok(from(answer)))]);
     fetched.ask_again = Some(report::PROGRESS_PERIOD);
-    let report = report_on(&deployment(), &fetched, Applied::default());
+    let report = report_on(&coming(), &fetched, Applied::default());
     let message = &condition(&report, ConditionType::Ready).unwrap().message;
     assert_eq!(
         message,
@@ -410,38 +462,38 @@ fn progress_of_a_load_stands_in_the_message() {
 
 #[test]
 fn a_pod_that_starts_and_cannot_be_asked_is_named() {
-    let revision = valid().revision;
+    let revision = wanted();
     let mut fetched = with_pods(vec![
-        pod("worker-a", revision.as_str(), &ready()),
-        pod("worker-b", revision.as_str(), &in_state(&running())),
+        pod("worker-a", &revision, &ready()),
+        pod("worker-b", &revision, &in_state(&running())),
     ]);
     let silent = || Err(Arc::new(ReportError::Timeout));
     fetched.reports =
         BTreeMap::from([("worker-a".to_owned(), silent()), ("worker-b".to_owned(), silent())]);
-    let report = report_on(&deployment(), &fetched, Applied::default());
+    let report = report_on(&coming(), &fetched, Applied::default());
     assert_eq!(
         condition(&report, ConditionType::Ready).unwrap().message,
         "1 of 2 pods ready; how far pod worker-b is cannot be told: the pod did not answer within 2 s"
     );
     let fetched = Fetched { pods: Vec::new(), ..fetched };
-    let report = report_on(&deployment(), &fetched, Applied::default());
+    let report = report_on(&coming(), &fetched, Applied::default());
     assert!(!told(&report).contains("cannot be told"), "{}", told(&report));
 }
 
 #[test]
 fn an_evicted_pod_is_no_pod() {
-    let revision = valid().revision;
-    let mut pods = two_ready(revision.as_str());
+    let revision = wanted();
+    let mut pods = two_ready(&revision);
     let evicted = json!({"phase": "Failed", "reason": "Evicted"});
-    pods.push(pod("worker-0", revision.as_str(), &evicted));
-    let report = report(pods);
+    pods.push(pod("worker-0", &revision, &evicted));
+    let report = report_settled(pods);
     assert_eq!(words(&report, ConditionType::Ready), Some(("True", "AllPodsReady")));
     assert_eq!(report.status.replicas, 2);
 }
 
 #[test]
 fn a_foreign_pod_with_our_labels_is_not_counted() {
-    let mut stranger = pod("stranger", valid().revision.as_str(), &ready());
+    let mut stranger = pod("stranger", &wanted(), &ready());
     stranger["metadata"]["ownerReferences"] = json!([]);
     let report = report(vec![stranger]);
     assert_eq!(report.status.candidate.unwrap().pods.ready, 0);
@@ -449,55 +501,60 @@ fn a_foreign_pod_with_our_labels_is_not_counted() {
 
 #[test]
 fn events_tell_transitions_once() {
-    let first = report(two_ready(valid().revision.as_str()));
+    let first = report_settled(two_ready(&wanted()));
     let told: Vec<_> = first.transitions.iter().map(|event| event.reason.as_str()).collect();
     assert_eq!(told, ["AllPodsReady"]);
-    let mut settled = deployment();
-    settled.status = Some(first.status);
-    let fetched = with_pods(two_ready(valid().revision.as_str()));
-    let second = report_on(&settled, &fetched, Applied::default());
+    let fetched = with_pods(two_ready(&wanted()));
+    let second = report_on(&having(deployment(), first.status), &fetched, Applied::default());
     assert_eq!(second.transitions, []);
 }
 
 #[test]
 fn a_failure_is_told_as_a_warning_and_an_action_with_its_reason() {
     let report = one_pod(&in_state(&terminated(1, "Error", &last_words(Reason::DigestMismatch))));
-    let [warning] = report.transitions.as_slice() else { panic!("{:?}", report.transitions) };
-    assert_eq!((warning.severity, warning.reason.as_str()), (Severity::Warning, "DigestMismatch"));
+    let told: Vec<_> =
+        report.transitions.iter().map(|event| (event.severity, event.reason.as_str())).collect();
+    let warning = |reason| (Severity::Warning, reason);
+    assert_eq!(
+        told,
+        [warning("RevisionFailed"), warning("RolloutFinished"), warning("DigestMismatch")]
+    );
 
-    let revision = valid().revision;
-    let create = lamplighter_plan::Action::Create { revision: revision.clone(), replicas: 2 };
+    let placed = Placed {
+        revision: lamplighter_plan::RevisionId::new(wanted()),
+        environment: Environment::Blue,
+    };
+    let create = Action::Create { placed, replicas: 2 };
     let applied = Applied { changes: vec![Change::Done(create)], failure: None };
-    let report = report_on(&deployment(), &Fetched::default(), applied);
+    let mut fetched = with_pods(Vec::new());
+    fetched.replica_sets = Vec::new();
+    let report = report_on(&coming(), &fetched, applied);
     let [done] = report.done.as_slice() else { panic!("{:?}", report.done) };
     assert_eq!(done.reason, "RevisionCreated");
     assert_eq!(
         done.note,
-        format!(
-            "create {revision} with 2 replicas: revision {revision} is wanted with 2 replicas and had no workload"
-        )
+        format!("create {} in blue with 2 pods: 0 of 2 pods passed every gate", wanted())
     );
 }
 
 #[test]
 fn a_deployment_that_is_set_back_is_told_once_and_a_changed_spec_is_no_set_back() {
-    let revision = valid().revision;
-    let whole = || with_pods(two_ready(revision.as_str()));
+    let revision = wanted();
+    let whole = || with_pods(two_ready(&revision));
     let half = with_pods(vec![
-        pod("worker-a", revision.as_str(), &ready()),
-        pod("worker-b", revision.as_str(), &in_state(&running())),
+        pod("worker-a", &revision, &ready()),
+        pod("worker-b", &revision, &in_state(&running())),
     ]);
-    let mut settled = deployment();
-    settled.status = Some(report_on(&deployment(), &whole(), Applied::default()).status);
-    let lost = report_on(&settled, &half, Applied::default());
+    let whole_status = report_on(&settled(), &whole(), Applied::default()).status;
+    let before = having(deployment(), whole_status.clone());
+    let lost = report_on(&before, &half, Applied::default());
     let [warning] = lost.transitions.as_slice() else { panic!("{:?}", lost.transitions) };
     assert_eq!(warning.severity, Severity::Warning);
-    settled.status = Some(lost.status);
-    assert_eq!(report_on(&settled, &half, Applied::default()).transitions, []);
+    let after = having(deployment(), lost.status);
+    assert_eq!(report_on(&after, &half, Applied::default()).transitions, []);
 
-    let mut changed = deployment_of(&SPEC.replace("2.1.0", "2.2.0"));
+    let mut changed = having(deployment_of(&SPEC.replace("2.1.0", "2.2.0")), whole_status);
     changed.metadata.generation = Some(4);
-    changed.status = Some(report_on(&deployment(), &whole(), Applied::default()).status);
     assert_eq!(report_on(&changed, &whole(), Applied::default()).transitions, []);
 }
 
@@ -506,9 +563,8 @@ fn a_failure_during_a_rollout_is_told_before_anything_stalls() {
     let crash = terminated(3, "Error", "no such device");
     let first = one_pod(&in_state(&running()));
     assert_eq!(first.transitions, []);
-    let mut deployment = deployment();
-    deployment.status = Some(first.status);
-    let fetched = with_pods(vec![pod("worker-a", valid().revision.as_str(), &in_state(&crash))]);
+    let mut deployment = having(deployment(), first.status);
+    let fetched = with_pods(vec![pod("worker-a", &wanted(), &in_state(&crash))]);
     let failing = report_on(&deployment, &fetched, Applied::default());
     let [warning] = failing.transitions.as_slice() else { panic!("{:?}", failing.transitions) };
     let told = (warning.severity, warning.reason.as_str());
@@ -519,48 +575,14 @@ fn a_failure_during_a_rollout_is_told_before_anything_stalls() {
 
 #[test]
 fn gates_that_were_passed_stay_passed_while_a_spec_contradicts_itself() {
-    let fetched = with_pods(two_ready(valid().revision.as_str()));
+    let fetched = with_pods(two_ready(&wanted()));
     let mut broken = deployment_of(&SPEC.replace("name: classic", "name: embedder"));
-    broken.status = Some(report_on(&deployment(), &fetched, Applied::default()).status);
+    broken.status = Some(report_on(&settled(), &fetched, Applied::default()).status);
     let report = report_on(&broken, &fetched, Applied::default());
     assert_eq!(words(&report, ConditionType::WarmedUp), Some(("True", "WarmUpPassed")));
     assert_eq!(words(&report, ConditionType::Validated), Some(("True", "CasesPassed")));
     let gone = report_on(&broken, &Fetched::default(), Applied::default());
     assert_eq!(words(&gone, ConditionType::WarmedUp), Some(("Unknown", "NotYetObserved")));
-}
-
-#[test]
-fn a_revision_that_is_gone_after_scaling_to_zero_is_not_named_any_more() {
-    let mut deployment = deployment_of(&SPEC.replace("replicas: 2", "replicas: 0"));
-    let active = |revision: &str| ActiveRevision {
-        revision: revision.to_owned(),
-        environment: "blue".to_owned(),
-        since: ago(5000),
-        models: Vec::new(),
-    };
-    let status =
-        |active| ModelDeploymentStatus { active: Some(active), ..ModelDeploymentStatus::default() };
-    deployment.status = Some(status(active("00000000aa")));
-    let report = report_on(&deployment, &Fetched::default(), Applied::default());
-    assert_eq!((report.status.active, report.status.candidate), (None, None));
-
-    let revision = valid().revision;
-    deployment.status = Some(status(active(revision.as_str())));
-    let fetched = Fetched {
-        replica_sets: vec![Arc::new(replica_set(revision.as_str(), 0))],
-        ..Fetched::default()
-    };
-    let report = report_on(&deployment, &fetched, Applied::default());
-    assert_eq!(report.status.active, Some(active(revision.as_str())));
-}
-
-#[test]
-fn a_stalled_deployment_is_not_polled() {
-    let ended = in_state(&terminated(1, "Error", &last_words(Reason::DigestMismatch)));
-    let mut fetched = with_pods(vec![pod("worker-a", valid().revision.as_str(), &ended)]);
-    fetched.ask_again = Some(report::PROGRESS_PERIOD);
-    let report = report_on(&deployment(), &fetched, Applied::default());
-    assert!(report.again > std::time::Duration::from_mins(30), "{:?}", report.again);
 }
 
 #[test]
@@ -571,5 +593,157 @@ fn records_and_pods_without_our_labels_do_not_disturb() {
         ..Fetched::default()
     };
     let report = report_on(&deployment(), &fetched, Applied::default());
-    assert_eq!(words(&report, ConditionType::Ready), Some(("False", "NoPodReady")));
+    assert_eq!(words(&report, ConditionType::Ready), Some(("False", "Resolving")));
+}
+
+/// The world in one word per condition: `+`, `-` or `?` and the reason.
+fn truth(report: &Report) -> String {
+    let line = |condition: &Condition| {
+        let sign = match condition.status.as_str() {
+            "True" => "+",
+            "False" => "-",
+            _ => "?",
+        };
+        format!("{sign}{} {}", condition.type_, condition.reason)
+    };
+    report.status.conditions.iter().map(line).collect::<Vec<_>>().join(", ")
+}
+
+/// Old pods that serve in blue, and the wanted revision's in green.
+fn beside(new: Vec<Value>, slices: &str) -> Fetched {
+    let mut pods = two_ready("00000000aa");
+    pods.extend(new.into_iter().map(|pod| moved(pod, "green")));
+    let mut fetched = with_pods(pods);
+    let new = serde_json::to_value(replica_set(&wanted(), 2)).unwrap();
+    fetched.replica_sets =
+        vec![Arc::new(replica_set("00000000aa", 2)), Arc::new(from(moved(new, "green")))];
+    fetched.service = Some(Arc::new(crate::fixtures::service(slices)));
+    let reached: Vec<_> = fetched
+        .pods
+        .iter()
+        .filter(|pod| pod.labels()["lamplighter.dev/environment"] == slices)
+        .cloned()
+        .collect();
+    fetched.endpoint_slices = vec![Arc::new(slice_of(&reached))];
+    fetched
+}
+
+fn new_pods(status: &Value) -> Vec<Value> {
+    vec![pod("worker-c", &wanted(), status), pod("worker-d", &wanted(), status)]
+}
+
+fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
+    let mut status = replacing();
+    let rollout = status.rollout.as_mut().unwrap();
+    rollout.phase = phase.to_owned();
+    rollout.since = ago(3);
+    let serving = status.active.as_mut().unwrap();
+    serving.revision = active.0.to_owned();
+    serving.environment = active.1.to_owned();
+    having(deployment(), status)
+}
+
+/// What each condition says in each phase, and what kstatus makes of it.
+#[test]
+fn the_truth_table_of_a_rollout() {
+    let manual = |mut deployment: ModelDeployment| {
+        deployment.spec.rollout.promotion = lamplighter_api::Promotion::Manual;
+        deployment
+    };
+    let paused = |mut deployment: ModelDeployment| {
+        deployment.spec.paused = true;
+        deployment
+    };
+    let wrong = in_state(&terminated(1, "Error", &last_words(Reason::ValidationFailed)));
+    let old = ("00000000aa", "blue");
+    let new_revision = wanted();
+    let new = (new_revision.as_str(), "green");
+    let failed = |class: &str, outcome: Option<&str>| {
+        let mut status = serving("00000000aa");
+        status.failed_revisions = vec![lamplighter_api::FailedRevision {
+            revision: wanted(),
+            class: class.to_owned(),
+            reason: "DownloadFailed".to_owned(),
+            message: "pod worker-c: the store is away".to_owned(),
+            attempts: 1,
+            time: ago(5),
+            next_retry_time: None,
+            released: false,
+        }];
+        status.history = outcome
+            .map(|outcome| lamplighter_api::PastRollout {
+                from: Some("00000000aa".to_owned()),
+                to: wanted(),
+                strategy: "BlueGreen".to_owned(),
+                outcome: outcome.to_owned(),
+                started_time: ago(60),
+                finished_time: ago(5),
+            })
+            .into_iter()
+            .collect();
+        having(deployment(), status)
+    };
+    let pinned = || {
+        let mut status = serving("00000000aa");
+        status.pin =
+            Some(lamplighter_api::Pin { revision: "00000000aa".to_owned(), instead_of: wanted() });
+        having(deployment(), status)
+    };
+    let alone = || {
+        let mut fetched = with_pods(two_ready("00000000aa"));
+        fetched.replica_sets = vec![Arc::new(replica_set("00000000aa", 2))];
+        fetched
+    };
+    let unread = || {
+        let mut fetched = alone();
+        fetched.records = Vec::new();
+        fetched
+    };
+    let idle = || having(deployment(), serving("00000000aa"));
+    let ready_pods = || new_pods(&ready());
+    let table = [
+        ("first install, being read", deployment(), Fetched::default()),
+        ("first install, gates", coming(), with_pods(new_pods(&in_state(&running())))),
+        ("serving", settled(), with_pods(two_ready(&wanted()))),
+        ("change, being read", idle(), unread()),
+        ("change, paused", paused(idle()), alone()),
+        ("gates", in_phase("Gating", old), beside(new_pods(&in_state(&running())), "blue")),
+        ("a gate says no", in_phase("Gating", old), beside(new_pods(&wrong), "blue")),
+        (
+            "waits for a person",
+            manual(in_phase("AwaitingPromotion", old)),
+            beside(ready_pods(), "blue"),
+        ),
+        ("switch", in_phase("CuttingOver", old), beside(ready_pods(), "blue")),
+        ("after the switch", in_phase("Shedding", new), beside(ready_pods(), "green")),
+        ("window", in_phase("Baking", new), beside(ready_pods(), "green")),
+        ("failed, tried again", failed("Transient", None), alone()),
+        ("failed, given up", failed("Deterministic", Some("Aborted")), alone()),
+        ("failed, somebody has to act", failed("Outside", None), alone()),
+        ("returned by itself", failed("Deterministic", Some("RolledBackAuto")), alone()),
+        ("returned on request", pinned(), alone()),
+    ];
+    let lines: Vec<String> = table
+        .iter()
+        .map(|(what, deployment, fetched)| {
+            let report = report_on(deployment, fetched, Applied::default());
+            let serves = !what.starts_with("first install");
+            let available = words(&report, ConditionType::Available).unwrap();
+            assert_eq!(available.0 == "True", serves, "{what}: {}", told(&report));
+            format!("{what}\n  kstatus {}\n  {}", kstatus(&report), truth(&report))
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// As <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md> reads it.
+fn kstatus(report: &Report) -> &'static str {
+    let holds = |kind| words(report, kind).is_some_and(|(status, _)| status == "True");
+    if holds(ConditionType::Stalled) {
+        "Failed"
+    } else if holds(ConditionType::Reconciling) || !holds(ConditionType::Ready) {
+        "InProgress"
+    } else {
+        "Current"
+    }
 }

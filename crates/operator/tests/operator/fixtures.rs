@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use lamplighter_api::ModelDeployment;
+use lamplighter_api::{
+    ActiveRevision, KnownGood, ModelDeployment, ModelDeploymentStatus, Place, RolloutState,
+};
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::validate::{Valid, validate};
 use serde::de::DeserializeOwned;
@@ -85,15 +88,136 @@ pub(crate) fn valid() -> Valid {
     validate(&deployment(), &Fetched::default(), IMAGE).expect("the fixture is valid")
 }
 
-/// What is known when the wanted revision has a workload of these pods.
+/// The name of the wanted revision.
+pub(crate) fn wanted() -> String {
+    valid().wanted.revision.to_string()
+}
+
+/// What is known when the wanted revision has a workload of these pods and its models were read.
+/// Requests reach the pods that are ready.
 pub(crate) fn with_pods(pods: Vec<Value>) -> Fetched {
-    let valid = valid();
-    let set = replica_set(valid.revision.as_str(), 2);
+    let pods: Vec<Arc<Pod>> = pods.into_iter().map(|pod| Arc::new(from::<Pod>(pod))).collect();
     Fetched {
-        pods: pods.into_iter().map(|pod| Arc::new(from::<Pod>(pod))).collect(),
-        replica_sets: vec![Arc::new(set)],
+        endpoint_slices: vec![Arc::new(slice_of(&pods))],
+        pods,
+        records: vec![Arc::new(record(&valid(), 1))],
+        replica_sets: vec![Arc::new(replica_set(&wanted(), 2))],
+        service: Some(Arc::new(service("blue"))),
         ..Fetched::default()
     }
+}
+
+pub(crate) fn slice_of(pods: &[Arc<Pod>]) -> EndpointSlice {
+    let endpoints: Vec<Value> = pods
+        .iter()
+        .map(|pod| {
+            let is_ready = lamplighter_operator::reconcile::observe::is_ready(pod);
+            json!({
+                "addresses": ["10.0.0.1"], "conditions": {"ready": is_ready},
+                "targetRef": {"kind": "Pod", "uid": pod.metadata.uid},
+            })
+        })
+        .collect();
+    from(json!({"addressType": "IPv4", "metadata": {"name": "slice"}, "endpoints": endpoints}))
+}
+
+pub(crate) fn service(environment: &str) -> Service {
+    from(json!({
+        "metadata": {
+            "name": NAME, "namespace": NAMESPACE,
+            "ownerReferences": [controller("ModelDeployment", NAME, UID)],
+        },
+        "spec": {"selector": {
+            "lamplighter.dev/deployment": NAME,
+            "lamplighter.dev/environment": environment,
+            "lamplighter.dev/traffic": "true",
+        }},
+    }))
+}
+
+/// The record of what a spec describes, with what was found out about its models.
+pub(crate) fn record(valid: &Valid, sequence: i64) -> ControllerRevision {
+    let revision = valid.wanted.revision.as_str();
+    let found: Vec<Value> = valid.wanted.models.iter().map(found).collect();
+    from(json!({
+        "metadata": {
+            "name": format!("{NAME}-{revision}"),
+            "namespace": NAMESPACE,
+            "uid": format!("record-{revision}"),
+            "labels": {
+                "lamplighter.dev/deployment": NAME, "lamplighter.dev/revision": revision,
+            },
+            "annotations": {"lamplighter.dev/resolved": json!(found).to_string()},
+            "ownerReferences": [controller("ModelDeployment", NAME, UID)],
+        },
+        "revision": sequence,
+        "data": valid.wanted.snapshot.to_record(),
+    }))
+}
+
+/// What is found out about a model.
+pub(crate) fn found(model: &lamplighter_api::Model) -> Value {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    json!({
+        "model": format!("{}:{}", model.name, model.version), "task": "Embedding",
+        "architecture": "BertModel", "layers": 6, "hidden": 384, "vocabulary": 30522,
+        "dimensions": 384, "dtype": "F32", "parameters": 22_713_216, "bytes": 91_000_000,
+        "tokenizerDigest": digest, "digest": digest, "pin": digest,
+    })
+}
+
+/// A status in which the wanted revision is on its way, as the first one.
+pub(crate) fn on_its_way() -> ModelDeploymentStatus {
+    ModelDeploymentStatus {
+        epoch: Some(1),
+        rollout: Some(RolloutState {
+            phase: "Gating".to_owned(),
+            since: ago(40),
+            started_time: ago(40),
+            from: None,
+            to: place(&wanted(), "blue"),
+            fallback: None,
+            strategy: "Initial".to_owned(),
+            because: vec!["nothing served before".to_owned()],
+            withdrawn: None,
+        }),
+        ..ModelDeploymentStatus::default()
+    }
+}
+
+/// A status in which a revision serves and is known to be good, and nothing is under way.
+pub(crate) fn serving(revision: &str) -> ModelDeploymentStatus {
+    ModelDeploymentStatus {
+        epoch: Some(2),
+        active: Some(ActiveRevision {
+            revision: revision.to_owned(),
+            environment: "blue".to_owned(),
+            since: ago(5000),
+            worker_outdated: false,
+            models: Vec::new(),
+        }),
+        known_good: vec![KnownGood { revision: revision.to_owned(), proven_time: ago(4000) }],
+        ..ModelDeploymentStatus::default()
+    }
+}
+
+pub(crate) fn place(revision: &str, environment: &str) -> Place {
+    Place { revision: revision.to_owned(), environment: environment.to_owned() }
+}
+
+/// The same deployment with this status.
+pub(crate) fn having(
+    mut deployment: ModelDeployment,
+    status: ModelDeploymentStatus,
+) -> ModelDeployment {
+    deployment.status = Some(status);
+    deployment
+}
+
+/// The same object in another environment.
+pub(crate) fn moved(mut object: Value, environment: &str) -> Value {
+    object["metadata"]["labels"]["lamplighter.dev/environment"] = json!(environment);
+    object
 }
 
 pub(crate) fn replica_set(revision: &str, replicas: u32) -> ReplicaSet {
@@ -133,10 +257,11 @@ pub(crate) fn labels(revision: &str) -> Value {
         "lamplighter.dev/deployment": NAME,
         "lamplighter.dev/environment": "blue",
         "lamplighter.dev/revision": revision,
+        "lamplighter.dev/traffic": "true",
     })
 }
 
-fn controller(kind: &str, name: &str, uid: &str) -> Value {
+pub(crate) fn controller(kind: &str, name: &str, uid: &str) -> Value {
     json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": true})
 }
 

@@ -3,20 +3,27 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use lamplighter_operator::reconcile::observe::observe;
-use lamplighter_plan::{Failure, FailureClass, PodName, Seconds, Workload};
+use lamplighter_operator::reconcile::fetch::Fetched;
+use lamplighter_operator::reconcile::memory::Remembered;
+use lamplighter_operator::reconcile::observe::{Ages, standing};
+use lamplighter_plan::standing::{Workload, World};
+use lamplighter_plan::{Failure, FailureClass, PodName, Seconds};
 use serde_json::{Value, json};
 
-use crate::fixtures::{after_failure, ago, from, in_state, now, pod, valid, with_pods};
+use crate::fixtures::{after_failure, ago, from, in_state, now, pod, valid, wanted, with_pods};
 
 fn workload(pods: Vec<Value>) -> Workload {
-    observe(&valid(), None, &with_pods(pods), now()).wanted().unwrap().clone()
+    seen(&with_pods(pods)).wanted().unwrap().clone()
+}
+
+fn seen(fetched: &Fetched) -> World {
+    standing(&valid(), &Remembered::default(), fetched, &Ages::at(now()))
 }
 
 /// What is said of the only pod, which is not ready since so many seconds.
 fn failure(mut status: Value, not_ready_for: i64) -> Option<Failure> {
     status["conditions"][1]["lastTransitionTime"] = json!(ago(not_ready_for));
-    let workload = workload(vec![pod("worker-a", valid().revision.as_str(), &status)]);
+    let workload = workload(vec![pod("worker-a", &wanted(), &status)]);
     workload.pods[&PodName::new("worker-a")].failure.clone()
 }
 
@@ -54,7 +61,7 @@ fn evicted(name: &str, ended: i64, reason: &str) -> Value {
         "phase": "Failed", "reason": reason, "message": "The node was low on resource: memory.",
         "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": ago(ended)}],
     });
-    pod(name, valid().revision.as_str(), &status)
+    pod(name, &wanted(), &status)
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn a_refusal_is_as_old_as_its_condition() {
         "message": "exceeded quota: gpus", "lastTransitionTime": ago(12),
     }]});
     fetched.replica_sets = vec![Arc::new(from::<ReplicaSet>(set))];
-    let world = observe(&valid(), None, &fetched, now());
+    let world = seen(&fetched);
     let refusal = world.wanted().unwrap().refused.clone().unwrap();
     assert_eq!((refusal.message.as_str(), refusal.since), ("exceeded quota: gpus", Seconds(12)));
 }

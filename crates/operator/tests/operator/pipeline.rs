@@ -14,8 +14,8 @@ use lamplighter_operator::reports::Reporter;
 use serde_json::{Value, json};
 
 use crate::apiserver::Asked;
-use crate::cluster::{Cluster, DEPLOYMENT, SERVICE, fill};
-use crate::fixtures::{NAME, NAMESPACE, SPEC, UID, from, now, valid};
+use crate::cluster::{Cluster, DEPLOYMENT, SERVICE};
+use crate::fixtures::{NAME, NAMESPACE, SPEC, UID, from, now, wanted};
 
 fn lines(asked: &[Asked]) -> String {
     asked.iter().map(Asked::to_string).collect::<Vec<_>>().join("\n")
@@ -31,15 +31,17 @@ fn find<'a>(asked: &'a [Asked], method: &Method, path_end: &str) -> &'a Asked {
 #[tokio::test]
 async fn a_new_deployment_is_built_in_the_documented_order() {
     let mut cluster = Cluster::new();
-    cluster.reconcile().await.unwrap();
-    let asked = cluster.asked();
-    let revision = valid().revision;
-    insta::assert_snapshot!(lines(&asked).replace(revision.as_str(), "REVISION"));
+    let asked = cluster.settle().await;
+    let revision = wanted();
+    insta::assert_snapshot!(lines(&asked).replace(&revision, "REVISION"));
     for request in asked.iter().filter(|asked| asked.method == Method::PATCH) {
         assert!(request.query.contains("fieldManager=lamplighter-operator"), "{request}");
     }
-    let set = &find(&asked, &Method::PATCH, revision.as_str()).body;
+    let set = asked.iter().find(|asked| asked.path.contains("/replicasets/")).unwrap();
+    let set = asked.iter().find(|asked| asked.method == Method::PATCH && asked.path == set.path);
+    let set = &set.unwrap().body;
     assert_eq!(set["metadata"]["ownerReferences"][0]["uid"], UID);
+    assert_eq!(set["metadata"]["annotations"]["lamplighter.dev/epoch"], "1");
     let status = &find(&asked, &Method::PATCH, "/status").body;
     assert_eq!(status["status"]["observedGeneration"], 3);
     assert!(status["metadata"]["resourceVersion"].is_string());
@@ -60,12 +62,15 @@ async fn nothing_is_sent_while_nothing_changes() {
 }
 
 #[tokio::test]
-async fn a_new_default_image_sends_nothing() {
+async fn a_new_default_image_is_told_and_touches_nothing() {
     let mut cluster = Cluster::complete().await;
     let upgraded = "registry.example/lamplighter-worker:9.9.9".to_owned();
     Arc::get_mut(&mut cluster.context).unwrap().worker_image = upgraded;
     cluster.reconcile().await.unwrap();
-    assert_eq!(lines(&cluster.asked()), "");
+    let asked = cluster.asked();
+    assert_eq!(lines(&asked), format!("PATCH {DEPLOYMENT}/status (apply, forced)"));
+    assert_eq!(asked[0].body["status"]["active"]["workerOutdated"], true);
+    assert_eq!(lines(&cluster.settle().await), "");
 }
 
 #[tokio::test]
@@ -152,56 +157,123 @@ async fn what_a_predecessor_left_is_waited_for() {
     assert_eq!(writes.len(), 1, "only the status is written");
 }
 
+/// Every request of a whole blue-green rollout, with what lies between.
 #[tokio::test]
-async fn a_rollout_takes_the_old_revision_down_only_after_the_new_one_is_ready() {
+async fn a_blue_green_rollout_in_requests() {
     let mut cluster = Cluster::complete().await;
-    let old = valid().revision;
+    let old = wanted();
     cluster.change_model();
-    cluster.reconcile().await.unwrap();
-    let sets = cluster.server.all("replicasets");
-    let replicas: Vec<_> = sets.iter().map(|set| set["spec"]["replicas"].clone()).collect();
-    assert_eq!(replicas, [json!(2), json!(2)], "the old one keeps its pods");
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["spec"]["rollout"]["strategy"] = json!("BlueGreen");
+        deployment["spec"]["rollout"]["propagationDelaySeconds"] = json!(1);
+    });
+    let mut told = vec![("the spec changes", cluster.settle().await)];
+    cluster.wait(42);
+    told.push(("no connection can be older than the switch", cluster.settle().await));
+    cluster.wait(601);
+    told.push(("the window is over", cluster.settle().await));
+    cluster.wait(1);
+    told.push(("and then", cluster.settle().await));
 
-    let is_new =
-        |set: &&Value| set["metadata"]["labels"]["lamplighter.dev/revision"] != old.as_str();
-    let new = sets.iter().find(is_new).unwrap();
-    let new = new["metadata"]["labels"]["lamplighter.dev/revision"].as_str().unwrap().to_owned();
-    cluster.pods(&new, 2);
-    cluster.asked();
-    cluster.reconcile().await.unwrap();
-    let asked = cluster.asked();
-    let scale = find(&asked, &Method::PATCH, old.as_str());
-    assert_eq!(scale.body["spec"], json!({"replicas": 0}));
-    assert!(scale.body["metadata"]["resourceVersion"].is_string());
-    assert_eq!(scale.content_type, "application/merge-patch+json");
-
-    for number in 0..2 {
-        let name = format!("{NAME}-{old}-{number}");
-        cluster.server.remove(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}"));
-    }
-    cluster.reconcile().await.unwrap();
-    let asked = cluster.asked();
-    let deleted: Vec<_> = asked.iter().filter(|asked| asked.method == Method::DELETE).collect();
-    let [manifest, workload] = deleted.as_slice() else { panic!("{}", lines(&asked)) };
-    assert!(manifest.path.contains("/configmaps/"), "the manifest first");
-    assert!(workload.path.contains("/replicasets/"));
-    for request in deleted {
+    let requests: Vec<&Asked> = told.iter().flat_map(|(_, asked)| asked).collect();
+    let moved = requests
+        .iter()
+        .find(|asked| asked.path == SERVICE && asked.method == Method::PATCH)
+        .unwrap();
+    assert_eq!(moved.body["spec"]["selector"]["lamplighter.dev/environment"], "green");
+    assert!(moved.body["metadata"]["resourceVersion"].is_string(), "the switch is guarded");
+    let scaled = requests
+        .iter()
+        .find(|asked| asked.content_type.contains("merge-patch") && asked.path.contains(&old))
+        .unwrap();
+    assert_eq!(scaled.body["spec"], json!({"replicas": 0}));
+    assert!(scaled.body["metadata"]["resourceVersion"].is_string());
+    for request in requests.iter().filter(|asked| asked.method == Method::DELETE) {
         assert!(request.body["preconditions"]["uid"].is_string(), "{request}");
         assert!(request.body["preconditions"]["resourceVersion"].is_string(), "{request}");
     }
-    let records = cluster.server.all("controllerrevisions");
-    assert_eq!(records.len(), 2, "the old record stays");
+    let new = cluster.server.all("replicasets").pop().unwrap();
+    let new = new["metadata"]["labels"]["lamplighter.dev/revision"].as_str().unwrap().to_owned();
+    let text: Vec<String> =
+        told.iter().map(|(what, asked)| format!("# {what}\n{}", lines(asked))).collect();
+    insta::assert_snapshot!(text.join("\n").replace(&old, "OLD").replace(&new, "NEW"));
+    assert_eq!(cluster.server.all("controllerrevisions").len(), 2, "the old record stays");
+    let status = cluster.server.get(DEPLOYMENT).unwrap()["status"].clone();
+    assert_eq!(status["history"][0]["outcome"], "Promoted");
+    assert_eq!(status["active"]["environment"], "green");
+}
 
-    cluster.reconcile().await.unwrap();
-    cluster.asked();
-    cluster.reconcile().await.unwrap();
-    assert_eq!(lines(&cluster.asked()), "", "and then nothing");
+/// The same after each of its requests was the last that an operator made: its successor ends at
+/// the same place, and makes no pod twice.
+#[tokio::test]
+async fn a_rollout_that_is_cut_off_after_any_write_ends_the_same() {
+    let mut whole = Cluster::complete().await;
+    let writes = rolled(&mut whole, None).await;
+    assert!(writes > 10, "{writes}");
+    let ended = ending(&whole);
+    for cut in 1..writes {
+        let mut cluster = Cluster::complete().await;
+        rolled(&mut cluster, Some(cut)).await;
+        assert_eq!(ending(&cluster), ended, "cut off after {cut} writes");
+    }
+}
+
+/// Rolls out a change; the apiserver takes only so many writes in the first attempt. How many there
+/// were in all.
+async fn rolled(cluster: &mut Cluster, cut: Option<usize>) -> usize {
+    cluster.change_model();
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["spec"]["rollout"]["strategy"] = json!("BlueGreen");
+        deployment["spec"]["rollout"]["propagationDelaySeconds"] = json!(1);
+    });
+    let mut writes = 0;
+    let mut cut = cut;
+    for wait in [0, 42, 601, 1] {
+        cluster.wait(wait);
+        for _ in 0..60 {
+            cluster.others();
+            cluster.server.take_writes(cut.map(|cut| cut - writes));
+            let outcome = cluster.reconcile().await;
+            let asked = cluster.asked();
+            let now = asked.iter().filter(|asked| asked.method != Method::GET).count();
+            writes += now;
+            // Its successor is not cut off.
+            let is_cut = cut.is_some_and(|cut| writes > cut);
+            cut = cut.filter(|_| !is_cut);
+            if outcome.is_ok() && now == 0 && !is_cut {
+                break;
+            }
+        }
+    }
+    writes
+}
+
+/// What is left, without what time and the number of attempts decide.
+fn ending(cluster: &Cluster) -> Value {
+    let status = cluster.server.get(DEPLOYMENT).unwrap()["status"].clone();
+    let names = |plural: &str| {
+        let mut names: Vec<String> = cluster
+            .server
+            .all(plural)
+            .into_iter()
+            .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    json!({
+        "active": status["active"]["revision"], "environment": status["active"]["environment"],
+        "phase": status["rollout"]["phase"], "outcome": status["history"][0]["outcome"],
+        "rollouts": status["history"].as_array().map(Vec::len),
+        "replicasets": names("replicasets"), "pods": names("pods"), "services": names("services"),
+        "budgets": names("poddisruptionbudgets"), "records": names("controllerrevisions"),
+    })
 }
 
 #[tokio::test]
 async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
     let mut cluster = Cluster::complete().await;
-    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", valid().revision);
+    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", wanted());
     cluster.server.edit(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] = json!(1));
     cluster.sync();
     cluster.server.edit(&path, |set| set["spec"]["replicas"] = json!(5));
@@ -214,14 +286,19 @@ async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
 #[tokio::test]
 async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
     let mut cluster = Cluster::new();
-    cluster.sync();
-    cluster.reconcile_unsynced().await.unwrap();
+    while cluster.server.all("replicasets").is_empty() {
+        cluster.others();
+        cluster.reconcile().await.unwrap();
+    }
     let first = cluster.server.all("replicasets");
     cluster.asked();
-    // The status moved on, and the children have not been delivered.
-    fill(&mut cluster.writers.deployments, &cluster.server, "modeldeployments");
+    // All else has been delivered.
+    cluster.sync();
+    cluster.writers.replica_sets.apply_watcher_event(&Event::Init);
+    cluster.writers.replica_sets.apply_watcher_event(&Event::InitDone);
     cluster.reconcile_unsynced().await.unwrap();
     let asked = cluster.asked();
+    assert!(lines(&asked).contains("replicasets"), "it was not looked for: {}", lines(&asked));
     let written = asked
         .iter()
         .any(|asked| asked.method == Method::PATCH && asked.path.contains("/replicasets/"));
@@ -232,7 +309,7 @@ async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
 #[tokio::test]
 async fn a_workload_that_is_gone_is_an_old_view_and_no_refusal() {
     let mut cluster = Cluster::complete().await;
-    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", valid().revision);
+    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", wanted());
     cluster.server.edit(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] = json!(1));
     cluster.sync();
     cluster.server.remove(&path);
@@ -276,9 +353,16 @@ async fn pods_that_cannot_be_reached_are_asked_ever_more_rarely_and_then_left_al
     let mut cluster = Cluster::complete().await;
     let context = Arc::get_mut(&mut cluster.context).unwrap();
     context.reporter = Reporter::at_port(port);
-    let revision = valid().revision;
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{}-0", revision.as_str());
+    let revision = wanted();
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{NAME}-{revision}-0");
     cluster.server.edit(&path, |pod| pod["status"]["podIP"] = json!("127.0.0.1"));
+    // Nobody knows what is served, so the pods are asked.
+    let record =
+        format!("/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{NAME}-{revision}");
+    cluster.server.edit(&record, |record| record["metadata"]["annotations"] = json!({}));
+    cluster.server.edit(DEPLOYMENT, |deployment| {
+        deployment["status"]["active"]["models"] = json!([]);
+    });
     let mut time = now();
     for seconds in [2, 4, 8, 16, 32] {
         let action = cluster.reconcile().await.unwrap();
@@ -401,29 +485,61 @@ async fn a_spec_that_contradicts_itself_changes_nothing_but_the_status() {
 async fn events_about_two_revisions_are_not_told_as_one() {
     let mut cluster = Cluster::complete().await;
     cluster.change_model();
-    cluster.reconcile().await.unwrap();
-    let asked = cluster.server.take_asked();
-    let created = asked.iter().find(|asked| asked.path.contains("/events")).unwrap();
-    // The first creation was told a moment ago: a repetition would be a patch of that event.
-    assert_eq!(
-        (&created.method, &created.body["reason"]),
-        (&Method::POST, &json!("RevisionCreated"))
-    );
+    let mut created = None;
+    while created.is_none() {
+        cluster.others();
+        cluster.reconcile().await.unwrap();
+        let asked = cluster.server.take_asked();
+        created = asked.into_iter().find(|asked| asked.body["reason"] == "RolloutStarted");
+    }
+    let created = created.unwrap();
+    // The first one was told a moment ago: a repetition would be a patch of that event.
+    assert_eq!(created.method, Method::POST);
     assert!(created.body["related"]["name"].as_str().unwrap().starts_with(NAME));
 }
 
 #[tokio::test]
 async fn an_event_tells_each_step_once() {
     let mut cluster = Cluster::new();
+    let mut events = Vec::new();
+    for _ in 0..12 {
+        cluster.others();
+        cluster.reconcile().await.unwrap();
+        let asked = cluster.server.take_asked();
+        let told = asked.iter().filter(|asked| asked.path.contains("/events"));
+        events
+            .extend(told.map(|asked| asked.body["reason"].as_str().unwrap_or("again").to_owned()));
+    }
+    assert_eq!(
+        events,
+        ["RevisionRead", "RolloutStarted", "RevisionCreated", "GatesPassed", "AllPodsReady"]
+    );
+}
+
+/// The status was taken away by somebody: nothing is done before it is there again.
+#[tokio::test]
+async fn a_memory_that_is_lost_is_begun_anew_before_anything_is_done() {
+    let mut cluster = Cluster::complete().await;
+    let pods = cluster.server.all("pods");
+    cluster.server.edit(DEPLOYMENT, |deployment| deployment["status"] = Value::Null);
     cluster.reconcile().await.unwrap();
-    cluster.pods(valid().revision.as_str(), 2);
+    let asked = cluster.asked();
+    assert_eq!(lines(&asked), format!("PATCH {DEPLOYMENT}/status (apply, forced)"));
+    cluster.settle().await;
+    assert_eq!(cluster.server.all("pods"), pods, "the pods that serve are the same");
+    assert_eq!(cluster.condition("Ready")["status"], "True");
+}
+
+/// Objects that were written under a later memory: another operator leads, or the cache lags.
+#[tokio::test]
+async fn a_decision_on_an_older_memory_does_nothing() {
+    let mut cluster = Cluster::complete().await;
+    let path = format!("/apis/apps/v1/namespaces/library/replicasets/{NAME}-{}", wanted());
+    cluster.server.edit(&path, |set| {
+        set["metadata"]["annotations"]["lamplighter.dev/epoch"] = json!("99");
+    });
+    cluster.server.edit(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] = json!(1));
     cluster.reconcile().await.unwrap();
-    cluster.reconcile().await.unwrap();
-    let asked = cluster.server.take_asked();
-    let events: Vec<_> = asked
-        .iter()
-        .filter(|asked| asked.path.contains("/events"))
-        .map(|asked| asked.body["reason"].clone())
-        .collect();
-    assert_eq!(events, [json!("RevisionCreated"), json!("AllPodsReady")]);
+    let writes = lines(&cluster.asked());
+    assert!(!writes.contains("replicasets"), "{writes}");
 }

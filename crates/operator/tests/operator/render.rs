@@ -1,20 +1,40 @@
 //! What the children look like, byte by byte: these snapshots are what a cluster sees.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use lamplighter_operator::reconcile::fetch::Fetched;
-use lamplighter_operator::reconcile::render::{Rendered, render};
-use lamplighter_operator::reconcile::validate::validate;
-use lamplighter_plan::{Action, Plan, Routable, State, Verdict};
-
+use lamplighter_operator::reconcile::memory::Remembered;
+use lamplighter_operator::reconcile::observe::{Ages, world};
+use lamplighter_operator::reconcile::render::{self, Rendered};
+use lamplighter_operator::reconcile::validate::{Valid, validate};
+use lamplighter_plan::rollout::{Environment, Plan};
 use serde_json::Value;
 
-use crate::fixtures::{IMAGE, SPEC, deployment_of, valid};
+use crate::fixtures::{IMAGE, SPEC, deployment_of, now, place, record, valid, wanted, with_pods};
 
 fn rendered() -> Rendered {
+    rendered_from(&with_pods(Vec::new()), &Remembered::default())
+}
+
+/// What accompanies the workloads, by a plan that does nothing.
+fn rendered_from(fetched: &Fetched, remembered: &Remembered) -> Rendered {
     let valid = valid();
-    let verdict = Verdict { state: State::Complete, routable: Routable::default() };
-    let create = Action::Create { revision: valid.revision.clone(), replicas: valid.replicas };
-    let plan = Plan { actions: vec![create], ..Plan::without_actions(verdict) };
-    render(&valid, &plan)
+    let ages = Ages::at(now());
+    let world = world(&valid, remembered, std::collections::BTreeMap::new(), fetched, &ages);
+    let plan = Plan {
+        actions: Vec::new(),
+        memory: remembered.memory.clone(),
+        wake: None,
+        notes: Vec::new(),
+    };
+    render::render(&valid, &world, &plan, fetched)
+}
+
+fn workload_of(valid: &Valid) -> ReplicaSet {
+    render::workload(&valid.wanted, Environment::Blue, valid.replicas, 7)
+}
+
+fn workload() -> ReplicaSet {
+    workload_of(&valid())
 }
 
 #[test]
@@ -34,29 +54,64 @@ fn the_service() {
 
 #[test]
 fn the_disruption_budget() {
-    insta::assert_yaml_snapshot!(rendered().disruption_budget);
+    insta::assert_yaml_snapshot!(rendered().disruption_budgets);
 }
 
 #[test]
 fn the_workload() {
-    insta::assert_yaml_snapshot!(rendered().workload);
+    insta::assert_yaml_snapshot!(workload());
+}
+
+#[test]
+fn the_resolver() {
+    let valid = valid();
+    insta::assert_yaml_snapshot!(render::resolver(&valid, &valid.wanted));
+}
+
+#[test]
+fn the_preview_service() {
+    let mut status = crate::fixtures::serving("00000000aa");
+    let mut rollout = crate::fixtures::on_its_way().rollout.unwrap();
+    rollout.from = Some(place("00000000aa", "blue"));
+    rollout.to = place(&wanted(), "green");
+    status.rollout = Some(rollout);
+    let remembered = lamplighter_operator::reconcile::memory::remembered(Some(&status), now());
+    let mut fetched = with_pods(Vec::new());
+    let set = serde_json::to_value(fetched.replica_sets[0].as_ref()).unwrap();
+    let set = crate::fixtures::from(crate::fixtures::moved(set, "green"));
+    fetched.replica_sets = vec![std::sync::Arc::new(set)];
+    insta::assert_yaml_snapshot!(rendered_from(&fetched, &remembered).preview);
+    let unplaced = Fetched { replica_sets: Vec::new(), ..fetched };
+    assert!(rendered_from(&unplaced, &remembered).preview.is_none());
+    assert!(rendered().preview.is_none());
+}
+
+#[test]
+fn an_old_revision_is_made_from_its_record_and_not_from_the_spec_of_today() {
+    let before = SPEC.replace("4Gi", "2Gi").replace("drainSeconds: 20", "drainSeconds: 7");
+    let old = validate(&deployment_of(&before), &Fetched::default(), IMAGE).unwrap();
+    let mut fetched = with_pods(Vec::new());
+    fetched.records.push(std::sync::Arc::new(record(&old, 1)));
+    let made = render::blueprint(&valid(), &fetched, &old.wanted.revision).unwrap().unwrap();
+    assert_eq!(made, old.wanted);
+    let unknown = lamplighter_plan::RevisionId::new("ffffffffff");
+    assert!(render::blueprint(&valid(), &fetched, &unknown).is_none());
 }
 
 #[test]
 fn the_worker_reads_the_manifest_that_was_rendered() {
     let data = rendered().manifest.data.unwrap();
     let manifest = lamplighter_protocol::Manifest::from_json(&data["manifest.json"]).unwrap();
-    assert_eq!(manifest.revision, valid().revision.as_str());
+    assert_eq!(manifest.revision, wanted());
     let credentials = manifest.models[0].source.credentials.clone().unwrap();
-    let template = rendered().workload.spec.unwrap().template.unwrap();
+    let template = workload().spec.unwrap().template.unwrap();
     let mounts = template.spec.unwrap().containers[0].volume_mounts.clone().unwrap();
     assert!(mounts.iter().any(|mount| mount.mount_path == credentials), "{credentials}");
 }
 
 fn threads(spec: &str) -> Vec<Value> {
     let valid = validate(&deployment_of(spec), &Fetched::default(), IMAGE).unwrap();
-    let verdict = Verdict { state: State::Complete, routable: Routable::default() };
-    let set = render(&valid, &Plan::without_actions(verdict)).workload;
+    let set = workload_of(&valid);
     let template = serde_json::to_value(set).unwrap()["spec"]["template"].take();
     let env = template["spec"]["containers"][0]["env"].as_array().unwrap().clone();
     env.into_iter().filter(|variable| variable["name"] == "RAYON_NUM_THREADS").collect()
@@ -76,31 +131,30 @@ fn threads_follow_the_cpu_limit_unless_the_user_says_how_many() {
 
 #[test]
 fn the_template_does_not_depend_on_the_progress_deadline() {
-    let workload = |spec: &str| {
+    let made = |spec: &str| {
         let valid = validate(&deployment_of(spec), &Fetched::default(), IMAGE).unwrap();
-        let verdict = Verdict { state: State::Complete, routable: Routable::default() };
-        render(&valid, &Plan::without_actions(verdict)).workload
+        workload_of(&valid)
     };
     let later = SPEC.replace("progressDeadlineSeconds: 300", "progressDeadlineSeconds: 900");
     assert_ne!(later, SPEC);
-    assert_eq!(workload(SPEC), workload(&later));
+    assert_eq!(made(SPEC), made(&later));
 }
 
 #[test]
 fn rendering_twice_gives_the_same_bytes() {
-    let text = |rendered: &Rendered| serde_json::to_string(&rendered.workload).unwrap();
-    assert_eq!(text(&rendered()), text(&rendered()));
+    let text = || serde_json::to_string(&workload()).unwrap();
+    assert_eq!(text(), text());
 }
 
 #[test]
 fn nothing_is_sent_as_null() {
-    let Rendered { record, manifest, service, disruption_budget, workload, .. } = rendered();
+    let Rendered { record, manifest, service, disruption_budgets, .. } = rendered();
     let objects = [
         serde_json::to_string(&record).unwrap(),
         serde_json::to_string(&manifest).unwrap(),
         serde_json::to_string(&service).unwrap(),
-        serde_json::to_string(&disruption_budget).unwrap(),
-        serde_json::to_string(&workload).unwrap(),
+        serde_json::to_string(&disruption_budgets).unwrap(),
+        serde_json::to_string(&workload()).unwrap(),
     ];
     for object in objects {
         assert!(!object.contains(":null"), "{object}");
