@@ -9,6 +9,8 @@ mod conditions;
 mod edge;
 mod fixtures;
 mod lease;
+mod memory;
 mod observe;
 mod pipeline;
 mod render;
+mod world;
