@@ -120,18 +120,7 @@ impl Scene {
     /// Kills the operator's process in a pod with SIGKILL, as the kernel would when memory runs
     /// out: nothing is released or said. The pods' processes are this machine's own.
     pub fn kill_operator(&self, pod: &Pod) -> anyhow::Result<()> {
-        let uid = pod.uid().context("the pod has no uid")?;
-        let mut killed = 0;
-        for pid in processes_of(&uid)? {
-            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() == PROCESS {
-                let pid = Pid::from_raw(pid).context("not a process id")?;
-                kill_process(pid, Signal::KILL).context("the operator cannot be killed")?;
-                killed += 1;
-            }
-        }
-        ensure!(killed == 1, "{killed} processes {PROCESS} of pod {uid} instead of one");
-        Ok(())
+        kill_process_of(&pod.uid().context("the pod has no uid")?, PROCESS)
     }
 
     /// What a pod says at `/metrics` of a port, fetched through the apiserver.
@@ -174,6 +163,21 @@ impl Scene {
         let all = self.audit().since(since, &self.installed.operator.user)?;
         Ok(all.into_iter().filter_map(|request| request.pod).collect())
     }
+}
+
+/// Kills the one process of a pod that has this name with SIGKILL.
+pub(crate) fn kill_process_of(pod_uid: &str, name: &str) -> anyhow::Result<()> {
+    let mut killed = 0;
+    for pid in processes_of(pod_uid)? {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim() == name {
+            let pid = Pid::from_raw(pid).context("not a process id")?;
+            kill_process(pid, Signal::KILL).with_context(|| format!("{name} cannot be killed"))?;
+            killed += 1;
+        }
+    }
+    ensure!(killed == 1, "{killed} processes {name} of pod {pod_uid} instead of one");
+    Ok(())
 }
 
 /// The processes of a pod, by the cgroup that the kubelet put them into.

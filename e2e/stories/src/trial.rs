@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::fixtures::{TinyBert, Variant};
+use crate::operator::kill_process_of;
 use crate::scene::Scene;
 use crate::spec::{MODEL, With as _, tiny, uri};
 use crate::traffic::judge::{Crash, Injected, Ledger, Poison, ledger};
@@ -38,6 +39,9 @@ pub const THIRD: &str = "third";
 pub const STEP: Duration = Duration::from_secs(150);
 /// How often a poisoned or sound worker asks its cases again, in seconds.
 pub const REVALIDATION: u64 = 2;
+
+/// The worker's process, as `/proc/<pid>/comm` names it (the kernel keeps 15 bytes).
+const WORKER: &str = "lamplighter-wor";
 
 /// What is asked. All words are in the tiny model's vocabulary.
 const TEXTS: [&str; 3] = ["the keeper walks to the tower", "the lamp burns", "the keeper"];
@@ -204,9 +208,27 @@ impl Trial {
         .await
     }
 
-    /// From now on crashes of containers are the test's own.
-    pub fn crashes_are_injected(&mut self) {
-        self.pods.are_injected();
+    /// Ends the worker's process in a pod with SIGKILL. When that was.
+    pub fn crash(&mut self, pod: &str) -> anyhow::Result<Duration> {
+        let from = self.traffic.now();
+        self.traffic.mark(format!("the process of pod {pod} is killed"));
+        kill_process_of(pod, WORKER)?;
+        self.injected.crashes.push(Crash { pod: pod.to_owned(), from });
+        Ok(from)
+    }
+
+    /// Waits until a pod is ready again after so many ends of its process.
+    pub async fn until_restarted(&self, pod: &str, times: i32) -> anyhow::Result<()> {
+        crate::wait::eventually("the process runs again", STEP, || async {
+            let pods = self.scene.pods(NAME).await?;
+            let found = pods.iter().find(|found| found.uid().as_deref() == Some(pod));
+            let statuses =
+                found.and_then(|found| found.status.as_ref()?.container_statuses.as_ref());
+            let worker = statuses.and_then(|statuses| statuses.first()).context("no container")?;
+            let is_back = worker.restart_count >= times && worker.ready;
+            Ok(crate::wait::Look::when(is_back, || format!("{worker:?}")))
+        })
+        .await
     }
 
     /// Pods of this revision answer wrongly from now on, on purpose, for so long.
@@ -231,21 +253,18 @@ impl Trial {
 
     /// Ends the stream and adds up. Fails if a request was lost by routing, or too few were made.
     pub async fn finish(self, replicas: u32) -> anyhow::Result<Finished> {
-        let Self { traffic, moments, pods, watch, mut injected, name, .. } = self;
+        let Self { traffic, moments, pods, watch, injected, name, .. } = self;
         // What was confirmed is seen for a while.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let stream = traffic.finish().await?;
         watch.abort();
         let lives = pods.finish();
-        for (pod, from) in lives.1 {
-            injected.crashes.push(Crash { pod, from });
-        }
         let ledger = ledger(&stream, &injected);
         eprintln!("{name}: {ledger}");
         let moments = std::mem::take(&mut *moments.lock().unwrap_or_else(PoisonError::into_inner));
         ensure!(ledger.by_routing.is_empty(), "{name}: {ledger}");
         ledger.check_rate(100)?;
-        Ok(Finished { ledger, stream, moments, pods: lives.0, name, replicas })
+        Ok(Finished { ledger, stream, moments, pods: lives, name, replicas })
     }
 }
 

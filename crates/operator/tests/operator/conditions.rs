@@ -277,9 +277,9 @@ fn replacing() -> ModelDeploymentStatus {
     let mut status = serving("00000000aa");
     let mut rollout = on_its_way().rollout.unwrap();
     rollout.from = Some(place("00000000aa", "blue"));
-    rollout.fallback = rollout.from.clone();
+    rollout.fallback.clone_from(&rollout.from);
     rollout.to = place(&wanted(), "green");
-    rollout.strategy = "BlueGreen".to_owned();
+    "BlueGreen".clone_into(&mut rollout.strategy);
     rollout.because = vec!["spec.rollout.strategy is BlueGreen".to_owned()];
     status.rollout = Some(rollout);
     status
@@ -635,11 +635,11 @@ fn new_pods(status: &Value) -> Vec<Value> {
 fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
     let mut status = replacing();
     let rollout = status.rollout.as_mut().unwrap();
-    rollout.phase = phase.to_owned();
+    phase.clone_into(&mut rollout.phase);
     rollout.since = ago(3);
     let serving = status.active.as_mut().unwrap();
-    serving.revision = active.0.to_owned();
-    serving.environment = active.1.to_owned();
+    active.0.clone_into(&mut serving.revision);
+    active.1.clone_into(&mut serving.environment);
     having(deployment(), status)
 }
 
@@ -701,7 +701,7 @@ fn the_truth_table_of_a_rollout() {
     };
     let idle = || having(deployment(), serving("00000000aa"));
     let ready_pods = || new_pods(&ready());
-    let table = [
+    let table = vec![
         ("first install, being read", deployment(), Fetched::default()),
         ("first install, gates", coming(), with_pods(new_pods(&in_state(&running())))),
         ("serving", settled(), with_pods(two_ready(&wanted()))),

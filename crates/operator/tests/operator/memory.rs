@@ -150,6 +150,8 @@ fn a_time_that_is_yet_to_come_has_no_age() {
     assert_eq!(since, Seconds(0));
 }
 
+type Spoil = fn(&mut ModelDeploymentStatus);
+
 #[test]
 fn words_that_nobody_knows_are_left_out_and_named() {
     let known = || {
@@ -157,7 +159,6 @@ fn words_that_nobody_knows_are_left_out_and_named() {
         status.active = serving("a").active;
         status
     };
-    type Spoil = fn(&mut ModelDeploymentStatus);
     let table: [(&str, Spoil); 5] = [
         ("rollout in phase Melting", |status| {
             status.rollout.as_mut().unwrap().phase = "Melting".to_owned();

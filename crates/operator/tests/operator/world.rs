@@ -26,7 +26,7 @@ fn seen(fetched: &Fetched) -> World {
 
 fn seen_in(fetched: &Fetched, phase: &str) -> World {
     let mut status = on_its_way();
-    status.rollout.as_mut().unwrap().phase = phase.to_owned();
+    phase.clone_into(&mut status.rollout.as_mut().unwrap().phase);
     let remembered = remembered(Some(&status), now());
     world(&valid(), &remembered, BTreeMap::new(), fetched, &Ages::at(now()))
 }

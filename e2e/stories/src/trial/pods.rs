@@ -16,9 +16,6 @@ use tokio::time::Instant;
 use super::NAME;
 use crate::scene::Scene;
 
-/// How long before it was seen a container may have ended: the kubelet looks once a second.
-const UNSEEN: Duration = Duration::from_secs(2);
-
 /// The life of a pod. Times count from the beginning of the stream.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -44,18 +41,13 @@ pub struct Life {
 pub(super) struct Pods {
     lives: Arc<Mutex<BTreeMap<String, Life>>>,
     task: JoinHandle<()>,
-    injected: bool,
 }
 
 impl Pods {
     pub(super) fn watch(scene: &Scene, began: Duration) -> Self {
         let lives = Arc::new(Mutex::new(BTreeMap::new()));
         let task = tokio::spawn(follow(scene.clone(), Arc::clone(&lives), began));
-        Self { lives, task, injected: false }
-    }
-
-    pub(super) fn are_injected(&mut self) {
-        self.injected = true;
+        Self { lives, task }
     }
 
     pub(super) fn lives(&self) -> Vec<Life> {
@@ -63,15 +55,9 @@ impl Pods {
         lives.values().cloned().collect()
     }
 
-    /// Every life, and the ends that the test made happen, with the pod's uid.
-    pub(super) fn finish(self) -> (Vec<Life>, Vec<(String, Duration)>) {
+    pub(super) fn finish(self) -> Vec<Life> {
         self.task.abort();
-        let lives = self.lives();
-        let ends = lives.iter().flat_map(|life| {
-            life.ends.iter().map(|seen| (life.uid.clone(), seen.saturating_sub(UNSEEN)))
-        });
-        let ends = if self.injected { ends.collect() } else { Vec::new() };
-        (lives, ends)
+        self.lives()
     }
 }
 

@@ -72,24 +72,26 @@ async fn store_offline_during_a_return() -> anyhow::Result<()> {
 }
 
 async fn store_offline(scene: &Scene) -> anyhow::Result<()> {
-    let of = |variant, number, faults, window: u32| {
-        version(scene, variant, number, faults)
+    let of = |variant, number, window: u32| {
+        version(scene, variant, number, "")
+            .with("/spec/replicas", json!(2))
             .with("/spec/rollout/rollbackWindowSeconds", json!(window))
     };
-    let first = of(Variant::SOUND, "1.0.0", "", 5);
+    let first = of(Variant::SOUND, "1.0.0", 5);
     let mut trial = Trial::begin(scene, "store-offline", &first).await?;
     let old = trial.uids().await?;
-    let applied = trial.apply(&of(Variant::SECOND, "2.0.0", "crash-after=15", 90)).await?;
-    trial.crashes_are_injected();
+    let applied = trial.apply(&of(Variant::SECOND, "2.0.0", 120)).await?;
     let baking = trial.until_phase("Baking", applied).await?;
+    let victim = trial.uids().await?.difference(&old).next().cloned().context("no new pod")?;
+    trial.crash(&victim)?;
+    trial.until_restarted(&victim, 1).await?;
     store(scene, 0).await?;
     trial.traffic.mark("the store is offline");
+    let second = trial.crash(&victim)?;
     let safe = trial.until_over("RolledBackAuto", baking.at).await?;
     ensure!(trial.uids().await?.is_superset(&old), "the pods that were returned to are others");
-    let first_end = trial.lives().into_iter().flat_map(|life| life.ends).min();
-    let finished = trial.finish(1).await?;
-    let first_end = first_end.context("no container ended")?;
-    finished.row(applied, None, Some(safe.at.saturating_sub(first_end)))
+    let finished = trial.finish(2).await?;
+    finished.row(applied, None, Some(safe.at.saturating_sub(second)))
 }
 
 /// The apiserver of the local cluster stands still for half a minute.

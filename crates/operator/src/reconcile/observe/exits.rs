@@ -117,31 +117,20 @@ mod tests {
         let (served, loaded) = (ended(10), ended(55));
         let young = Some(Seconds(5));
         let old = Some(Seconds(600));
-        for (what, pod, ready, expected, forgive) in [
-            ("never ended", pod(0, &running, &none, true, None), young, 0, None),
-            ("failed twice while loading", pod(2, &running, &loaded, false, None), None, 0, None),
-            ("and is ready then", pod(2, &running, &loaded, true, None), young, 0, Some(2)),
-            ("as was written down", pod(2, &running, &loaded, true, Some("2")), young, 0, None),
-            ("served and ended", pod(0, &served, &none, false, None), None, 1, Some(0)),
-            (
-                "waits to be started again",
-                pod(0, &waiting, &served, false, Some("0")),
-                None,
-                1,
-                None,
-            ),
-            ("was started again", pod(1, &running, &served, false, Some("0")), None, 1, None),
-            ("is ready again", pod(1, &running, &served, true, Some("0")), young, 1, None),
-            ("ended twice", pod(1, &waiting, &served, false, Some("0")), None, 2, None),
-            ("for long ready", pod(1, &running, &served, true, Some("0")), old, 1, Some(1)),
-            (
-                "served after early failures",
-                pod(2, &waiting, &served, false, Some("2")),
-                None,
-                1,
-                None,
-            ),
+        for (what, (restarts, state, last, forgiven), ready, expected, forgive) in [
+            ("never ended", (0, &running, &none, None), young, 0, None),
+            ("failed twice while loading", (2, &running, &loaded, None), None, 0, None),
+            ("and is ready then", (2, &running, &loaded, None), young, 0, Some(2)),
+            ("as was written down", (2, &running, &loaded, Some("2")), young, 0, None),
+            ("served and ended", (0, &served, &none, None), None, 1, Some(0)),
+            ("waits to be started again", (0, &waiting, &served, Some("0")), None, 1, None),
+            ("was started again", (1, &running, &served, Some("0")), None, 1, None),
+            ("is ready again", (1, &running, &served, Some("0")), young, 1, None),
+            ("ended twice", (1, &waiting, &served, Some("0")), None, 2, None),
+            ("for long ready", (1, &running, &served, Some("0")), old, 1, Some(1)),
+            ("served after early failures", (2, &waiting, &served, Some("2")), None, 1, None),
         ] {
+            let pod = pod(restarts, state, last, ready.is_some(), forgiven);
             assert_eq!((exits(&pod), to_forgive(&pod, ready)), (expected, forgive), "{what}");
         }
     }

@@ -161,7 +161,7 @@ impl Viewer<'_> {
             routed: self.routed.contains(uid.as_str()),
             connected: self.is_shedding && self.is_connected(pod, &uid),
             exits: exits::exits(pod),
-            wrong: exits::was_wrong(pod),
+            wrong: exits::was_wrong(pod) || self.says_wrong(pod, &stage),
             validated: self.validated(pod),
             stage,
         }
@@ -189,6 +189,16 @@ impl Viewer<'_> {
             self.fetched.reports.get(&pod.name_any()).and_then(|report| report.as_ref().ok());
         let left = said.and_then(|report| report.connections_before_shed);
         is_running && (!self.fetched.told_to_shed.contains(uid) || left != Some(0))
+    }
+
+    /// It has taken itself out of service for wrong answers, and is finishing its requests before it
+    /// ends: nobody has to wait for that.
+    fn says_wrong(&self, pod: &Pod, stage: &Stage) -> bool {
+        const TWICE: u64 = 2;
+        let said =
+            self.fetched.reports.get(&pod.name_any()).and_then(|report| report.as_ref().ok());
+        let revalidation = said.and_then(|report| report.revalidation);
+        *stage == Stage::Starting && revalidation.is_some_and(|rounds| rounds.wrong >= TWICE)
     }
 
     /// How long ago it proved its answers; for ever, where it does not say.
