@@ -25,6 +25,7 @@ use table::{Expectation, Layer, Table};
 /// Fewer cases than this mean that somebody emptied the table.
 const FEWEST_CASES: usize = 45;
 
+/// Guarantees: strategy-02, api-03.
 #[test]
 fn the_table_holds() {
     let table = Table::load();

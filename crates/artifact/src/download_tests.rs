@@ -227,6 +227,7 @@ async fn an_interrupted_fetch_leaves_nothing_and_does_not_hinder_the_next() {
     assert_eq!(on_disk(&shelf), 1);
 }
 
+/// Guarantees: gates-03.
 #[tokio::test(start_paused = true)]
 async fn a_fetch_without_a_byte_for_too_long_is_given_up() {
     let (_cache, shelf) = shelf();
@@ -239,6 +240,7 @@ async fn a_fetch_without_a_byte_for_too_long_is_given_up() {
     assert_eq!(on_disk(&shelf), 0);
 }
 
+/// Guarantees: gates-03.
 #[tokio::test(start_paused = true)]
 async fn a_slow_fetch_is_not_given_up_while_bytes_arrive() {
     let (_cache, shelf) = shelf();

@@ -412,6 +412,7 @@ const BROKEN: [Broken; 32] = [
     ),
 ];
 
+/// Guarantees: gates-01.
 #[tokio::test]
 async fn every_broken_artifact_has_exactly_its_error() {
     for Broken { how, make, error, file, tensor } in &BROKEN {
@@ -468,6 +469,7 @@ async fn a_whole_artifact_is_described() {
     }
 }
 
+/// Guarantees: gates-04.
 #[tokio::test]
 async fn other_contents_than_the_pinned_ones_are_refused() {
     let volume = volume(whole);

@@ -76,6 +76,7 @@ impl Engine for Fake {
     }
 }
 
+/// Guarantees: gates-05.
 #[test]
 fn every_length_runs_in_every_batch_size_up_to_the_limits() {
     let fake = Fake::new(|_, _| 1);
@@ -112,6 +113,7 @@ fn texts_have_their_special_tokens_and_differ() {
     assert!(ids.len() > 50, "only {} different tokens", ids.len());
 }
 
+/// Guarantees: gates-05.
 #[test]
 fn it_ends_when_five_runs_agree() {
     // The first ten runs are the shapes; then times fall and settle at 10.
@@ -129,6 +131,7 @@ fn it_ends_when_five_runs_agree() {
     assert_eq!(warmup, expected);
 }
 
+/// Guarantees: gates-05.
 #[test]
 fn times_that_do_not_settle_are_reported_when_the_time_is_over() {
     let fake = Fake::new(|number, _| if number % 2 == 0 { 10 } else { 30 });
@@ -145,6 +148,7 @@ fn a_time_that_is_over_before_every_shape_ran_is_an_error() {
     assert_eq!(fake.shapes_run().len(), 4);
 }
 
+/// Guarantees: gates-06.
 #[test]
 fn an_output_that_is_not_finite_is_an_error() {
     let fake = Fake { value: f32::NAN, ..Fake::new(|_, _| 1) };

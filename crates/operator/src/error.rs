@@ -126,6 +126,7 @@ mod tests {
         assert_eq!(said(&answer(422, "port is taken")), "port is taken (code 422)");
     }
 
+    /// Guarantees: operator-06.
     #[test]
     fn answers_are_classified_by_what_helps() {
         for (code, expected) in [

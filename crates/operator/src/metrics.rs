@@ -198,6 +198,7 @@ mod tests {
 
     use super::*;
 
+    /// Guarantees: told-03.
     #[test]
     fn the_names_are_stable_because_dashboards_use_them() {
         let mut registry = Registry::default();

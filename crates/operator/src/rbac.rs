@@ -124,6 +124,7 @@ mod tests {
         }
     }
 
+    /// Guarantees: api-01.
     #[test]
     fn the_spec_is_never_written() {
         let cluster: Vec<_> = cluster_role_rules()

@@ -271,6 +271,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+        /// Guarantees: return-08.
         #[test]
         fn the_correction_is_never_further_off_than_a_second_and_one_answer(
             ahead in -1_000_000..1_000_000_i64,

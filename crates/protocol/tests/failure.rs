@@ -148,6 +148,7 @@ proptest! {
         }
     }
 
+    /// Guarantees: operator-09.
     #[test]
     fn reading_any_text_never_panics(text in any::<String>()) {
         let _read = Failure::from_termination_message(&text);

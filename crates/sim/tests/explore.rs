@@ -49,6 +49,8 @@ fn assert_kept(report: &Report) {
     assert!(report.exhausted, "there are more than {LIMIT} states");
 }
 
+/// Guarantees: capacity-01, capacity-04, rolling-01, rolling-05, rolling-06, switch-05, return-02,
+/// return-05, return-09, retry-01, retry-05, mind-07, operator-05, operator-10.
 #[test]
 fn every_order_of_events_keeps_the_rules_and_comes_to_rest() {
     REPORTS.values().for_each(assert_kept);

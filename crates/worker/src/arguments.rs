@@ -129,6 +129,7 @@ mod tests {
         }
     }
 
+    /// Guarantees: drain-02.
     #[test]
     fn a_request_never_outlives_the_drain() {
         let time = |more: &[&str]| request_time(&args(more)).map(|time| time.as_secs());

@@ -214,6 +214,7 @@ mod tests {
     const EVENTS: [Event; 4] =
         [Event::AllPassed, Event::StartFailed, Event::TurnedWrong, Event::ToldToStop];
 
+    /// Guarantees: gates-11.
     #[test]
     fn a_worker_is_ready_only_after_every_model_passed_and_only_once() {
         for first in EVENTS {

@@ -1,4 +1,5 @@
-//! The committed files that have a source: the resource's definition, and the operator's rights.
+//! The committed files that have a source: the resource's definition, the operator's rights, and what
+//! is promised.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +10,7 @@ use lamplighter_api::crd;
 use lamplighter_operator::rbac;
 use serde_json::{Value, json};
 
-use crate::term;
+use crate::{guarantees, term};
 
 /// A file, relative to the repository's root, with what it should contain.
 struct Generated {
@@ -21,7 +22,7 @@ struct Generated {
 /// are an error.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for file in files()? {
+    for file in files(root)? {
         let path = root.join(file.path);
         let current = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -45,7 +46,7 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
     Ok(())
 }
 
-fn files() -> Result<Vec<Generated>> {
+fn files(root: &Path) -> Result<Vec<Generated>> {
     let definition = crd::crd_yaml()?;
     let mut files: Vec<Generated> = [
         crd::CRD_PATH,
@@ -74,6 +75,7 @@ fn files() -> Result<Vec<Generated>> {
         );
         files.push(Generated { path, content });
     }
+    files.push(Generated { path: guarantees::TABLE, content: guarantees::table(root)? });
     Ok(files)
 }
 

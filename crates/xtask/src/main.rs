@@ -8,6 +8,7 @@ mod e2e;
 mod exec;
 mod explore;
 mod generate;
+mod guarantees;
 mod images;
 mod model;
 mod mutants;
@@ -60,7 +61,7 @@ enum Command {
     },
     /// Builds the images as OCI tar files in `.local/images/`.
     Images(images::ImagesArgs),
-    /// Writes the generated files of crds/, config/ and charts/ from their source.
+    /// Writes the generated files of crds/, config/, charts/ and docs/ from their source.
     Generate {
         /// Writes nothing; fails when a file is not as it would be written.
         #[arg(long)]

@@ -325,6 +325,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
+        /// Guarantees: operator-02.
         #[test]
         fn never_do_two_replicas_lead_however_their_clocks_run(
             rates in (85..=115_u32, 85..=115_u32),

@@ -230,6 +230,7 @@ mod tests {
         deployment
     }
 
+    /// Guarantees: operator-07.
     #[test]
     fn the_same_status_is_not_written() {
         let deployment = written(status(false, "1 MB"));

@@ -266,6 +266,8 @@ models:
 
     /// If this fails, an upgrade of the operator would rename every revision and so restart every
     /// pod of every user. Do not update the numbers: make the new field skip its default.
+    ///
+    /// Guarantees: strategy-07.
     #[test]
     fn the_names_of_revisions_never_change() {
         let names =
@@ -284,6 +286,7 @@ models:
         }
     }
 
+    /// Guarantees: strategy-07.
     #[test]
     fn the_order_of_fields_does_not_matter() {
         let snapshot = resolve(FULL, &[], "registry/worker:1");
@@ -296,6 +299,7 @@ models:
         assert_eq!(read, snapshot);
     }
 
+    /// Guarantees: strategy-08, mind-05.
     #[test]
     fn replicas_service_and_rollout_are_outside_the_revision() {
         let more =
@@ -305,6 +309,7 @@ models:
         assert_eq!(resolve(&more, &[], image).hash(), resolve(FULL, &[], image).hash());
     }
 
+    /// Guarantees: mind-06.
     #[test]
     fn each_wish_of_the_user_makes_another_revision() {
         let image = "registry/worker:1";
@@ -364,6 +369,7 @@ models:
         assert_eq!(read.drain_seconds().unwrap(), 30);
     }
 
+    /// Guarantees: strategy-05.
     #[test]
     fn only_what_names_the_bytes_decides_where_models_come_from() {
         let base = resolve(FULL, &[], "w:1").sources();
@@ -383,6 +389,7 @@ models:
         assert_eq!(resolve(&named, &[], "registry/worker:1").image(), "mine:1");
     }
 
+    /// Guarantees: operator-09.
     #[test]
     fn a_record_of_another_form_is_no_record() {
         let odd = ControllerRevision {

@@ -90,6 +90,7 @@ fn last_words(reason: Reason) -> String {
         .to_termination_message()
 }
 
+/// Guarantees: gates-02.
 #[test]
 fn every_reason_of_a_worker_becomes_the_reason_of_ready() {
     for reason in Reason::ALL {
@@ -107,6 +108,7 @@ fn every_reason_of_a_worker_becomes_the_reason_of_ready() {
     }
 }
 
+/// Guarantees: gates-02.
 #[test]
 fn what_kubernetes_says_about_a_pod_becomes_a_reason_and_its_own_words() {
     let oom = terminated(137, "OOMKilled", "");
@@ -142,6 +144,7 @@ fn what_kubernetes_says_about_a_pod_becomes_a_reason_and_its_own_words() {
     }
 }
 
+/// Guarantees: capacity-05.
 #[test]
 fn a_quota_is_told_in_the_words_of_the_cluster() {
     let refused = json!([{
@@ -388,6 +391,7 @@ fn an_apiserver_that_is_away_is_no_failure_of_the_deployment() {
     assert_eq!(words(&report, ConditionType::Stalled), None);
 }
 
+/// Guarantees: api-04.
 #[test]
 fn never_are_reconciling_and_stalled_both_true() {
     let ended = |reason| in_state(&terminated(1, "Error", &last_words(reason)));
@@ -499,6 +503,7 @@ fn a_foreign_pod_with_our_labels_is_not_counted() {
     assert_eq!(report.status.candidate.unwrap().pods.ready, 0);
 }
 
+/// Guarantees: told-01.
 #[test]
 fn events_tell_transitions_once() {
     let first = report_settled(two_ready(&wanted()));
@@ -585,6 +590,7 @@ fn gates_that_were_passed_stay_passed_while_a_spec_contradicts_itself() {
     assert_eq!(words(&gone, ConditionType::WarmedUp), Some(("Unknown", "NotYetObserved")));
 }
 
+/// Guarantees: operator-09.
 #[test]
 fn records_and_pods_without_our_labels_do_not_disturb() {
     let fetched = Fetched {
@@ -644,6 +650,8 @@ fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
 }
 
 /// What each condition says in each phase, and what kstatus makes of it.
+///
+/// Guarantees: retry-04, api-04, told-02.
 #[test]
 fn the_truth_table_of_a_rollout() {
     let manual = |mut deployment: ModelDeployment| {

@@ -118,6 +118,7 @@ fn what_is_written_is_read_in_every_phase() {
     }
 }
 
+/// Guarantees: return-08.
 #[test]
 fn what_is_read_later_is_written_back_with_the_same_times() {
     for phase in phases() {
@@ -132,6 +133,8 @@ fn what_is_read_later_is_written_back_with_the_same_times() {
 }
 
 /// The status has whole seconds. A time that was rounded down would end a wait too early.
+///
+/// Guarantees: return-08.
 #[test]
 fn a_new_time_is_never_before_now() {
     let at = now().checked_add(300.milliseconds()).unwrap();
@@ -152,6 +155,7 @@ fn a_time_that_is_yet_to_come_has_no_age() {
 
 type Spoil = fn(&mut ModelDeploymentStatus);
 
+/// Guarantees: operator-04.
 #[test]
 fn words_that_nobody_knows_are_left_out_and_named() {
     let known = || {
@@ -203,6 +207,7 @@ fn failed(class: &str) -> FailedRevision {
     }
 }
 
+/// Guarantees: operator-04.
 #[test]
 fn a_status_without_an_epoch_has_lost_its_memory() {
     assert!(remembered(None, now()).is_lost);
@@ -213,6 +218,7 @@ fn a_status_without_an_epoch_has_lost_its_memory() {
     assert_eq!(read.memory.active, Some(placed("a", Environment::Blue)), "an earlier release's");
 }
 
+/// Guarantees: api-05.
 #[test]
 fn a_command_is_a_revision_and_what_tells_it_from_the_last_time() {
     let table = [
@@ -236,6 +242,8 @@ fn a_command_is_a_revision_and_what_tells_it_from_the_last_time() {
 }
 
 /// etcd takes 1.5 MiB and the apiserver copies a status many times over: it is to stay far below.
+///
+/// Guarantees: told-04.
 #[test]
 fn the_largest_status_stays_below_64_kib() {
     let long = "é".repeat(4000);

@@ -87,6 +87,7 @@ fn the_word_of_a_kubelet_becomes_one_that_a_condition_may_hold() {
     }
 }
 
+/// Guarantees: capacity-05.
 #[test]
 fn a_refusal_is_as_old_as_its_condition() {
     let mut fetched = with_pods(Vec::new());

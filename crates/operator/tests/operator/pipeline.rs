@@ -48,6 +48,7 @@ async fn a_new_deployment_is_built_in_the_documented_order() {
     assert!(status["spec"].is_null());
 }
 
+/// Guarantees: operator-07, told-01.
 #[tokio::test]
 async fn nothing_is_sent_while_nothing_changes() {
     let mut cluster = Cluster::complete().await;
@@ -61,6 +62,7 @@ async fn nothing_is_sent_while_nothing_changes() {
     }
 }
 
+/// Guarantees: operator-03.
 #[tokio::test]
 async fn a_new_default_image_is_told_and_touches_nothing() {
     let mut cluster = Cluster::complete().await;
@@ -73,6 +75,7 @@ async fn a_new_default_image_is_told_and_touches_nothing() {
     assert_eq!(lines(&cluster.settle().await), "");
 }
 
+/// Guarantees: switch-03.
 #[tokio::test]
 async fn a_changed_child_is_brought_back_by_one_guarded_write() {
     let mut cluster = Cluster::complete().await;
@@ -116,6 +119,7 @@ async fn a_deleted_child_is_made_again() {
     assert_eq!(lines(&asked), format!("GET {SERVICE}\nPATCH {SERVICE} (apply)"));
 }
 
+/// Guarantees: switch-03, switch-04.
 #[tokio::test]
 async fn a_foreign_service_is_left_alone_and_named() {
     let mut cluster = Cluster::new();
@@ -158,6 +162,8 @@ async fn what_a_predecessor_left_is_waited_for() {
 }
 
 /// Every request of a whole blue-green rollout, with what lies between.
+///
+/// Guarantees: switch-01.
 #[tokio::test]
 async fn a_blue_green_rollout_in_requests() {
     let mut cluster = Cluster::complete().await;
@@ -205,6 +211,8 @@ async fn a_blue_green_rollout_in_requests() {
 
 /// The same after each of its requests was the last that an operator made: its successor ends at
 /// the same place, and makes no pod twice.
+///
+/// Guarantees: operator-01.
 #[tokio::test]
 async fn a_rollout_that_is_cut_off_after_any_write_ends_the_same() {
     let mut whole = Cluster::complete().await;
@@ -270,6 +278,7 @@ fn ending(cluster: &Cluster) -> Value {
     })
 }
 
+/// Guarantees: switch-01.
 #[tokio::test]
 async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
     let mut cluster = Cluster::complete().await;
@@ -283,6 +292,7 @@ async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
     assert_eq!(cluster.server.get(&path).unwrap()["spec"]["replicas"], 5);
 }
 
+/// Guarantees: operator-05.
 #[tokio::test]
 async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
     let mut cluster = Cluster::new();
@@ -306,6 +316,7 @@ async fn a_workload_that_is_not_in_the_cache_yet_is_not_made_twice() {
     assert_eq!(cluster.server.all("replicasets"), first);
 }
 
+/// Guarantees: operator-05.
 #[tokio::test]
 async fn a_workload_that_is_gone_is_an_old_view_and_no_refusal() {
     let mut cluster = Cluster::complete().await;
@@ -332,6 +343,7 @@ async fn what_changed_nothing_is_not_told() {
     assert_eq!(cluster.written(), before, "nothing was written, so nothing is counted");
 }
 
+/// Guarantees: switch-03.
 #[tokio::test]
 async fn foreign_owners_and_ports_of_the_service_are_left_alone() {
     let mut cluster = Cluster::complete().await;
@@ -422,6 +434,7 @@ async fn what_stopped_an_apply_is_told_also_when_the_status_cannot_be() {
     assert!(said.contains("try later") && said.contains(refusal), "{said}");
 }
 
+/// Guarantees: operator-06.
 #[tokio::test(start_paused = true)]
 async fn an_object_that_is_never_answered_for_does_not_keep_the_status_from_being_written() {
     let mut cluster = Cluster::new();
@@ -498,6 +511,7 @@ async fn events_about_two_revisions_are_not_told_as_one() {
     assert!(created.body["related"]["name"].as_str().unwrap().starts_with(NAME));
 }
 
+/// Guarantees: told-01.
 #[tokio::test]
 async fn an_event_tells_each_step_once() {
     let mut cluster = Cluster::new();
@@ -517,6 +531,8 @@ async fn an_event_tells_each_step_once() {
 }
 
 /// The status was taken away by somebody: nothing is done before it is there again.
+///
+/// Guarantees: operator-08.
 #[tokio::test]
 async fn a_memory_that_is_lost_is_begun_anew_before_anything_is_done() {
     let mut cluster = Cluster::complete().await;
@@ -531,6 +547,8 @@ async fn a_memory_that_is_lost_is_begun_anew_before_anything_is_done() {
 }
 
 /// Objects that were written under a later memory: another operator leads, or the cache lags.
+///
+/// Guarantees: operator-02.
 #[tokio::test]
 async fn a_decision_on_an_older_memory_does_nothing() {
     let mut cluster = Cluster::complete().await;

@@ -52,11 +52,13 @@ fn the_service() {
     insta::assert_yaml_snapshot!(rendered().service);
 }
 
+/// Guarantees: surroundings-02, surroundings-04.
 #[test]
 fn the_disruption_budget() {
     insta::assert_yaml_snapshot!(rendered().disruption_budgets);
 }
 
+/// Guarantees: drain-02.
 #[test]
 fn the_workload() {
     insta::assert_yaml_snapshot!(workload());
@@ -68,6 +70,7 @@ fn the_resolver() {
     insta::assert_yaml_snapshot!(render::resolver(&valid, &valid.wanted));
 }
 
+/// Guarantees: switch-09.
 #[test]
 fn the_preview_service() {
     let mut status = crate::fixtures::serving("00000000aa");

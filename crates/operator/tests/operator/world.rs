@@ -208,6 +208,7 @@ fn resolved(fetched: &Fetched) -> Resolved {
     seen(fetched).revisions[&RevisionId::new(wanted())].resolved.clone()
 }
 
+/// Guarantees: strategy-06.
 #[test]
 fn a_reader_tells_what_models_are_or_why_not() {
     let records: Vec<(i32, String)> =
@@ -245,6 +246,7 @@ fn a_reader_tells_what_models_are_or_why_not() {
     assert_eq!(failure.class, FailureClass::Transient);
 }
 
+/// Guarantees: strategy-05.
 #[test]
 fn what_is_known_of_the_same_sources_is_not_read_again() {
     let other = deployment_of(&SPEC.replace("4Gi", "2Gi"));

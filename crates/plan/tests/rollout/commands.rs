@@ -17,6 +17,7 @@ fn settled() -> World {
     world
 }
 
+/// Guarantees: api-05.
 #[test]
 fn with_nothing_under_way_there_is_nothing_to_give_up_and_what_serves_is_left_alone() {
     let world = settled().asked(CommandKind::Abort, None);
@@ -26,6 +27,7 @@ fn with_nothing_under_way_there_is_nothing_to_give_up_and_what_serves_is_left_al
     assert!(plan.memory.failed.is_empty());
 }
 
+/// Guarantees: api-05.
 #[test]
 fn what_cannot_be_followed_is_said_to_be_so_and_forgotten() {
     let cases = [
@@ -53,6 +55,7 @@ fn a_promotion_moves_the_service_and_counts_once() {
     assert_eq!(plan(&world).memory.phase, world.memory.phase);
 }
 
+/// Guarantees: switch-08.
 #[test]
 fn a_promotion_of_another_revision_is_none() {
     let plan = plan(&awaiting().asked(CommandKind::Promote, Some("a")));
@@ -66,6 +69,7 @@ fn a_promotion_waits_until_the_candidate_is_ready() {
     assert_eq!(plan(&world).memory, world.memory);
 }
 
+/// Guarantees: switch-08.
 #[test]
 fn a_promotion_waits_for_a_fresh_proof_of_the_answers() {
     let at_age = |age| {

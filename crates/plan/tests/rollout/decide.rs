@@ -19,6 +19,7 @@ fn rolling(direction: Direction, leaves: &str) -> Phase {
     Phase::Rolling(Rolling { rollout, direction, since: Seconds(0), withdrawn: Some(withdrawn) })
 }
 
+/// Guarantees: api-06.
 #[test]
 fn nothing_is_done_and_nothing_remembered_while_the_deployment_is_deleted() {
     let mut world = side_by_side(&ready()).phase(Phase::CuttingOver(blue_green(), Seconds(900)));
@@ -27,6 +28,7 @@ fn nothing_is_done_and_nothing_remembered_while_the_deployment_is_deleted() {
     assert_eq!((plan.actions, plan.memory, plan.wake), (Vec::new(), world.memory, None));
 }
 
+/// Guarantees: operator-02.
 #[test]
 fn nothing_is_done_on_a_memory_that_is_out_of_date() {
     let mut world = side_by_side(&ready()).phase(Phase::CuttingOver(blue_green(), Seconds(900)));
@@ -36,6 +38,7 @@ fn nothing_is_done_on_a_memory_that_is_out_of_date() {
     assert_eq!(plan.notes, [Note::Overtaken]);
 }
 
+/// Guarantees: rolling-08.
 #[test]
 fn a_pod_is_given_back_to_the_service_before_another_one_is_taken_out() {
     let withdrawn = Pod { traffic: false, ..serves() };
@@ -46,6 +49,7 @@ fn a_pod_is_given_back_to_the_service_before_another_one_is_taken_out() {
     assert_eq!(plan.actions, [Action::Restore(back), Action::Withdraw(out)]);
 }
 
+/// Guarantees: mind-08.
 #[test]
 fn a_switch_is_undone_when_no_pod_is_wanted_although_nobody_answers_where_it_leads_back_to() {
     let mut world = want("b", 0).have("a", Blue, vec![]).active("a", Blue);
@@ -68,6 +72,7 @@ fn who_serves_nobody_proves_nothing() {
     assert_eq!(plan.notes, [Note::Finished { from, to, outcome: Outcome::Superseded }]);
 }
 
+/// Guarantees: capacity-02.
 #[test]
 fn without_a_place_for_a_second_environment_it_rolls_if_it_may() {
     let heavier = ModelFacts { bytes: 2_000, ..model() };
@@ -86,6 +91,7 @@ fn without_a_place_for_a_second_environment_it_rolls_if_it_may() {
     assert_eq!(begun(OnInsufficientCapacity::Reject), None);
 }
 
+/// Guarantees: switch-04.
 #[test]
 fn nothing_begins_while_the_service_is_somebody_elses() {
     let mut world = serving();
@@ -95,6 +101,7 @@ fn nothing_begins_while_the_service_is_somebody_elses() {
     assert_eq!(plan.notes, [Note::ServiceUnusable("it is managed by somebody else".to_owned())]);
 }
 
+/// Guarantees: switch-05.
 #[test]
 fn the_service_is_not_moved_to_a_candidate_that_is_not_ready_in_full() {
     let moves = |world: &World| {
@@ -105,6 +112,7 @@ fn the_service_is_not_moved_to_a_candidate_that_is_not_ready_in_full() {
     assert!(!moves(&serving().have("b", Green, vec![ready(), starting()]).phase(phase())));
 }
 
+/// Guarantees: rolling-02.
 #[test]
 fn the_next_pod_leaves_only_when_enough_others_are_reached_by_requests() {
     let replacing = |pod: Pod| {
@@ -133,6 +141,7 @@ fn walking_back(since: u32) -> World {
     world.phase(walk(Direction::Back, since))
 }
 
+/// Guarantees: mind-07.
 #[test]
 fn a_third_revision_begins_when_the_walk_back_takes_longer_than_a_step_may() {
     assert_eq!(plan(&walking_back(600)).memory.phase, walk(Direction::Back, 600));
@@ -153,6 +162,7 @@ fn the_walk_turns_forward_again_when_its_way_back_leads_to_nobody() {
     assert_eq!(back(601), walk(Direction::Forward, 0));
 }
 
+/// Guarantees: return-04.
 #[test]
 fn what_alone_answers_requests_is_kept_in_place_of_what_does_not() {
     let world = want("c", 1).have("a", Blue, vec![starting()]).active("a", Blue);
@@ -160,6 +170,7 @@ fn what_alone_answers_requests_is_kept_in_place_of_what_does_not() {
     assert_eq!(plan(&world).memory.active, Some(at("b", Blue)));
 }
 
+/// Guarantees: mind-05.
 #[test]
 fn a_strategy_that_is_refused_does_not_hold_up_the_end_of_a_bake() {
     let mut world = want("c", 1).have("b", Green, vec![serves()]).active("b", Green);
@@ -201,6 +212,7 @@ fn a_pod_that_was_not_told_to_leave_stays_while_it_is_paused() {
     assert_eq!(plan.notes, [Note::Stays(PodName::new("a-0"))]);
 }
 
+/// Guarantees: api-07.
 #[test]
 fn a_pod_that_left_before_it_was_paused_is_made_up_for() {
     let mut world = want("b", 2).have("a", Blue, vec![serves()]).active("a", Blue);
@@ -209,6 +221,7 @@ fn a_pod_that_left_before_it_was_paused_is_made_up_for() {
     assert_eq!(plan.actions, [Action::Create { placed: at("b", Blue), replicas: 1 }]);
 }
 
+/// Guarantees: switch-06.
 #[test]
 fn a_switch_that_was_late_ends_as_a_failure_though_it_is_about_to_be_tried_again() {
     let world = serving().failed("b", Class::Transient, 1, 20);
@@ -257,6 +270,7 @@ fn baking(old: Pod, new: Vec<Pod>, since: u32) -> World {
     world.phase(Phase::Baking(blue_green(), Seconds(since)))
 }
 
+/// Guarantees: return-05.
 #[test]
 fn a_candidate_that_fails_is_left_for_what_answers_and_for_nothing_else() {
     let back = |old: Pod| {
@@ -277,6 +291,7 @@ fn a_revision_proves_itself_with_all_of_its_pods() {
     assert!(!proven(starting(), 400));
 }
 
+/// Guarantees: api-07.
 #[test]
 fn nothing_begins_while_it_is_paused() {
     let mut world = serving();
@@ -286,6 +301,7 @@ fn nothing_begins_while_it_is_paused() {
     assert_eq!(plan.notes, [Note::Paused]);
 }
 
+/// Guarantees: rolling-08.
 #[test]
 fn a_pod_is_told_to_leave_when_all_nodes_know_that_it_left_the_endpoints() {
     let told = |out| {
@@ -301,6 +317,7 @@ fn a_pod_is_told_to_leave_when_all_nodes_know_that_it_left_the_endpoints() {
     assert_eq!(told(10), [Action::Scale { revision: id("a"), from: 2, to: 1 }]);
 }
 
+/// Guarantees: rolling-02, rolling-03.
 #[test]
 fn the_next_pod_leaves_only_when_the_new_ones_are_reached_though_the_floor_would_let_it() {
     let replacing = |pod: Pod| {
@@ -313,6 +330,7 @@ fn the_next_pod_leaves_only_when_the_new_ones_are_reached_though_the_floor_would
     assert_eq!(replacing(serves()), Some("a-0".to_owned()));
 }
 
+/// Guarantees: return-07.
 #[test]
 fn what_is_kept_to_return_to_is_left_alone_until_the_end_of_the_bake() {
     assert_eq!(plan(&baking(ready(), vec![serves()], 9)).actions, []);

@@ -29,6 +29,7 @@ fn begins(plan: &Plan) -> bool {
     plan.notes.iter().any(|note| matches!(note, Note::Began { .. }))
 }
 
+/// Guarantees: retry-02.
 #[test]
 fn waits_double_up_to_the_cap() {
     let waits = [(1, 20), (2, 40), (3, 80)];
@@ -47,6 +48,7 @@ fn waits_double_up_to_the_cap() {
     assert_eq!(of(u32::MAX), In(100));
 }
 
+/// Guarantees: return-10, retry-02.
 #[test]
 fn a_failure_is_tried_again_exactly_when_the_wait_is_over() {
     let early = plan(&serving().failed("b", Class::Transient, 2, 39));
@@ -57,6 +59,7 @@ fn a_failure_is_tried_again_exactly_when_the_wait_is_over() {
     assert!(begins(&due));
 }
 
+/// Guarantees: gates-08, retry-02.
 #[test]
 fn attempts_are_used_up() {
     let used = plan(&serving().failed("b", Class::Transient, 4, 10_000));
@@ -65,6 +68,7 @@ fn attempts_are_used_up() {
     assert!(!begins(&used));
 }
 
+/// Guarantees: retry-01, retry-04.
 #[test]
 fn what_fails_again_or_was_withdrawn_waits_for_a_person() {
     for class in [Class::Deterministic, Class::Withdrawn] {
@@ -85,6 +89,7 @@ fn a_released_revision_is_tried_at_once_whatever_it_failed_with() {
     }
 }
 
+/// Guarantees: capacity-02.
 #[test]
 fn without_a_place_it_depends_on_the_policy_whether_it_is_asked_for_again() {
     let cases = [
@@ -107,6 +112,7 @@ fn failing() -> World {
     world.failed("a", Class::Deterministic, 1, 0).known("g")
 }
 
+/// Guarantees: return-04.
 #[test]
 fn what_serves_and_is_given_up_is_left_for_what_is_known_to_be_good() {
     assert!(begins(&plan(&failing())));

@@ -6,6 +6,7 @@ use lamplighter_plan::{Failure, FailureClass, Seconds};
 
 use crate::build::{Blue, Build, Green, blue_green, id, plan, serves, side_by_side, starting};
 
+/// Guarantees: return-07.
 #[test]
 fn three_revisions_are_remembered_as_good_newest_first() {
     let mut world = side_by_side(&serves()).phase(Phase::Baking(blue_green(), Seconds(400)));

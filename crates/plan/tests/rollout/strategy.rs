@@ -42,6 +42,7 @@ fn differs(property: Property, old: &str, new: &str) -> Trigger {
     Trigger::Differs { model: "minilm".to_owned(), property, old, new }
 }
 
+/// Guarantees: strategy-01.
 #[test]
 fn what_no_client_could_notice_is_rolled() {
     let old = facts(model());
@@ -49,6 +50,7 @@ fn what_no_client_could_notice_is_rolled() {
     assert_rolling(&from(&old, |new| new.version = "1.9.0".to_owned()));
 }
 
+/// Guarantees: strategy-01.
 #[test]
 fn each_property_that_a_client_could_notice_asks_for_a_second_environment() {
     type Change = fn(&mut ModelFacts);
@@ -73,6 +75,7 @@ fn each_property_that_a_client_could_notice_asks_for_a_second_environment() {
     }
 }
 
+/// Guarantees: strategy-01.
 #[test]
 fn every_reason_is_named_not_the_first_alone() {
     let chosen = from(&facts(model()), |new| {
@@ -94,6 +97,7 @@ fn a_model_that_comes_or_goes_asks_for_a_second_environment() {
     assert_blue_green(&choose(&two, &one, &policy(), false), Trigger::Removed(name()));
 }
 
+/// Guarantees: strategy-04.
 #[test]
 fn what_is_not_known_is_not_mixed() {
     let unknown = || Trigger::UnknownMetadata("minilm".to_owned());
@@ -101,6 +105,7 @@ fn what_is_not_known_is_not_mixed() {
     assert_blue_green(&from(&changed(|old| old.architecture = None), |_| {}), unknown());
 }
 
+/// Guarantees: strategy-01, strategy-10.
 #[test]
 fn growth_counts_from_more_than_a_quarter() {
     let of = |bytes| from(&facts(model()), move |new| new.bytes = bytes);
@@ -118,6 +123,7 @@ fn growth_is_counted_without_overflow() {
     assert_blue_green(&from(&nothing, |_| {}), grown);
 }
 
+/// Guarantees: strategy-01, strategy-10.
 #[test]
 fn a_wish_to_return_counts_as_long_from_more_than_a_quarter_of_an_hour() {
     let bake = |bake| choose(&facts(model()), &facts(model()), &with(|p| p.bake = bake), false);
@@ -126,6 +132,7 @@ fn a_wish_to_return_counts_as_long_from_more_than_a_quarter_of_an_hour() {
     assert_blue_green(&bake(Seconds(901)), Trigger::LongBake(Seconds(901)));
 }
 
+/// Guarantees: strategy-10.
 #[test]
 fn only_versions_that_are_both_semantic_are_compared() {
     let cases = [
@@ -152,6 +159,7 @@ fn only_versions_that_are_both_semantic_are_compared() {
     }
 }
 
+/// Guarantees: strategy-02.
 #[test]
 fn the_users_strategy_wins_where_it_can() {
     let insist = |kind| with(|policy| policy.strategy = Some(kind));
@@ -163,6 +171,7 @@ fn the_users_strategy_wins_where_it_can() {
     assert_eq!(rolled, Ok((Kind::Rolling, vec![Trigger::Asked(Kind::Rolling)])));
 }
 
+/// Guarantees: strategy-02.
 #[test]
 fn rolling_what_must_not_be_mixed_is_refused_with_every_reason() {
     let insist = with(|policy| policy.strategy = Some(Kind::Rolling));
@@ -175,6 +184,7 @@ fn rolling_what_must_not_be_mixed_is_refused_with_every_reason() {
     assert_eq!(choose(&facts(model()), &new, &insist, false), Err(Refused(triggers)));
 }
 
+/// Guarantees: strategy-11.
 #[test]
 fn the_user_may_vouch_for_two_versions_or_forbid_to_mix_them() {
     let other = changed(|new| new.architecture = Some("T5".to_owned()));

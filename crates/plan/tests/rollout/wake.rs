@@ -34,6 +34,7 @@ fn nothing_under_way_waits_for_a_change() {
     assert_eq!(wake(&world), None);
 }
 
+/// Guarantees: told-05.
 #[test]
 fn a_candidate_is_looked_at_when_its_deadline_has_passed() {
     let gating = |pod: &Pod, since| {
@@ -47,6 +48,7 @@ fn a_candidate_is_looked_at_when_its_deadline_has_passed() {
     assert_eq!(gating(&unplaced(), 100), Some(Seconds(161)));
 }
 
+/// Guarantees: told-05.
 #[test]
 fn a_promotion_is_waited_for_until_it_expires_or_the_proof_is_too_old() {
     let awaiting = |limit, since| {
@@ -116,6 +118,7 @@ fn a_pod_that_left_the_endpoints_leaves_when_all_nodes_know() {
     assert_eq!(wake(&world), Some(Seconds(8)));
 }
 
+/// Guarantees: told-05.
 #[test]
 fn reading_models_has_a_deadline() {
     let mut world = serving();

@@ -149,6 +149,7 @@ fn each_pod_that_becomes_ready_is_a_step_that_extends_a_rollout() {
     assert!(matches!(verdict(&world).state, State::Progressing(_)));
 }
 
+/// Guarantees: surroundings-03.
 #[test]
 fn pods_that_never_finish_terminating_do_not_keep_a_deployment_from_being_complete() {
     let lost = || vec![pod(PodPhase::Terminating, 90_000)];

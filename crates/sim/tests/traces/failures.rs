@@ -9,21 +9,25 @@ use lamplighter_sim::script::Script;
 
 use crate::{beside, golden, wants};
 
+/// Guarantees: gates-01, gates-07.
 #[test]
 fn the_candidate_fails_its_gates() {
     golden!(Script::of(beside(1, "B", Broken)).person(wants("B")).rest(), "a");
 }
 
+/// Guarantees: rolling-04.
 #[test]
 fn the_first_new_pod_of_a_rolling_update_fails_its_gates() {
     golden!(Script::of(beside(2, "b", Broken)).person(wants("b")).rest(), "a");
 }
 
+/// Guarantees: return-01.
 #[test]
 fn the_candidate_answers_wrongly_after_the_switch_and_is_left() {
     golden!(Script::of(beside(1, "B", Poisoned)).person(wants("B")).rest(), "a");
 }
 
+/// Guarantees: return-12.
 #[test]
 fn the_candidate_answers_wrongly_and_the_operator_may_not_return() {
     let mut start = beside(1, "B", Poisoned);
@@ -31,28 +35,33 @@ fn the_candidate_answers_wrongly_and_the_operator_may_not_return() {
     golden!(Script::of(start).person(wants("B")).rest(), "B");
 }
 
+/// Guarantees: gates-08.
 #[test]
 fn the_candidate_never_gets_ready_and_is_tried_until_the_attempts_are_used_up() {
     golden!(Script::of(beside(1, "B", Endless)).person(wants("B")).rest(), "a");
 }
 
+/// Guarantees: strategy-06.
 #[test]
 fn the_models_cannot_be_read() {
     golden!(Script::of(beside(1, "b", Unreadable)).person(wants("b")).rest(), "a");
 }
 
+/// Guarantees: gates-12.
 #[test]
 fn the_candidate_is_evicted_and_comes_again() {
     let switches = Script::of(beside(1, "B", Good)).person(wants("B")).until("cutting over");
     golden!(switches.operator().then(&Evicted(PodName::new("B0"))).rest(), "B");
 }
 
+/// Guarantees: rolling-05.
 #[test]
 fn an_old_pod_dies_while_another_one_is_about_to_leave() {
     let rolls = Script::of(beside(2, "b", Good)).person(wants("b")).until_leaves("a0");
     golden!(rolls.then(&Exits(PodName::new("a1"))).rest(), "b");
 }
 
+/// Guarantees: switch-06.
 #[test]
 fn the_endpoints_do_not_follow_the_switch() {
     let switches = Script::of(beside(1, "B", Good)).person(wants("B")).until("cutting over");
@@ -60,6 +69,7 @@ fn the_endpoints_do_not_follow_the_switch() {
     golden!(halted.person(Edit::Halted(false)).rest(), "a");
 }
 
+/// Guarantees: switch-03.
 #[test]
 fn somebody_else_takes_the_service_and_gives_it_back() {
     let taken = Script::of(beside(1, "b", Good)).person(Edit::Taken(true));
@@ -67,6 +77,7 @@ fn somebody_else_takes_the_service_and_gives_it_back() {
     golden!(waits.person(Edit::Taken(false)).rest(), "b");
 }
 
+/// Guarantees: rolling-06, surroundings-03.
 #[test]
 fn the_old_pods_are_on_a_lost_node_and_never_go() {
     let mut start = beside(2, "b", Good);
@@ -74,6 +85,7 @@ fn the_old_pods_are_on_a_lost_node_and_never_go() {
     golden!(Script::of(start).person(wants("b")).rest(), "b");
 }
 
+/// Guarantees: return-09.
 #[test]
 fn the_first_revision_cannot_get_ready_and_a_correction_does() {
     let mut start = nothing("b", 1);

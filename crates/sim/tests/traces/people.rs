@@ -13,6 +13,7 @@ fn ask(kind: CommandKind) -> Edit {
     Edit::Command(kind, None)
 }
 
+/// Guarantees: switch-08.
 #[test]
 fn a_person_promotes_the_candidate() {
     let mut start = beside(1, "B", Good);
@@ -21,6 +22,7 @@ fn a_person_promotes_the_candidate() {
     golden!(waits.person(Edit::Command(CommandKind::Promote, Some(id("B")))).rest(), "B");
 }
 
+/// Guarantees: switch-08.
 #[test]
 fn nobody_promotes_the_candidate_in_time() {
     let mut start = beside(1, "B", Good);
@@ -28,6 +30,7 @@ fn nobody_promotes_the_candidate_in_time() {
     golden!(Script::of(start).person(wants("B")).rest(), "a");
 }
 
+/// Guarantees: api-05.
 #[test]
 fn a_person_gives_the_rollout_up_after_the_switch() {
     let bakes = Script::of(beside(1, "B", Good)).person(wants("B")).until("baking");
@@ -40,6 +43,7 @@ fn a_person_gives_the_rollout_up_while_it_rolls() {
     golden!(rolls.person(ask(CommandKind::Abort)).rest(), "a");
 }
 
+/// Guarantees: retry-01.
 #[test]
 fn a_person_asks_for_a_retry_of_what_fails_again() {
     let fails = Script::of(beside(1, "B", Broken)).person(wants("B")).rest();
@@ -53,6 +57,7 @@ fn a_person_mends_the_models_and_asks_for_a_retry() {
     golden!(mended.person(ask(CommandKind::Retry)).rest(), "b");
 }
 
+/// Guarantees: api-05.
 #[test]
 fn a_person_returns_to_an_earlier_revision_until_the_specification_changes() {
     let mut start = beside(1, "b", Good);
@@ -62,6 +67,7 @@ fn a_person_returns_to_an_earlier_revision_until_the_specification_changes() {
     golden!(back.person(wants("c")).rest(), "c");
 }
 
+/// Guarantees: api-07.
 #[test]
 fn a_person_pauses_while_it_rolls_and_resumes() {
     let rolls = Script::of(beside(2, "b", Good)).person(wants("b")).until_leaves("a0");
@@ -69,6 +75,7 @@ fn a_person_pauses_while_it_rolls_and_resumes() {
     golden!(paused.person(Edit::Paused(false)).rest(), "b");
 }
 
+/// Guarantees: api-06.
 #[test]
 fn the_deployment_is_deleted_during_the_switch() {
     let switches = Script::of(beside(1, "B", Good)).person(wants("B")).until("cutting over");

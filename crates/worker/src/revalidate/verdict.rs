@@ -94,6 +94,7 @@ mod tests {
         }
     }
 
+    /// Guarantees: gates-09.
     #[test]
     fn no_answer_is_never_a_failure_and_clears_no_suspicion() {
         for (answers, next) in [

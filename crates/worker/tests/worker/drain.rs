@@ -87,6 +87,7 @@ async fn stream(
     }
 }
 
+/// Guarantees: drain-01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_loses_nothing() {
     let running = start(&["--drain-delay-seconds", "2", "--drain-timeout-seconds", "20"]).await;
@@ -191,6 +192,7 @@ async fn a_request_that_begins_after_the_listener_closed_has_its_whole_time() {
     engine.release();
 }
 
+/// Guarantees: drain-01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_never_ends_is_answered_at_its_deadline_and_not_cut() {
     let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "1"]).await;
@@ -205,6 +207,7 @@ async fn a_request_that_never_ends_is_answered_at_its_deadline_and_not_cut() {
     engine.release();
 }
 
+/// Guarantees: drain-03.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_a_drain_cuts_off_are_counted_in_a_bad_end() {
     let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "0"]).await;

@@ -140,6 +140,7 @@ async fn validation_that_the_user_switched_off_shows_in_the_report() {
     assert_eq!(worker.ended().await.status.code(), Some(0));
 }
 
+/// Guarantees: gates-10.
 #[tokio::test]
 async fn a_golden_file_of_other_weights_is_refused_and_recording_again_helps() {
     let place = Place::new(&Tiny::new());

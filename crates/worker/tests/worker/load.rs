@@ -31,6 +31,7 @@ async fn fails(tiny: &Tiny, damage: impl FnOnce(&Place)) -> Failure {
     failure
 }
 
+/// Guarantees: gates-01.
 #[tokio::test]
 async fn damage_to_an_artifact_is_named_with_phase_file_and_tensor() {
     let missing = fails(&Tiny::new(), |place| fs::remove_dir_all(place.artifact()).unwrap()).await;
@@ -61,6 +62,7 @@ async fn damage_to_an_artifact_is_named_with_phase_file_and_tensor() {
     assert_eq!(foreign.found.as_deref(), Some("LlamaModel"));
 }
 
+/// Guarantees: gates-06.
 #[tokio::test]
 async fn a_model_that_nobody_could_check_does_not_serve() {
     let failure = fails(&Tiny::new(), |_| {}).await;
@@ -68,6 +70,7 @@ async fn a_model_that_nobody_could_check_does_not_serve() {
     assert_eq!(failure.phase, Some(Phase::Validate));
 }
 
+/// Guarantees: gates-04.
 #[tokio::test]
 async fn a_pinned_digest_that_differs_is_named_with_both() {
     let place = Place::new(&Tiny::new());
@@ -81,6 +84,7 @@ async fn a_pinned_digest_that_differs_is_named_with_both() {
     assert!(failure.found.unwrap().starts_with("sha256:"));
 }
 
+/// Guarantees: gates-06.
 #[tokio::test]
 async fn a_wrong_answer_names_the_case_and_every_case_was_asked() {
     let place = Place::new(&Tiny::new());

@@ -119,6 +119,7 @@ async fn rounds_are_counted_and_one_wrong_answer_alone_changes_nothing() {
     assert_eq!(running.ends().await, Ok(()));
 }
 
+/// Guarantees: gates-09.
 #[tokio::test]
 async fn no_answer_is_counted_and_never_a_failure() {
     let running = start(&["fail", "nan"]).await;

@@ -67,6 +67,7 @@ impl Running {
     }
 }
 
+/// Guarantees: drain-04.
 #[tokio::test]
 async fn idle_connections_close_at_once_and_later_ones_stay() {
     let running = start().await;
@@ -99,6 +100,7 @@ async fn idle_connections_close_at_once_and_later_ones_stay() {
     running.ended().await;
 }
 
+/// Guarantees: drain-04.
 #[tokio::test]
 async fn a_busy_connection_closes_with_its_next_answer_and_is_counted_until_then() {
     let running = start().await;

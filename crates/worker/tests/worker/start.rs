@@ -114,6 +114,7 @@ async fn a_start_that_takes_too_long_says_what_it_waited_for() {
     assert!(failure.message.contains("a:1"), "{failure}");
 }
 
+/// Guarantees: drain-05.
 #[tokio::test]
 async fn a_worker_that_is_stopped_while_it_loads_ends_at_once_and_well() {
     let worker = bind(&["a:1"], &["--drain-delay-seconds", "3600"]).await;

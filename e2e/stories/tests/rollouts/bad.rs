@@ -43,6 +43,7 @@ async fn given_up(
     .await
 }
 
+/// Guarantees: strategy-06, gates-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn corrupt_weights() -> anyhow::Result<()> {
@@ -52,6 +53,7 @@ async fn corrupt_weights() -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: gates-06, gates-07, told-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_wrong_answers() -> anyhow::Result<()> {
@@ -61,6 +63,7 @@ async fn ci_wrong_answers() -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: gates-07, gates-12.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn out_of_memory() -> anyhow::Result<()> {
@@ -70,6 +73,7 @@ async fn out_of_memory() -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: gates-08.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn never_ready() -> anyhow::Result<()> {
@@ -83,6 +87,8 @@ async fn never_ready() -> anyhow::Result<()> {
 
 /// It passes its gates, serves, and the process of one of its pods ends twice: the old environment
 /// serves again by itself.
+///
+/// Guarantees: return-01, return-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_crashes_after_the_switch() -> anyhow::Result<()> {
@@ -124,6 +130,8 @@ async fn ci_crashes_after_the_switch() -> anyhow::Result<()> {
 
 /// Answers go wrong while it serves: the worker notices by its own cases, and the old environment
 /// serves again by itself.
+///
+/// Guarantees: return-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn slow_poison() -> anyhow::Result<()> {
@@ -157,6 +165,8 @@ async fn slow_poison() -> anyhow::Result<()> {
 }
 
 /// A candidate that fills its disk is evicted again and again, and given up; nobody else is.
+///
+/// Guarantees: gates-12.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn candidate_evicted() -> anyhow::Result<()> {

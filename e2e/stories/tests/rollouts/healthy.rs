@@ -32,18 +32,21 @@ async fn rolling(name: &'static str, replicas: u32) -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: strategy-03, rolling-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn rolling_one_replica() -> anyhow::Result<()> {
     rolling("rolling-1", 1).await
 }
 
+/// Guarantees: rolling-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_rolling_two_replicas() -> anyhow::Result<()> {
     rolling("rolling-2", 2).await
 }
 
+/// Guarantees: rolling-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn rolling_three_replicas() -> anyhow::Result<()> {
@@ -52,6 +55,8 @@ async fn rolling_three_replicas() -> anyhow::Result<()> {
 
 /// A second environment, one switch, and no new connection that gets the old version after it.
 /// The pods that were proved are the pods that serve.
+///
+/// Guarantees: strategy-01, switch-02, switch-07, drain-04.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_blue_green() -> anyhow::Result<()> {
@@ -105,6 +110,8 @@ fn prompt(
 }
 
 /// The candidate waits, can be tried, and serves when somebody says so.
+///
+/// Guarantees: switch-02, switch-08, switch-09.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_blue_green_by_hand() -> anyhow::Result<()> {
@@ -159,6 +166,7 @@ async fn scaled(scene: &Scene, name: &'static str, number: &str, to: u32) -> any
     finished.row(applied, Some(served.at), None)
 }
 
+/// Guarantees: rolling-07.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_scaled_up_while_rolling() -> anyhow::Result<()> {
@@ -166,6 +174,7 @@ async fn ci_scaled_up_while_rolling() -> anyhow::Result<()> {
         .await
 }
 
+/// Guarantees: rolling-07.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn scaled_down_while_rolling() -> anyhow::Result<()> {
@@ -175,6 +184,7 @@ async fn scaled_down_while_rolling() -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: mind-08, surroundings-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn scaled_up_during_blue_green() -> anyhow::Result<()> {

@@ -105,7 +105,8 @@ async fn changed(name: &'static str, when: When, last: Option<Last>) -> anyhow::
 }
 
 macro_rules! matrix {
-    ($($test:ident: $name:literal, $when:expr, $last:expr;)*) => {$(
+    ($($(#[$doc:meta])* $test:ident: $name:literal, $when:expr, $last:expr;)*) => {$(
+        $(#[$doc])*
         #[tokio::test]
         #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
         async fn $test() -> anyhow::Result<()> {
@@ -115,16 +116,28 @@ macro_rules! matrix {
 }
 
 matrix! {
+    /// Guarantees: mind-01.
     before_a_b_a: "a-b-a before", When::Before, None;
+    /// Guarantees: strategy-09, mind-02.
     early_a_b_a: "a-b-a early", When::Early, None;
+    /// Guarantees: mind-02.
     ci_middle_a_b_a: "a-b-a middle", When::Middle, None;
+    /// Guarantees: strategy-09, mind-02.
     late_a_b_a: "a-b-a late", When::Late, None;
+    /// Guarantees: mind-03.
     before_a_b_a_b: "a-b-a-b before", When::Before, Some((b, "2.0.0"));
+    /// Guarantees: mind-03.
     early_a_b_a_b: "a-b-a-b early", When::Early, Some((b, "2.0.0"));
+    /// Guarantees: mind-03.
     middle_a_b_a_b: "a-b-a-b middle", When::Middle, Some((b, "2.0.0"));
+    /// Guarantees: mind-03.
     late_a_b_a_b: "a-b-a-b late", When::Late, Some((b, "2.0.0"));
+    /// Guarantees: mind-04.
     before_a_b_a_c: "a-b-a-c before", When::Before, Some((c, "3.0.0"));
+    /// Guarantees: mind-04.
     early_a_b_a_c: "a-b-a-c early", When::Early, Some((c, "3.0.0"));
+    /// Guarantees: mind-04.
     middle_a_b_a_c: "a-b-a-c middle", When::Middle, Some((c, "3.0.0"));
+    /// Guarantees: return-10, mind-04.
     late_a_b_a_c: "a-b-a-c late", When::Late, Some((c, "3.0.0"));
 }

@@ -60,6 +60,8 @@ fn kinds(scene: &Scene, since: lamplighter_e2e::audit::Mark) -> anyhow::Result<B
 
 /// Rolls back and forth between two versions while the operator is killed: once right after the
 /// first write of each kind, and else at odd moments.
+///
+/// Guarantees: operator-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn killed_twenty_times() -> anyhow::Result<()> {
@@ -141,6 +143,8 @@ async fn finished(trial: &Trial, number: &str, after: Duration) -> anyhow::Resul
 }
 
 /// A new operator with another default image takes over in the middle; no pod is touched for it.
+///
+/// Guarantees: operator-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn upgraded_in_the_middle() -> anyhow::Result<()> {
@@ -183,6 +187,8 @@ async fn upgraded(scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// Kills in the shortest run that has both kinds of rollout.
+///
+/// Guarantees: operator-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_killed_in_the_middle() -> anyhow::Result<()> {

@@ -17,6 +17,8 @@ use tokio::time::sleep;
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Every pod is deleted once while pods are replaced, the next one when all are ready again.
+///
+/// Guarantees: rolling-09, return-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn pods_deleted_one_at_a_time() -> anyhow::Result<()> {
@@ -60,6 +62,8 @@ async fn store(scene: &Scene, replicas: u32) -> anyhow::Result<()> {
 }
 
 /// The store is away when the new version fails: what was there before needs no store to serve.
+///
+/// Guarantees: return-11.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn store_offline_during_a_return() -> anyhow::Result<()> {
@@ -95,6 +99,8 @@ async fn store_offline(scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// The apiserver of the local cluster stands still for half a minute.
+///
+/// Guarantees: operator-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn apiserver_silent_for_half_a_minute() -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ use self::table::{Case, Expectation, Table};
 /// Nothing is stored, and unknown fields are refused as kubectl has them refused.
 const DRY_RUN: &str = "?dryRun=All&fieldValidation=Strict";
 
+/// Guarantees: api-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn the_apiserver_takes_and_refuses_what_the_table_says() -> anyhow::Result<()> {

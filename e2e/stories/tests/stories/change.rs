@@ -19,6 +19,7 @@ const TEXT: &str = "the keeper walks to the tower";
 /// The engine answers in 32-bit floats or better; the two variants are far further apart.
 const SAME: f64 = 0.9995;
 
+/// Guarantees: surroundings-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn kubectl_scale_works_and_status_and_selector_follow() -> anyhow::Result<()> {
@@ -120,6 +121,7 @@ async fn a_new_model_replaces_the_old_one_without_a_lost_or_mixed_up_answer() ->
     .await
 }
 
+/// Guarantees: strategy-09.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_broken_change_keeps_the_old_model_serving_and_its_correction_restarts_nothing()

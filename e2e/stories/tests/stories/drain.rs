@@ -15,6 +15,7 @@ use serde_json::json;
 
 const NAME: &str = "draining";
 
+/// Guarantees: drain-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_pod_that_is_told_to_stop_loses_no_request() -> anyhow::Result<()> {

@@ -108,6 +108,7 @@ async fn a_garbled_header_never_gets_traffic_and_says_so() -> anyhow::Result<()>
     variant_gives_up(Variant::HEADER).await
 }
 
+/// Guarantees: strategy-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn truncated_weights_never_get_traffic_and_say_so() -> anyhow::Result<()> {
@@ -132,6 +133,7 @@ async fn a_weight_that_is_not_a_number_never_gets_traffic_and_says_so() -> anyho
     variant_gives_up(Variant::NOT_FINITE).await
 }
 
+/// Guarantees: gates-06, gates-10.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_wrong_golden_answer_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
@@ -163,6 +165,7 @@ async fn a_model_without_any_case_never_gets_traffic_and_says_so() -> anyhow::Re
     .await
 }
 
+/// Guarantees: strategy-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn an_object_that_is_not_there_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
@@ -197,6 +200,7 @@ async fn a_missing_secret_never_gets_traffic_and_says_so() -> anyhow::Result<()>
     .await
 }
 
+/// Guarantees: retry-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_secret_that_arrives_late_is_noticed_without_a_change_of_the_spec() -> anyhow::Result<()>

@@ -14,6 +14,7 @@ const NAME: &str = "led";
 /// How long after the lease ran out the other operator may take to notice.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Guarantees: operator-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn when_the_leader_is_killed_the_other_takes_over_and_only_one_ever_writes()

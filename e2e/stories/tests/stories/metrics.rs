@@ -11,6 +11,7 @@ use lamplighter_protocol::place::ADMIN_PORT;
 
 const NAME: &str = "measured";
 
+/// Guarantees: operator-10.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn operator_and_worker_give_valid_openmetrics_that_count_what_happened() -> anyhow::Result<()>

@@ -19,6 +19,7 @@ const IDLE: Duration = Duration::from_mins(1);
 /// Longest lease and the time to notice that it ran out.
 const TAKEOVER: Duration = Duration::from_secs(40);
 
+/// Guarantees: api-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_second_apply_is_looked_at_and_writes_nothing() -> anyhow::Result<()> {
@@ -48,6 +49,7 @@ async fn a_second_apply_is_looked_at_and_writes_nothing() -> anyhow::Result<()> 
     .await
 }
 
+/// Guarantees: operator-07.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn in_an_idle_minute_the_operator_writes_only_its_lease() -> anyhow::Result<()> {
@@ -73,6 +75,7 @@ async fn in_an_idle_minute_the_operator_writes_only_its_lease() -> anyhow::Resul
     .await
 }
 
+/// Guarantees: operator-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_restarted_operator_touches_no_pod_and_writes_nothing() -> anyhow::Result<()> {

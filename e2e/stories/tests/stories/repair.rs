@@ -41,6 +41,7 @@ async fn each_deleted_child_comes_back_under_its_name() -> anyhow::Result<()> {
     .await
 }
 
+/// Guarantees: api-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_deleted_deployment_leaves_nothing() -> anyhow::Result<()> {

@@ -57,6 +57,7 @@ async fn operator_and_workers_run_where_the_restricted_standard_is_enforced() ->
     .await
 }
 
+/// Guarantees: api-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn the_operator_may_not_read_secrets_nor_change_specs() -> anyhow::Result<()> {

@@ -44,6 +44,7 @@ mod tests {
         .unwrap()
     }
 
+    /// Guarantees: gates-03.
     #[test]
     fn bytes_that_arrive_fast_enough_put_the_deadline_off_four_times() {
         let deadline = Seconds(600);
