@@ -233,3 +233,121 @@ fn judged(questions: &Questions, index: usize, vector: &[f64]) -> Outcome {
         None => Outcome::Wrong,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const RIGHT: &str = r#"{"data":[{"embedding":[1.0,0.0]}]}"#;
+    const WRONG: &str = r#"{"data":[{"embedding":[0.0,1.0]}]}"#;
+
+    /// What a server does with a request.
+    #[derive(Clone, Copy)]
+    enum Manner {
+        Right,
+        RightAndClose,
+        Wrong,
+        BreakOff,
+        Unavailable,
+    }
+
+    /// Reads one request; false when the client has gone.
+    async fn read(socket: &mut TcpStream) -> bool {
+        let mut seen = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            match socket.read(&mut part).await {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => seen.extend_from_slice(&part[..count]),
+            }
+            if seen.ends_with(b"}") {
+                return true;
+            }
+        }
+    }
+
+    async fn serve(mut socket: TcpStream, manner: Manner) {
+        while read(&mut socket).await {
+            let (status, close, body) = match manner {
+                Manner::Right => ("200 OK", "", RIGHT),
+                Manner::RightAndClose => ("200 OK", "connection: close\r\n", RIGHT),
+                Manner::Wrong => ("200 OK", "", WRONG),
+                Manner::BreakOff => ("200 OK", "", &RIGHT[..9]),
+                Manner::Unavailable => ("503 Service Unavailable", "", "{}"),
+            };
+            let length = if matches!(manner, Manner::BreakOff) { 999 } else { body.len() };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\n{POD}: pod-1\r\n{close}content-length: {length}\r\n\r\n{body}",
+                POD = lamplighter_protocol::place::POD_HEADER
+            );
+            if socket.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+            if matches!(manner, Manner::BreakOff | Manner::RightAndClose) {
+                return;
+            }
+        }
+    }
+
+    /// What became of two seconds of requests to such a server.
+    async fn asked(manner: Manner) -> Stream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, manner));
+            }
+        });
+        let traffic = Traffic::start(Questions {
+            port,
+            model: "m",
+            texts: vec!["a", "b"],
+            versions: vec![Version { name: "v", vectors: vec![vec![1.0, 0.0]; 2] }],
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let stream = traffic.finish().await.unwrap();
+        server.abort();
+        stream
+    }
+
+    fn all(stream: &Stream, is: impl Fn(&Outcome) -> bool) {
+        assert!(stream.records.len() >= 30, "{} requests", stream.records.len());
+        let odd = stream.records.iter().find(|record| !is(&record.outcome));
+        assert!(odd.is_none(), "{odd:?}");
+    }
+
+    #[tokio::test]
+    async fn what_becomes_of_requests_is_told_by_kind() {
+        let (right, closing, wrong, broken, unavailable) = tokio::join!(
+            asked(Manner::Right),
+            asked(Manner::RightAndClose),
+            asked(Manner::Wrong),
+            asked(Manner::BreakOff),
+            asked(Manner::Unavailable),
+        );
+        all(&right, |outcome| *outcome == Outcome::Right("v"));
+        let kept = |stream: &Stream| {
+            let kept = stream.records.iter().filter(|record| record.client == Client::Kept);
+            kept.filter(|record| record.is_new).count()
+        };
+        assert_eq!(kept(&right), KEPT, "connections are kept");
+        assert!(right.records.iter().all(|record| record.pod.as_deref() == Some("pod-1")));
+        all(&closing, |outcome| *outcome == Outcome::Right("v"));
+        assert!(kept(&closing) > KEPT, "a server may close between two requests");
+        all(&wrong, |outcome| *outcome == Outcome::Wrong);
+        all(&broken, |outcome| matches!(outcome, Outcome::Broken(_)));
+        all(&unavailable, |outcome| *outcome == Outcome::Status(503));
+    }
+
+    #[tokio::test]
+    async fn a_port_at_which_nobody_listens_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let opened = Connection::open(port).await;
+        assert!(matches!(opened, Err(Outcome::Refused(_))), "{opened:?}");
+    }
+}

@@ -101,7 +101,9 @@ pub fn version(scene: &Scene, variant: Variant, version: &str, faults: &str) -> 
 impl Trial {
     /// Applies the first version, waits until it is known to be good, and begins to ask.
     pub async fn begin(scene: &Scene, name: &'static str, first: &Value) -> anyhow::Result<Self> {
-        scene.apply(first).await?;
+        // What it takes to be known as good is no part of the trial.
+        let first = first.clone().with("/spec/rollout/rollbackWindowSeconds", json!(2));
+        scene.apply(&first).await?;
         scene
             .wait_for(NAME, "the first version is known to be good", STEP, |found| {
                 let status = found.and_then(|found: &ModelDeployment| found.status.clone());
@@ -253,11 +255,12 @@ impl Trial {
 
     /// Ends the stream and adds up. Fails if a request was lost by routing, or too few were made.
     pub async fn finish(self, replicas: u32) -> anyhow::Result<Finished> {
-        let Self { traffic, moments, pods, watch, injected, name, .. } = self;
+        let Self { scene, traffic, moments, pods, watch, injected, name } = self;
         // What was confirmed is seen for a while.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let stream = traffic.finish().await?;
         watch.abort();
+        clear(&scene).await?;
         let lives = pods.finish();
         let ledger = ledger(&stream, &injected);
         eprintln!("{name}: {ledger}");
@@ -377,6 +380,14 @@ async fn watch(
             Moment { at: start.elapsed(), generation: deployment.metadata.generation, status };
         moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
     }
+}
+
+/// Nobody asks any more, so nobody has to be waited for.
+async fn clear(scene: &Scene) -> anyhow::Result<()> {
+    scene.kubectl(&["delete", "mdpl", NAME, "--wait=false"], "").await?;
+    let pods = ["delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"];
+    scene.kubectl(&pods, "").await?;
+    Ok(())
 }
 
 /// Deletes a pod of the deployment; its uid.
