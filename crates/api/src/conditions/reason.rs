@@ -87,13 +87,16 @@ pub enum Reason {
     NoWayBack,
     /// The record of a revision that is to be brought up cannot be read.
     RecordUnreadable,
+    /// Objects were written under a later status than this one: it was restored from a backup, or
+    /// another operator leads.
+    StatusOutdated,
     /// Nothing is known yet.
     NotYetObserved,
 }
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -134,6 +137,7 @@ impl Reason {
         Self::RetryPending,
         Self::NoWayBack,
         Self::RecordUnreadable,
+        Self::StatusOutdated,
         Self::NotYetObserved,
     ];
 
@@ -180,6 +184,7 @@ impl Reason {
             Self::RetryPending => "RetryPending",
             Self::NoWayBack => "NoWayBack",
             Self::RecordUnreadable => "RecordUnreadable",
+            Self::StatusOutdated => "StatusOutdated",
             Self::NotYetObserved => "NotYetObserved",
         }
     }

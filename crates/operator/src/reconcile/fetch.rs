@@ -13,7 +13,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
-use lamplighter_plan::rollout::Environment;
+use lamplighter_plan::rollout::{CommandKind, Environment};
 
 use super::ownership::is_controlled_by;
 use crate::context::Context;
@@ -25,6 +25,8 @@ const MOST_REPORTS: usize = 16;
 
 /// How often pods are asked in phases that wait for what they say.
 const WAITED_FOR: Duration = Duration::from_secs(2);
+/// How often they are asked while a person is waited for, which may take days.
+const IN_REACH: Duration = Duration::from_secs(20);
 
 /// What is known about one deployment. Lists are sorted by name.
 #[derive(Debug, Default)]
@@ -67,9 +69,8 @@ pub async fn fetch(context: &Context, deployment: &ModelDeployment) -> Fetched {
     let asked = with_news(deployment, &fetched.pods, asks);
     fetched.reports = ask(context, &asked, asks).await;
     fetched.ask_again = asked.iter().filter_map(|pod| context.polls.again(pod, now)).min();
-    if asks != Asks::Progress {
-        let waited_for = fetched.ask_again.map_or(WAITED_FOR, |again| again.min(WAITED_FOR));
-        fetched.ask_again = Some(waited_for);
+    if let Some(pace) = asks.pace() {
+        fetched.ask_again = Some(fetched.ask_again.map_or(pace, |again| again.min(pace)));
     }
     if asks == Asks::Switch {
         fetched.answered = identify(context, &fetched).await;
@@ -97,6 +98,8 @@ enum Asks {
     Progress,
     /// Whether they have what a switch waits for: closed connections, fresh proofs.
     Waited,
+    /// How old their proofs are, for a person who may promote them.
+    Proofs,
     /// Nothing; but somebody at the Service, who it is.
     Switch,
 }
@@ -105,11 +108,33 @@ impl Asks {
     fn of(deployment: &ModelDeployment) -> Self {
         let rollout = deployment.status.as_ref().and_then(|status| status.rollout.as_ref());
         match rollout.map(|rollout| rollout.phase.as_str()) {
-            Some("Shedding" | "Clearing" | "AwaitingPromotion") => Self::Waited,
+            Some("Shedding" | "Clearing") => Self::Waited,
+            Some("AwaitingPromotion") if is_promoted(deployment) => Self::Waited,
+            Some("AwaitingPromotion") => Self::Proofs,
             Some("CuttingOver" | "Reverting") => Self::Switch,
             Some(_) | None => Self::Progress,
         }
     }
+
+    /// How often they are asked at least.
+    fn pace(self) -> Option<Duration> {
+        match self {
+            Self::Progress => None,
+            Self::Waited | Self::Switch => Some(WAITED_FOR),
+            Self::Proofs => Some(IN_REACH),
+        }
+    }
+}
+
+/// Somebody has asked for a promotion, and it was not acknowledged.
+fn is_promoted(deployment: &ModelDeployment) -> bool {
+    let commands = super::memory::commands(deployment.annotations());
+    let token = commands.get(&CommandKind::Promote).map(|command| command.token.as_str());
+    let heard = deployment.status.iter().flat_map(|status| &status.acknowledged);
+    let is_heard = heard
+        .into_iter()
+        .any(|heard| heard.command == "promote" && Some(heard.token.as_str()) == token);
+    token.is_some() && !is_heard
 }
 
 /// Who answers at the Service. Endpoints say who should be reached, an answer who is. Where the
@@ -208,9 +233,10 @@ fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>], asks: Asks) -> Vec
         .and_then(|status| status.active.as_ref())
         .filter(|active| !active.models.is_empty())
         .map(|active| active.revision.as_str());
-    let most = if asks == Asks::Waited { pods.len() } else { MOST_REPORTS };
+    let all = matches!(asks, Asks::Waited | Asks::Proofs);
+    let most = if all { pods.len() } else { MOST_REPORTS };
     pods.iter()
-        .filter(|pod| asks == Asks::Waited && is_running(pod) || has_news(pod, known))
+        .filter(|pod| all && is_running(pod) || has_news(pod, known))
         .filter_map(|pod| {
             Some(polls::Pod {
                 name: pod.name_any(),
@@ -228,7 +254,8 @@ fn with_news(deployment: &ModelDeployment, pods: &[Arc<Pod>], asks: Asks) -> Vec
 async fn ask(context: &Context, pods: &[polls::Pod], asks: Asks) -> BTreeMap<String, Answer> {
     let answers = pods.iter().map(|pod| async move {
         let remembered = context.polls.remembered(pod, context.now());
-        let answer = if let Some(answer) = remembered.filter(|_| asks != Asks::Waited) {
+        let is_taken = !matches!(asks, Asks::Waited | Asks::Proofs);
+        let answer = if let Some(answer) = remembered.filter(|_| is_taken) {
             answer
         } else {
             let answer = context.reporter.ask(&pod.address, &pod.uid).await;

@@ -560,4 +560,10 @@ async fn a_decision_on_an_older_memory_does_nothing() {
     cluster.reconcile().await.unwrap();
     let writes = lines(&cluster.asked());
     assert!(!writes.contains("replicasets"), "{writes}");
+    assert_eq!(cluster.condition("Stalled")["reason"], "StatusOutdated");
+    // The way out that the message names.
+    cluster.server.edit(DEPLOYMENT, |deployment| deployment["status"]["epoch"] = Value::Null);
+    cluster.settle().await;
+    assert_eq!(cluster.server.get(&path).unwrap()["spec"]["replicas"], 1);
+    assert_eq!(cluster.condition("Ready")["status"], "True");
 }

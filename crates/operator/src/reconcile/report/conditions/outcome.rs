@@ -105,6 +105,16 @@ fn by_note(basis: &Basis<'_>, note: &Note) -> Option<Outcome> {
         word: reason.into(),
     };
     match note {
+        Note::Overtaken => {
+            let text = format!(
+                "objects were written under a later status than this one: another operator leads, or the status was restored from a backup; in that case let it begin anew: kubectl patch mdpl {} --subresource=status --type=merge -p '{{\"status\":{{\"epoch\":null}}}}'",
+                basis.decided.valid.identity.name
+            );
+            Some(Outcome::Stuck {
+                because: plain(Reason::StatusOutdated, text),
+                word: Reason::StatusOutdated.into(),
+            })
+        }
         Note::Resolving(_) => Some(Outcome::UnderWay(plain(Reason::Resolving, note.to_string()))),
         Note::PromotionAwaited(revision) => {
             let text = format!("{note}; annotate {}={revision}", names::COMMAND_PROMOTE);
