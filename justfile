@@ -12,6 +12,10 @@ demo:
 test:
     cargo xtask test
 
+# Rollouts under load on the local cluster, and a table of what each took.
+rollouts *args:
+    cargo xtask e2e rollouts {{ args }}
+
 # The inner loop: everything that needs no cluster.
 quick:
     cargo xtask test --tier quick
