@@ -108,7 +108,8 @@ pub fn blame(record: &Record, injected: &Injected) -> Blame {
             });
             if found { Blame::Poison } else { Blame::Routing }
         }
-        Outcome::Refused(_) | Outcome::Broken(_) | Outcome::Timeout => {
+        // A process that was started again says so until its models are back.
+        Outcome::Status(503) | Outcome::Refused(_) | Outcome::Broken(_) | Outcome::Timeout => {
             let mut crashes = injected.crashes.iter();
             let found = crashes
                 .any(|crash| is_of(&crash.pod) && overlaps(crash.from, crash.from + CRASH_WINDOW));
@@ -248,7 +249,10 @@ mod tests {
             (17, None, Outcome::Refused("no".to_owned()), Blame::Routing),
             (11, Some("a"), Outcome::Timeout, Blame::Crash),
             (11, Some("a"), Outcome::Wrong, Blame::Routing),
-            (11, Some("a"), Outcome::Status(503), Blame::Routing),
+            (11, Some("a"), Outcome::Status(503), Blame::Crash),
+            (11, Some("b"), Outcome::Status(503), Blame::Routing),
+            (17, Some("a"), Outcome::Status(503), Blame::Routing),
+            (11, Some("a"), Outcome::Status(500), Blame::Routing),
         ] {
             let found = blame(&record(start, pod, outcome.clone()), &injected);
             assert_eq!(found, expected, "{start} {pod:?} {outcome:?}");
