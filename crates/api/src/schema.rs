@@ -215,8 +215,8 @@ fn properties(schema: &mut Value) -> Option<&mut Map<String, Value>> {
     schema.get_mut("properties")?.as_object_mut()
 }
 
-/// The schema of a core type, its lists bounded and its descriptions cut to their first
-/// sentence: the whole text is in the Kubernetes API reference and would triple the definition.
+/// The schema of a core type, its lists bounded, and its descriptions cut to their first sentence
+/// and left out for the items of lists: the whole text is in the Kubernetes API reference and would triple the definition.
 fn core<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     let mut value = generator.subschema_for::<T>().to_value();
     condense(&mut value);
@@ -231,6 +231,10 @@ fn condense(value: &mut Value) {
             }
             if object.get("type").is_some_and(|kind| kind == "array") {
                 object.entry("maxItems").or_insert_with(|| json!(MAX_NESTED));
+                // What the list is for is said at the list.
+                if let Some(Value::Object(item)) = object.get_mut("items") {
+                    item.shift_remove("description");
+                }
             }
             object.values_mut().for_each(condense);
         }

@@ -265,7 +265,7 @@ pub struct PastRollout {
     #[schemars(length(max = 63))]
     pub to: String,
 
-    /// How.
+    /// How it was rolled out: `Initial`, `Rolling` or `BlueGreen`.
     #[schemars(length(max = 63))]
     pub strategy: String,
 

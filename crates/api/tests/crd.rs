@@ -155,13 +155,9 @@ fn conditions_have_the_limits_of_the_kubernetes_type() {
 fn a_field_of_the_design_that_does_nothing_yet_is_not_in_the_schema() {
     let schema = schema();
     let spec = &schema["properties"]["spec"]["properties"];
-    for (parent, field) in [
-        (spec, "paused"),
-        (&spec["rollout"]["properties"], "strategy"),
-        (&spec["rollout"]["properties"], "maxUnavailable"),
-        (&spec["worker"]["properties"], "cache"),
-        (&spec["worker"]["properties"], "precision"),
-    ] {
+    for (parent, field) in
+        [(&spec["worker"]["properties"], "cache"), (&spec["worker"]["properties"], "precision")]
+    {
         assert!(parent.is_object(), "the parent of {field} is in the schema");
         assert!(parent.get(field).is_none(), "{field}");
     }
@@ -192,5 +188,20 @@ fn kubectl_can_scale_list_and_abbreviate_it() {
         .iter()
         .filter_map(|column| column["name"].as_str())
         .collect();
-    assert_eq!(columns, ["Ready", "Reason", "Replicas", "Available", "Revision", "Message", "Age"]);
+    assert_eq!(
+        columns,
+        [
+            "Ready",
+            "Reason",
+            "Replicas",
+            "Available",
+            "Revision",
+            "Phase",
+            "Environment",
+            "Candidate",
+            "Rollback-Until",
+            "Message",
+            "Age",
+        ]
+    );
 }

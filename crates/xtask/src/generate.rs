@@ -100,16 +100,28 @@ fn write(path: &Path, content: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// A checkout with nothing in it but one promise.
+    fn checkout() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["docs", "crates", "e2e/stories"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let promise =
+            "- group: x\n  title: X\n  statements:\n    - {id: x-01, text: It is, note: so}\n";
+        fs::write(root.path().join("docs/guarantees.yaml"), promise).unwrap();
+        root
+    }
+
     #[test]
     fn what_was_written_is_not_stale() {
-        let root = tempfile::tempdir().unwrap();
+        let root = checkout();
         run(root.path(), false).unwrap();
         run(root.path(), true).unwrap();
     }
 
     #[test]
     fn a_stale_file_is_named_with_the_way_out_and_left_alone() {
-        let root = tempfile::tempdir().unwrap();
+        let root = checkout();
         run(root.path(), false).unwrap();
         let path = root.path().join(crd::CRD_PATH);
         fs::write(&path, "edited").unwrap();

@@ -157,7 +157,11 @@ fn level(claim: &Shown) -> (&'static str, &'static str) {
         () if has("crates/sim/") => "simulated cluster",
         () if has("crates/plan/") => "decision table",
         () if has("crates/api/") => "schema",
-        () if has("crates/operator/tests/operator/pipeline") => "requests to the apiserver",
+        () if has("crates/operator/tests/operator/pipeline")
+            || has("crates/operator/tests/operator/rollouts") =>
+        {
+            "requests to the apiserver"
+        }
         () if has("crates/worker/tests/") => "a running worker",
         () => "unit",
     };

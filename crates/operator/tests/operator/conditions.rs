@@ -22,11 +22,15 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{
     IMAGE, NAME, SPEC, after_failure, ago, deployment, deployment_of, from, having, in_state,
-    moved, now, on_its_way, place, pod, ready, replica_set, running, serving, slice_of, terminated,
+    moved, now, on_its_way, place, pod, ready, replica_set, running, serving, terminated,
     unschedulable, waiting, wanted, with_pods,
 };
 
-fn report_on(deployment: &ModelDeployment, fetched: &Fetched, applied: Applied) -> Report {
+pub(crate) fn report_on(
+    deployment: &ModelDeployment,
+    fetched: &Fetched,
+    applied: Applied,
+) -> Report {
     let remembered = remembered(deployment.status.as_ref(), now());
     let subject = Subject { deployment, fetched, remembered: &remembered, now: now() };
     match validate(deployment, fetched, IMAGE) {
@@ -46,12 +50,12 @@ fn report_on(deployment: &ModelDeployment, fetched: &Fetched, applied: Applied) 
 }
 
 /// The first revision is on its way and has these pods.
-fn coming() -> ModelDeployment {
+pub(crate) fn coming() -> ModelDeployment {
     having(deployment(), on_its_way())
 }
 
 /// The wanted revision serves and is known to be good.
-fn settled() -> ModelDeployment {
+pub(crate) fn settled() -> ModelDeployment {
     having(deployment(), serving(&wanted()))
 }
 
@@ -68,7 +72,7 @@ fn one_pod(status: &Value) -> Report {
 }
 
 /// Every condition in one line each: what a reviewer wants to see.
-fn told(report: &Report) -> String {
+pub(crate) fn told(report: &Report) -> String {
     let line = |condition: &Condition| {
         let Condition { type_, status, reason, message, .. } = condition;
         format!("{type_}={status} {reason}: {message}")
@@ -76,15 +80,15 @@ fn told(report: &Report) -> String {
     report.status.conditions.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn condition(report: &Report, kind: ConditionType) -> Option<&Condition> {
+pub(crate) fn condition(report: &Report, kind: ConditionType) -> Option<&Condition> {
     report.status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-fn words(report: &Report, kind: ConditionType) -> Option<(&str, &str)> {
+pub(crate) fn words(report: &Report, kind: ConditionType) -> Option<(&str, &str)> {
     condition(report, kind).map(|condition| (condition.status.as_str(), condition.reason.as_str()))
 }
 
-fn last_words(reason: Reason) -> String {
+pub(crate) fn last_words(reason: Reason) -> String {
     Failure::new(reason, "what the worker said")
         .with_model(ModelKey { name: "embedder".to_owned(), version: "2.1.0".to_owned() })
         .to_termination_message()
@@ -203,7 +207,7 @@ fn a_deployment_on_its_way() {
     assert_eq!(candidate.environment.as_deref(), Some("blue"));
 }
 
-fn two_ready(revision: &str) -> Vec<Value> {
+pub(crate) fn two_ready(revision: &str) -> Vec<Value> {
     vec![pod("worker-a", revision, &ready()), pod("worker-b", revision, &ready())]
 }
 
@@ -276,7 +280,7 @@ fn a_new_revision_that_fails_beside_one_that_serves() {
 }
 
 /// A status in which another revision serves in blue and the wanted one is on its way in green.
-fn replacing() -> ModelDeploymentStatus {
+pub(crate) fn replacing() -> ModelDeploymentStatus {
     let mut status = serving("00000000aa");
     let mut rollout = on_its_way().rollout.unwrap();
     rollout.from = Some(place("00000000aa", "blue"));
@@ -600,158 +604,4 @@ fn records_and_pods_without_our_labels_do_not_disturb() {
     };
     let report = report_on(&deployment(), &fetched, Applied::default());
     assert_eq!(words(&report, ConditionType::Ready), Some(("False", "Resolving")));
-}
-
-/// The world in one word per condition: `+`, `-` or `?` and the reason.
-fn truth(report: &Report) -> String {
-    let line = |condition: &Condition| {
-        let sign = match condition.status.as_str() {
-            "True" => "+",
-            "False" => "-",
-            _ => "?",
-        };
-        format!("{sign}{} {}", condition.type_, condition.reason)
-    };
-    report.status.conditions.iter().map(line).collect::<Vec<_>>().join(", ")
-}
-
-/// Old pods that serve in blue, and the wanted revision's in green.
-fn beside(new: Vec<Value>, slices: &str) -> Fetched {
-    let mut pods = two_ready("00000000aa");
-    pods.extend(new.into_iter().map(|pod| moved(pod, "green")));
-    let mut fetched = with_pods(pods);
-    let new = serde_json::to_value(replica_set(&wanted(), 2)).unwrap();
-    fetched.replica_sets =
-        vec![Arc::new(replica_set("00000000aa", 2)), Arc::new(from(moved(new, "green")))];
-    fetched.service = Some(Arc::new(crate::fixtures::service(slices)));
-    let reached: Vec<_> = fetched
-        .pods
-        .iter()
-        .filter(|pod| pod.labels()["lamplighter.dev/environment"] == slices)
-        .cloned()
-        .collect();
-    fetched.endpoint_slices = vec![Arc::new(slice_of(&reached))];
-    fetched
-}
-
-fn new_pods(status: &Value) -> Vec<Value> {
-    vec![pod("worker-c", &wanted(), status), pod("worker-d", &wanted(), status)]
-}
-
-fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
-    let mut status = replacing();
-    let rollout = status.rollout.as_mut().unwrap();
-    phase.clone_into(&mut rollout.phase);
-    rollout.since = ago(3);
-    let serving = status.active.as_mut().unwrap();
-    active.0.clone_into(&mut serving.revision);
-    active.1.clone_into(&mut serving.environment);
-    having(deployment(), status)
-}
-
-/// What each condition says in each phase, and what kstatus makes of it.
-///
-/// Guarantees: retry-04, api-04, told-02.
-#[test]
-fn the_truth_table_of_a_rollout() {
-    let manual = |mut deployment: ModelDeployment| {
-        deployment.spec.rollout.promotion = lamplighter_api::Promotion::Manual;
-        deployment
-    };
-    let paused = |mut deployment: ModelDeployment| {
-        deployment.spec.paused = true;
-        deployment
-    };
-    let wrong = in_state(&terminated(1, "Error", &last_words(Reason::ValidationFailed)));
-    let old = ("00000000aa", "blue");
-    let new_revision = wanted();
-    let new = (new_revision.as_str(), "green");
-    let failed = |class: &str, outcome: Option<&str>| {
-        let mut status = serving("00000000aa");
-        status.failed_revisions = vec![lamplighter_api::FailedRevision {
-            revision: wanted(),
-            class: class.to_owned(),
-            reason: "DownloadFailed".to_owned(),
-            message: "pod worker-c: the store is away".to_owned(),
-            attempts: 1,
-            time: ago(5),
-            next_retry_time: None,
-            released: false,
-        }];
-        status.history = outcome
-            .map(|outcome| lamplighter_api::PastRollout {
-                from: Some("00000000aa".to_owned()),
-                to: wanted(),
-                strategy: "BlueGreen".to_owned(),
-                outcome: outcome.to_owned(),
-                started_time: ago(60),
-                finished_time: ago(5),
-            })
-            .into_iter()
-            .collect();
-        having(deployment(), status)
-    };
-    let pinned = || {
-        let mut status = serving("00000000aa");
-        status.pin =
-            Some(lamplighter_api::Pin { revision: "00000000aa".to_owned(), instead_of: wanted() });
-        having(deployment(), status)
-    };
-    let alone = || {
-        let mut fetched = with_pods(two_ready("00000000aa"));
-        fetched.replica_sets = vec![Arc::new(replica_set("00000000aa", 2))];
-        fetched
-    };
-    let unread = || {
-        let mut fetched = alone();
-        fetched.records = Vec::new();
-        fetched
-    };
-    let idle = || having(deployment(), serving("00000000aa"));
-    let ready_pods = || new_pods(&ready());
-    let table = vec![
-        ("first install, being read", deployment(), Fetched::default()),
-        ("first install, gates", coming(), with_pods(new_pods(&in_state(&running())))),
-        ("serving", settled(), with_pods(two_ready(&wanted()))),
-        ("change, being read", idle(), unread()),
-        ("change, paused", paused(idle()), alone()),
-        ("gates", in_phase("Gating", old), beside(new_pods(&in_state(&running())), "blue")),
-        ("a gate says no", in_phase("Gating", old), beside(new_pods(&wrong), "blue")),
-        (
-            "waits for a person",
-            manual(in_phase("AwaitingPromotion", old)),
-            beside(ready_pods(), "blue"),
-        ),
-        ("switch", in_phase("CuttingOver", old), beside(ready_pods(), "blue")),
-        ("after the switch", in_phase("Shedding", new), beside(ready_pods(), "green")),
-        ("window", in_phase("Baking", new), beside(ready_pods(), "green")),
-        ("failed, tried again", failed("Transient", None), alone()),
-        ("failed, given up", failed("Deterministic", Some("Aborted")), alone()),
-        ("failed, somebody has to act", failed("Outside", None), alone()),
-        ("returned by itself", failed("Deterministic", Some("RolledBackAuto")), alone()),
-        ("returned on request", pinned(), alone()),
-    ];
-    let lines: Vec<String> = table
-        .iter()
-        .map(|(what, deployment, fetched)| {
-            let report = report_on(deployment, fetched, Applied::default());
-            let serves = !what.starts_with("first install");
-            let available = words(&report, ConditionType::Available).unwrap();
-            assert_eq!(available.0 == "True", serves, "{what}: {}", told(&report));
-            format!("{what}\n  kstatus {}\n  {}", kstatus(&report), truth(&report))
-        })
-        .collect();
-    insta::assert_snapshot!(lines.join("\n"));
-}
-
-/// As <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md> reads it.
-fn kstatus(report: &Report) -> &'static str {
-    let holds = |kind| words(report, kind).is_some_and(|(status, _)| status == "True");
-    if holds(ConditionType::Stalled) {
-        "Failed"
-    } else if holds(ConditionType::Reconciling) || !holds(ConditionType::Ready) {
-        "InProgress"
-    } else {
-        "Current"
-    }
 }

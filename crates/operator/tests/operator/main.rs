@@ -13,4 +13,6 @@ mod memory;
 mod observe;
 mod pipeline;
 mod render;
+mod rollouts;
+mod truth;
 mod world;

@@ -37,7 +37,7 @@ mod tests {
             "podUid": "u", "podName": "p", "revision": "r", "workerVersion": "0.1.0",
             "device": "Cpu", "state": "Starting", "uptimeSeconds": uptime, "inFlight": 0,
             "models": [{
-                "key": {"name": "m", "version": "1"}, "task": "Embedding", "state": "Loading",
+                "key": "m:1", "task": "Embedding", "state": "Loading",
                 "phases": [{"phase": phase, "seconds": seconds, "bytes": bytes, "done": done}],
             }],
         }))
