@@ -254,6 +254,7 @@ fn ready_tells_how_many_pods_are_still_leaving() {
     assert_eq!(message(&scaled), "spec.replicas is 0; 1 pod is still leaving");
 }
 
+/// Guarantees: gates-07, retry-04.
 #[test]
 fn a_new_revision_that_fails_beside_one_that_serves() {
     let ended = terminated(1, "Error", &last_words(Reason::ValidationFailed));
@@ -651,7 +652,7 @@ fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
 
 /// What each condition says in each phase, and what kstatus makes of it.
 ///
-/// Guarantees: retry-04, api-04, told-02.
+/// Guarantees: always-08, return-13, api-04, told-02.
 #[test]
 fn the_truth_table_of_a_rollout() {
     let manual = |mut deployment: ModelDeployment| {
