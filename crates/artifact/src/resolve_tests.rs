@@ -254,6 +254,7 @@ async fn the_pin_changes_with_every_write_to_the_store_and_the_digest_with_the_c
     assert_eq!(one, copy, "a folder's pin is made of its contents");
 }
 
+/// Guarantees: strategy-06.
 #[tokio::test]
 async fn what_is_broken_is_found_before_a_weight_is_read() {
     type Damage = fn(&mut Model);
@@ -316,6 +317,7 @@ async fn shards_are_looked_at_by_their_headers_too() {
     assert!(matches!(error, ArtifactError::IndexMissingShard { .. }), "{error:?}");
 }
 
+/// Guarantees: gates-04.
 #[tokio::test]
 async fn another_digest_than_the_pinned_one_is_named() {
     let volume = tempfile::tempdir().unwrap();

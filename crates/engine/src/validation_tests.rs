@@ -35,6 +35,7 @@ fn vector(text: &str, expected: &[f32], min_cosine: f64) -> Outcome {
     outcome(Check::Vector { text: text.to_owned(), expected: expected.to_vec(), min_cosine })
 }
 
+/// Guarantees: gates-06, gates-09.
 #[test]
 fn a_similarity_lies_within_its_bounds() {
     for (b, at_least, at_most, passes) in [
@@ -60,6 +61,7 @@ fn a_similarity_lies_within_its_bounds() {
     assert!(outcome.found.starts_with("no answer: text 1"), "{outcome:?}");
 }
 
+/// Guarantees: gates-06.
 #[test]
 fn a_ranking_has_exactly_its_order() {
     let passages = ["0 1", "2 0", "1 1"];
@@ -81,6 +83,7 @@ fn a_ranking_has_exactly_its_order() {
     assert_eq!(found, "order [1, 2, 0] (1: 1.000000, 2: 0.707107, 0: 0.000000)");
 }
 
+/// Guarantees: gates-06.
 #[test]
 fn a_vector_has_the_recorded_direction() {
     assert!(vector("3 4", &[0.6, 0.8], 0.99999).passed);
@@ -92,6 +95,7 @@ fn a_vector_has_the_recorded_direction() {
     assert!(!vector("0 0", &[0.6, 0.8], -1.0).passed);
 }
 
+/// Guarantees: gates-09.
 #[test]
 fn an_answer_of_another_length_has_not_passed() {
     let checks = [

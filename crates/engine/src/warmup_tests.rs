@@ -97,6 +97,7 @@ fn every_length_runs_in_every_batch_size_up_to_the_limits() {
     assert!(fake.shapes_run()[expected.len()..].iter().all(|shape| *shape == (16, 1)));
 }
 
+/// Guarantees: gates-05.
 #[test]
 fn texts_have_their_special_tokens_and_differ() {
     let fake = Fake::new(|_, _| 1);
@@ -140,6 +141,7 @@ fn times_that_do_not_settle_are_reported_when_the_time_is_over() {
     assert!(warmup.runs >= 40, "{warmup:?}");
 }
 
+/// Guarantees: gates-05.
 #[test]
 fn a_time_that_is_over_before_every_shape_ran_is_an_error() {
     let fake = Fake::new(|_, _| 100);

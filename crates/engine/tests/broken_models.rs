@@ -295,6 +295,7 @@ const BROKEN: [(&str, Breaking, &str, &str); 45] = [
     ),
 ];
 
+/// Guarantees: gates-01.
 #[test]
 fn every_broken_model_has_exactly_its_error() {
     assert!(Tiny::new().build().is_ok());
@@ -343,6 +344,7 @@ fn broken_weight_files_are_errors_wherever_they_end() {
     assert_eq!(name(&error), "HeaderInvalid", "{error}");
 }
 
+/// Guarantees: gates-10.
 #[test]
 fn malformed_and_foreign_golden_files_are_refused() {
     let case = |change: Value| {

@@ -355,6 +355,7 @@ fn a_real_model_warms_up() {
     assert!(warmup.runs > 5 && warmup.steady > Duration::ZERO, "{warmup:?}");
 }
 
+/// Guarantees: gates-15.
 #[test]
 fn recorded_cases_pass_on_the_same_weights_and_fail_on_others() {
     let digest = "sha256:1";

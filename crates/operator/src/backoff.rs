@@ -85,6 +85,7 @@ mod tests {
         assert!(waits.len() > 10, "{waits:?}");
     }
 
+    /// Guarantees: operator-11.
     #[test]
     fn a_success_forgets_the_failures_of_this_object_alone() {
         let attempts = Attempts::default();

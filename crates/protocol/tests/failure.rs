@@ -154,6 +154,7 @@ proptest! {
         let _read = Failure::from_termination_message(&text);
     }
 
+    /// Guarantees: operator-09.
     #[test]
     fn reading_a_message_that_was_cut_anywhere_never_panics(
         failure in failure(),

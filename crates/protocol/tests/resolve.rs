@@ -88,6 +88,7 @@ fn what_is_no_record_is_malformed() {
 }
 
 proptest! {
+    /// Guarantees: operator-09.
     #[test]
     fn reading_any_text_never_panics(text in any::<String>()) {
         let _read = ResolveRecord::from_termination_message(&text);

@@ -49,13 +49,16 @@ fn assert_kept(report: &Report) {
     assert!(report.exhausted, "there are more than {LIMIT} states");
 }
 
-/// Guarantees: capacity-01, capacity-04, rolling-01, rolling-05, rolling-06, switch-05, return-02,
-/// return-05, return-09, retry-01, retry-05, mind-07, operator-05, operator-10.
+/// Guarantees: always-01, always-03, always-04, always-05, always-06, always-07, always-09,
+/// always-10, always-11, always-12, capacity-01, rolling-01, rolling-05, rolling-07, rolling-10,
+/// return-05, return-10, retry-01, retry-05, mind-02, mind-08, operator-01, operator-02,
+/// operator-05, operator-07, api-06.
 #[test]
 fn every_order_of_events_keeps_the_rules_and_comes_to_rest() {
     REPORTS.values().for_each(assert_kept);
 }
 
+/// Guarantees: return-09.
 #[test]
 #[ignore = "takes minutes; `cargo xtask explore --long` does the same"]
 fn every_order_of_events_keeps_the_rules_in_the_large_worlds_too() {
@@ -73,6 +76,7 @@ fn every_phase_action_note_and_outcome_occurs_somewhere() {
     assert_eq!(missing, excepted, "seen were {seen:#?}");
 }
 
+/// Guarantees: told-05.
 #[test]
 fn each_world_shows_what_it_is_about() {
     let reasons = [

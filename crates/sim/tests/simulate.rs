@@ -171,7 +171,7 @@ fn run(
     heal::rest(&cluster)
 }
 
-/// Guarantees: retry-05.
+/// Guarantees: always-01, always-11, retry-05.
 #[test]
 fn long_runs_keep_the_rules_and_come_to_rest() {
     let config = Config {

@@ -121,6 +121,7 @@ mod tests {
         ValidationReport { disabled: false, cases }
     }
 
+    /// Guarantees: gates-06.
     #[test]
     fn no_case_at_all_is_never_healthy_unless_the_user_said_so() {
         let none = report(vec![]);

@@ -21,8 +21,12 @@ struct Generated {
 /// Writes what is not as it should be. With `check` nothing is written, and files that would be
 /// are an error.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
+    bring(root, files(root)?, check)
+}
+
+fn bring(root: &Path, files: Vec<Generated>, check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for file in files(root)? {
+    for file in files {
         let path = root.join(file.path);
         let current = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -100,33 +104,26 @@ fn write(path: &Path, content: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A checkout with nothing in it but one promise.
-    fn checkout() -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for folder in ["docs", "crates", "e2e/stories"] {
-            fs::create_dir_all(root.path().join(folder)).unwrap();
-        }
-        let promise =
-            "- group: x\n  title: X\n  statements:\n    - {id: x-01, text: It is, note: so}\n";
-        fs::write(root.path().join("docs/guarantees.yaml"), promise).unwrap();
-        root
+    /// What this checkout's sources make.
+    fn made() -> Vec<Generated> {
+        files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))).unwrap()
     }
 
     #[test]
     fn what_was_written_is_not_stale() {
-        let root = checkout();
-        run(root.path(), false).unwrap();
-        run(root.path(), true).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        bring(root.path(), made(), false).unwrap();
+        bring(root.path(), made(), true).unwrap();
     }
 
     #[test]
     fn a_stale_file_is_named_with_the_way_out_and_left_alone() {
-        let root = checkout();
-        run(root.path(), false).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        bring(root.path(), made(), false).unwrap();
         let path = root.path().join(crd::CRD_PATH);
         fs::write(&path, "edited").unwrap();
 
-        let error = run(root.path(), true).unwrap_err().to_string();
+        let error = bring(root.path(), made(), true).unwrap_err().to_string();
         assert!(error.contains(crd::CRD_PATH), "{error}");
         assert!(error.contains("cargo xtask generate"), "{error}");
         assert!(!error.contains("config/rbac/role.yaml"), "{error}");

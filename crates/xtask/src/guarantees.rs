@@ -1,101 +1,96 @@
-//! `docs/guarantees.md`: what is promised about rollouts, and the tests that show it. The promises
-//! stand in `docs/guarantees.yaml`; a test names those that it shows in its doc comment.
+//! `docs/guarantees.md`: what is promised about rollouts, and the tests that show it.
+//!
+//! The statements stand in `docs/guarantees.yaml`. A test names those that it shows in the last
+//! paragraph of its doc comment, `Guarantees: rolling-01, drain-04.`: a doc comment stays with its
+//! function when files are moved or formatted, needs no macro crate, and is read by whoever reads
+//! the test. A statement without a test needs a reason, and a test cannot name what is not stated.
+
+mod checks;
+mod claims;
+mod markdown;
+mod place;
+mod statements;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 
-/// Where the promises stand.
+use checks::Checks;
+use claims::Claim;
+use place::{Level, Place};
+use statements::{Group, Statement};
+
+/// Where the statements stand.
 const SOURCE: &str = "docs/guarantees.yaml";
 /// What is made of them.
 pub(crate) const TABLE: &str = "docs/guarantees.md";
 /// Where tests are.
 const ROOTS: [&str; 2] = ["crates", "e2e/stories"];
-/// What the line of a doc comment begins with.
-const WORD: &str = "Guarantees:";
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Group {
-    #[serde(rename = "group")]
-    name: String,
-    title: String,
-    statements: Vec<Statement>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Statement {
-    id: String,
-    text: String,
-    /// How far it is kept in another way than one would expect, or why it is not shown.
-    #[serde(default)]
-    note: Option<String>,
-}
+/// Its own tests have claims that are none.
+const OWN: &str = "crates/xtask";
 
 /// A test that shows something.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Shown {
+    place: Place,
     file: PathBuf,
     test: String,
 }
 
-/// The table, made from the promises and the sources of the tests.
+/// Which tests show a statement, by its id.
+type Evidence = BTreeMap<String, Vec<Shown>>;
+
+/// The table, made from the statements and the sources of the tests below `root`.
 pub(crate) fn table(root: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(root.join(SOURCE))
-        .with_context(|| format!("{SOURCE} cannot be read"))?;
-    let groups: Vec<Group> = serde_saphyr::from_str(&text)
-        .with_context(|| format!("{SOURCE} is not as it should be"))?;
-    let mut shown: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
-    for source in sources(root)? {
-        let text = std::fs::read_to_string(root.join(&source))?;
-        for (test, ids) in claims(&text).with_context(|| source.display().to_string())? {
+    let text =
+        fs::read_to_string(root.join(SOURCE)).with_context(|| format!("cannot read {SOURCE}"))?;
+    let groups =
+        statements::parse(&text).with_context(|| format!("{SOURCE} is not as it should be"))?;
+    let evidence = evidence(root)?;
+    let problems = problems(&groups, &evidence, &Checks::read(root)?);
+    if !problems.is_empty() {
+        bail!("{SOURCE} and the tests do not agree:\n  {}", problems.join("\n  "));
+    }
+    Ok(markdown::written(&groups, &evidence))
+}
+
+fn evidence(root: &Path) -> Result<Evidence> {
+    let mut evidence = Evidence::new();
+    for file in sources(root)? {
+        let text = fs::read_to_string(root.join(&file))
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let claims = claims::read(&text).with_context(|| file.display().to_string())?;
+        for Claim { test, ids, ignored, is_property } in claims {
+            let place = place::of(&file, &test, ignored.as_deref(), is_property)
+                .with_context(|| format!("{}::{test}", file.display()))?;
             for id in ids {
-                let claim = Shown { file: source.clone(), test: test.clone() };
-                shown.entry(id).or_default().push(claim);
+                let shown = Shown { place, file: file.clone(), test: test.clone() };
+                evidence.entry(id).or_default().push(shown);
             }
         }
     }
-    check(&groups, &shown)?;
-    Ok(written(&groups, &shown))
-}
-
-fn check(groups: &[Group], shown: &BTreeMap<String, Vec<Shown>>) -> Result<()> {
-    let mut known = std::collections::BTreeSet::new();
-    for statement in groups.iter().flat_map(|group| &group.statements) {
-        if !known.insert(statement.id.as_str()) {
-            bail!("{SOURCE} has {} twice", statement.id);
-        }
-        if !shown.contains_key(&statement.id) && statement.note.is_none() {
-            bail!("{} is shown by no test; say why in its note", statement.id);
-        }
+    for shown in evidence.values_mut() {
+        shown.sort_unstable();
     }
-    for (id, tests) in shown {
-        if !known.contains(id.as_str()) {
-            let test = tests.first().map(|claim| claim.test.as_str()).unwrap_or_default();
-            bail!("{test} shows {id}, which is not in {SOURCE}");
-        }
-    }
-    Ok(())
+    Ok(evidence)
 }
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = ROOTS.iter().map(PathBuf::from).collect();
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(root.join(&folder))
-            .with_context(|| format!("{} cannot be listed", folder.display()))?;
+        let entries = fs::read_dir(root.join(&folder))
+            .with_context(|| format!("cannot list {}", folder.display()))?;
         for entry in entries {
-            let entry = entry?;
+            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
             let path = folder.join(entry.file_name());
-            // Its own tests have claims that are none.
-            if path.ends_with("crates/xtask") {
+            if path == Path::new(OWN) {
                 continue;
             }
-            if entry.file_type()?.is_dir() {
+            let kind = entry.file_type().with_context(|| path.display().to_string())?;
+            if kind.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 found.push(path);
@@ -106,157 +101,175 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The tests of a source that show something, and what: the lines of a doc comment from
-/// `Guarantees:` on, and the name of the function below, or of the line of a table of tests.
-fn claims(text: &str) -> Result<Vec<(String, Vec<String>)>> {
-    let mut claims = Vec::new();
-    let mut ids: Option<String> = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(doc) = line.strip_prefix("/// ") {
-            match (&mut ids, doc.strip_prefix(WORD)) {
-                (_, Some(first)) => ids = Some(first.to_owned()),
-                (Some(ids), None) => {
-                    ids.push(' ');
-                    ids.push_str(doc);
-                }
-                (None, None) => {}
-            }
-            continue;
-        }
-        if line.starts_with("#[") || line.is_empty() || !line.is_ascii() {
-            continue;
-        }
-        let Some(ids) = ids.take() else { continue };
-        let name = name_of(line).with_context(|| format!("{WORD}{ids} stands above no test"))?;
-        let ids = ids.trim().trim_end_matches('.').split(',').map(|id| id.trim().to_owned());
-        claims.push((name, ids.collect()));
-    }
-    Ok(claims)
-}
-
-fn name_of(line: &str) -> Option<String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let name = match line.split_once("fn ") {
-        Some((_, rest)) => rest.split(|c: char| !is_name(c)).next()?,
-        None => line.split_once(": ").map(|(name, _)| name)?,
-    };
-    (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
-}
-
-/// How a test shows something, and where it runs.
-fn level(claim: &Shown) -> (&'static str, &'static str) {
-    let path = claim.file.to_string_lossy();
-    let has = |part: &str| path.contains(part);
-    if has("tests/rollouts/") {
-        let runs = if claim.test.starts_with("ci_") { "ci" } else { "`cargo xtask e2e rollouts`" };
-        return ("real cluster, under load", runs);
-    }
-    let level = match () {
-        () if has("tests/stories/") => return ("real cluster", "ci"),
-        () if has("crates/sim/tests/explore") => "every order of events",
-        () if has("crates/sim/") => "simulated cluster",
-        () if has("crates/plan/") => "decision table",
-        () if has("crates/api/") => "schema",
-        () if has("crates/operator/tests/operator/pipeline")
-            || has("crates/operator/tests/operator/rollouts") =>
-        {
-            "requests to the apiserver"
-        }
-        () if has("crates/worker/tests/") => "a running worker",
-        () => "unit",
-    };
-    (level, "every run")
-}
-
-fn written(groups: &[Group], shown: &BTreeMap<String, Vec<Shown>>) -> String {
-    let mut text = format!(
-        "<!-- Generated by `cargo xtask generate` from {SOURCE} and the tests. Do not edit. -->\n\n\
-         # What is promised about rollouts\n\n\
-         Each statement names the tests that show it, how they do, and where they run: in every run \
-         of the tests, in CI on a real cluster, or with `cargo xtask e2e rollouts`.\n"
-    );
+/// Everything in which statements and tests contradict each other, each as a sentence.
+fn problems(groups: &[Group], evidence: &Evidence, checks: &Checks) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut known: BTreeMap<&str, &Statement> = BTreeMap::new();
     for group in groups {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "\n## {}\n\n| | statement | shown by |\n|---|---|---|\n", group.title);
         for statement in &group.statements {
-            debug_assert!(statement.id.starts_with(&group.name));
-            let note = statement.note.as_ref().map(|note| format!(" *{}*", note.trim()));
-            let _ = writeln!(
-                text,
-                "| {} | {}{} | {} |",
-                statement.id,
-                statement.text.trim(),
-                note.unwrap_or_default(),
-                tests(shown.get(&statement.id).map(Vec::as_slice).unwrap_or_default())
-            );
+            let id = statement.id.as_str();
+            if !is_numbered(id, &group.name) {
+                problems.push(format!("{id} is not {} and two digits", group.name));
+            }
+            if known.insert(id, statement).is_some() {
+                problems.push(format!("{id} is stated twice"));
+            }
+            let shown = evidence.get(id).map(Vec::as_slice).unwrap_or_default();
+            problems.extend(unsupported(statement, shown, checks));
         }
     }
-    text
+    for (id, shown) in evidence.iter().filter(|(id, _)| !known.contains_key(id.as_str())) {
+        let tests = shown.iter().map(|shown| format!("{}::{}", shown.file.display(), shown.test));
+        problems.push(format!(
+            "{} names {id}, which nobody states",
+            tests.collect::<Vec<_>>().join(" and ")
+        ));
+    }
+    problems
 }
 
-fn tests(shown: &[Shown]) -> String {
-    let mut shown = shown.to_vec();
-    shown.sort_unstable();
-    let told = shown.iter().map(|claim| {
-        let (level, runs) = level(claim);
-        let file = claim.file.display();
-        format!("[{}](../{file}) ({level}; {runs})", claim.test)
-    });
-    told.collect::<Vec<_>>().join("<br>")
+fn is_numbered(id: &str, group: &str) -> bool {
+    let number = id.strip_prefix(group).and_then(|rest| rest.strip_prefix('-'));
+    number.is_some_and(|number| number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What is wrong with a statement, given the tests that name it.
+fn unsupported(statement: &Statement, shown: &[Shown], checks: &Checks) -> Vec<String> {
+    let id = &statement.id;
+    let mut problems = Vec::new();
+    let is_reached = |level: Level| shown.iter().any(|shown| shown.place.level == level);
+    if shown.is_empty() && statement.not_kept.is_none() && statement.not_shown.is_none() {
+        problems.push(format!("{id} is named by no test; name it, or say why in not_shown"));
+    }
+    if let (Some(_), Some(first)) = (&statement.not_kept, shown.first()) {
+        problems.push(format!("{id} is not kept, and {} claims to show it", first.test));
+    }
+    for level in &statement.levels {
+        if !is_reached(*level) {
+            problems.push(format!("{id} is to be shown by a test of level {level}, and is not"));
+        }
+    }
+    if is_reached(Level::Exploration) == statement.checks.is_empty() {
+        problems.push(format!(
+            "{id}: what holds in every explored state has a check, and a check is of an exploration"
+        ));
+    }
+    for check in statement.checks.iter().filter(|check| !checks.has(check)) {
+        problems.push(format!("{id}: there is no check {check}"));
+    }
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_claim_is_the_end_of_a_doc_comment_and_belongs_to_what_stands_below() {
-        let text = "\
-/// What it does.
-///
-/// Guarantees: switch-01, switch-02,
-/// return-03.
-#[tokio::test]
-#[ignore = \"needs the cluster\"]
-async fn it_does() {}
-
-/// No claim.
-fn other() {}
-
-matrix! {
-    /// Guarantees: mind-01.
-    early: \"a-b-a early\", When::Early, None;
-}
-";
-        let found = claims(text).unwrap();
-        let expected =
-            [("it_does", vec!["switch-01", "switch-02", "return-03"]), ("early", vec!["mind-01"])];
-        let expected = expected
-            .map(|(test, ids)| (test.to_owned(), ids.into_iter().map(str::to_owned).collect()));
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_claim_above_nothing_is_refused() {
-        assert!(claims("/// Guarantees: switch-01.\nuse x;\n").is_err());
-    }
-
-    #[test]
-    fn a_promise_without_a_test_needs_a_reason_and_a_claim_needs_a_promise() {
-        let group = |note: Option<&str>| Group {
+    fn group(statement: Statement) -> Vec<Group> {
+        vec![Group {
             name: "switch".to_owned(),
             title: "The switch".to_owned(),
-            statements: vec![Statement {
-                id: "switch-01".to_owned(),
-                text: "One write.".to_owned(),
-                note: note.map(str::to_owned),
-            }],
-        };
-        let none = BTreeMap::new();
-        assert!(check(&[group(None)], &none).is_err());
-        assert!(check(&[group(Some("not kept"))], &none).is_ok());
-        let claim = Shown { file: "crates/x.rs".into(), test: "t".to_owned() };
-        let shown = BTreeMap::from([("switch-02".to_owned(), vec![claim])]);
-        assert!(check(&[group(Some("not kept"))], &shown).is_err());
+            statements: vec![statement],
+        }]
+    }
+
+    fn statement() -> Statement {
+        Statement {
+            id: "switch-01".to_owned(),
+            text: "One write.".to_owned(),
+            ..Statement::default()
+        }
+    }
+
+    fn shown_at(path: &str) -> Evidence {
+        let place = place::of(Path::new(path), "it_does", None, false).unwrap();
+        let shown = Shown { place, file: path.into(), test: "it_does".to_owned() };
+        [("switch-01".to_owned(), vec![shown])].into()
+    }
+
+    fn checks() -> Checks {
+        Checks::of(["Violation::SelectedNobody"])
+    }
+
+    fn told(statement: Statement, evidence: &Evidence) -> String {
+        problems(&group(statement), evidence, &checks()).join("; ")
+    }
+
+    const UNIT: &str = "crates/worker/src/x.rs";
+    const EXPLORED: &str = "crates/sim/tests/explore.rs";
+
+    #[test]
+    fn a_statement_with_a_test_or_a_reason_is_accepted() {
+        assert_eq!(told(statement(), &shown_at(UNIT)), "");
+        let why = || Some("nobody has two nodes".to_owned());
+        assert_eq!(told(Statement { not_shown: why(), ..statement() }, &Evidence::new()), "");
+        assert_eq!(told(Statement { not_kept: why(), ..statement() }, &Evidence::new()), "");
+    }
+
+    #[test]
+    fn a_statement_with_neither_is_named() {
+        assert!(told(statement(), &Evidence::new()).contains("switch-01 is named by no test"));
+    }
+
+    #[test]
+    fn what_is_not_kept_cannot_be_shown() {
+        let not_kept = Statement { not_kept: Some("no webhook".to_owned()), ..statement() };
+        assert!(told(not_kept, &shown_at(UNIT)).contains("it_does claims to show it"));
+    }
+
+    #[test]
+    fn a_level_that_no_test_reaches_is_named() {
+        let load = Statement { levels: vec![Level::Load], ..statement() };
+        assert!(told(load, &shown_at(UNIT)).contains("real cluster under load"));
+        let unit = Statement { levels: vec![Level::Unit], ..statement() };
+        assert_eq!(told(unit, &shown_at(UNIT)), "");
+    }
+
+    #[test]
+    fn an_exploration_names_the_check_that_holds_in_every_state() {
+        let with = |check: &str| Statement { checks: vec![check.to_owned()], ..statement() };
+        let known = "Violation::SelectedNobody";
+        assert_eq!(told(with(known), &shown_at(EXPLORED)), "");
+        assert!(told(statement(), &shown_at(EXPLORED)).contains("has a check"));
+        assert!(told(with(known), &shown_at(UNIT)).contains("has a check"));
+        let unknown = told(with("Violation::Boredom"), &shown_at(EXPLORED));
+        assert!(unknown.contains("there is no check Violation::Boredom"), "{unknown}");
+    }
+
+    #[test]
+    fn a_test_that_names_what_nobody_states_is_named() {
+        let other =
+            Statement { id: "switch-02".to_owned(), not_kept: Some("x".to_owned()), ..statement() };
+        let told = told(other, &shown_at(UNIT));
+        assert!(told.contains("x.rs::it_does names switch-01, which nobody states"), "{told}");
+    }
+
+    #[test]
+    fn ids_are_their_group_and_two_digits_and_stated_once() {
+        let mut twice = group(statement());
+        twice[0].statements.push(statement());
+        let told = problems(&twice, &shown_at(UNIT), &checks()).join("; ");
+        assert!(told.contains("stated twice"), "{told}");
+        for (id, holds) in
+            [("switch-01", true), ("switch-1", false), ("switch-x1", false), ("return-01", false)]
+        {
+            assert_eq!(is_numbered(id, "switch"), holds, "{id}");
+        }
+    }
+
+    #[test]
+    fn tests_are_found_below_the_roots_and_its_own_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let claim = "/// Guarantees: switch-01.\n#[test]\nfn it_does() {}\n";
+        for path in
+            ["crates/worker/src/a.rs", "crates/xtask/src/b.rs", "e2e/stories/tests/stories/c.rs"]
+        {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, claim).unwrap();
+        }
+        let evidence = evidence(root.path()).unwrap();
+        let files: Vec<_> =
+            evidence["switch-01"].iter().map(|shown| shown.file.to_str().unwrap()).collect();
+        assert_eq!(files, ["crates/worker/src/a.rs", "e2e/stories/tests/stories/c.rs"]);
     }
 }

@@ -309,7 +309,7 @@ models:
         assert_eq!(resolve(&more, &[], image).hash(), resolve(FULL, &[], image).hash());
     }
 
-    /// Guarantees: mind-06.
+    /// Guarantees: gates-13, mind-06.
     #[test]
     fn each_wish_of_the_user_makes_another_revision() {
         let image = "registry/worker:1";
@@ -330,6 +330,7 @@ models:
         }
     }
 
+    /// Guarantees: operator-03.
     #[test]
     fn a_new_default_image_leaves_recorded_revisions_alone() {
         let old = resolve(MINIMAL, &[], "registry/worker:1");

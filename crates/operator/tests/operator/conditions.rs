@@ -258,6 +258,7 @@ fn ready_tells_how_many_pods_are_still_leaving() {
     assert_eq!(message(&scaled), "spec.replicas is 0; 1 pod is still leaving");
 }
 
+/// Guarantees: gates-07, retry-04.
 #[test]
 fn a_new_revision_that_fails_beside_one_that_serves() {
     let ended = terminated(1, "Error", &last_words(Reason::ValidationFailed));

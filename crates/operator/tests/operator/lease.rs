@@ -78,6 +78,7 @@ async fn a_holder_that_promises_no_duration_is_not_taken_for_one_whose_time_is_o
     }
 }
 
+/// Guarantees: operator-02.
 #[tokio::test(start_paused = true)]
 async fn of_two_that_try_the_one_with_the_older_view_is_refused() {
     let (server, keeper) = start();
@@ -92,6 +93,7 @@ async fn of_two_that_try_the_one_with_the_older_view_is_refused() {
     }
 }
 
+/// Guarantees: operator-02.
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_cannot_renew_stops_before_others_may_take_over() {
     let (server, keeper) = start();
@@ -106,6 +108,7 @@ async fn a_leader_that_cannot_renew_stops_before_others_may_take_over() {
     assert!(last.contains("etcd is gone"), "{last}");
 }
 
+/// Guarantees: operator-02.
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_lease_was_taken_stops_at_once() {
     let (server, keeper) = start();

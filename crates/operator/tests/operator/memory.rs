@@ -143,6 +143,7 @@ fn a_new_time_is_never_before_now() {
     assert!(since.0 >= at && since.0.duration_since(at).as_millis() < 1000, "{since:?}");
 }
 
+/// Guarantees: return-08.
 #[test]
 fn a_time_that_is_yet_to_come_has_no_age() {
     let mut status = on_its_way();

@@ -47,6 +47,7 @@ fn a_failure_that_the_container_got_over_is_not_blamed_when_it_stops_being_ready
     assert_eq!(reason.as_deref(), Some("OutOfMemory"), "it never was ready after it");
 }
 
+/// Guarantees: gates-14.
 #[test]
 fn out_of_memory_repeats_itself_while_loading_and_not_while_serving() {
     let class = |status: Value, not_ready_for| failure(status, not_ready_for).unwrap().class;

@@ -28,6 +28,7 @@ fn find<'a>(asked: &'a [Asked], method: &Method, path_end: &str) -> &'a Asked {
         .unwrap_or_else(|| panic!("no {method} …{path_end} in\n{}", lines(asked)))
 }
 
+/// Guarantees: api-01.
 #[tokio::test]
 async fn a_new_deployment_is_built_in_the_documented_order() {
     let mut cluster = Cluster::new();
@@ -161,7 +162,7 @@ async fn what_a_predecessor_left_is_waited_for() {
     assert_eq!(writes.len(), 1, "only the status is written");
 }
 
-/// Guarantees: switch-01.
+/// Guarantees: operator-02, operator-05.
 #[tokio::test]
 async fn a_decision_on_an_old_view_is_refused_and_not_reported() {
     let mut cluster = Cluster::complete().await;
@@ -270,6 +271,7 @@ async fn pods_that_cannot_be_reached_are_asked_ever_more_rarely_and_then_left_al
     assert_eq!(lines(&cluster.server.take_asked()), "", "the status is as it was");
 }
 
+/// Guarantees: operator-06.
 #[tokio::test]
 async fn what_the_apiserver_refuses_is_reported_in_its_words() {
     let mut cluster = Cluster::new();
@@ -285,6 +287,7 @@ async fn what_the_apiserver_refuses_is_reported_in_its_words() {
     assert_eq!(cluster.condition("Reconciling")["status"], "True");
 }
 
+/// Guarantees: operator-06.
 #[tokio::test]
 async fn an_apiserver_that_is_away_is_tried_again_and_said_so() {
     let mut cluster = Cluster::new();
@@ -354,6 +357,7 @@ async fn a_deployment_that_went_away_meanwhile_is_no_error() {
     assert_eq!(cluster.reconcile().await.unwrap(), Action::await_change());
 }
 
+/// Guarantees: api-06.
 #[tokio::test]
 async fn a_deployment_that_is_being_deleted_is_left_to_the_garbage_collector() {
     let mut cluster = Cluster::complete().await;

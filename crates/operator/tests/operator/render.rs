@@ -132,6 +132,7 @@ fn threads_follow_the_cpu_limit_unless_the_user_says_how_many() {
     assert_eq!(own["value"], "2");
 }
 
+/// Guarantees: strategy-08.
 #[test]
 fn the_template_does_not_depend_on_the_progress_deadline() {
     let made = |spec: &str| {

@@ -60,7 +60,7 @@ async fn a_blue_green_rollout_in_requests() {
 /// The same after each of its requests was the last that an operator made: its successor ends at
 /// the same place, and makes no pod twice.
 ///
-/// Guarantees: operator-01.
+/// Guarantees: switch-13, operator-01.
 #[tokio::test]
 async fn a_rollout_that_is_cut_off_after_any_write_ends_the_same() {
     let mut whole = Cluster::complete().await;

@@ -68,7 +68,7 @@ fn in_phase(phase: &str, active: (&str, &str)) -> ModelDeployment {
 
 /// What each condition says in each phase, and what kstatus makes of it.
 ///
-/// Guarantees: retry-04, api-04, told-02.
+/// Guarantees: always-08, return-13, api-04, told-02.
 #[test]
 fn the_truth_table_of_a_rollout() {
     let manual = |mut deployment: ModelDeployment| {

@@ -57,6 +57,7 @@ fn where_a_pod_stands_and_for_how_long() {
     assert_eq!((homeless.stage, homeless.since), (words, Seconds(25)));
 }
 
+/// Guarantees: always-08.
 #[test]
 fn requests_reach_a_pod_whose_address_is_ready_and_one_that_answered() {
     let endpoint = |uid: &str, conditions: Value| json!([{"addresses": ["10.0.0.1"], "conditions": conditions, "targetRef": {"uid": uid}}]);
@@ -83,6 +84,7 @@ fn requests_reach_a_pod_whose_address_is_ready_and_one_that_answered() {
     }
 }
 
+/// Guarantees: return-03.
 #[test]
 fn connections_from_before_count_until_the_pod_says_that_it_was_told_and_has_none() {
     let report = |left: Value| {
@@ -135,6 +137,7 @@ fn what_holds_a_pod_up_is_its_failure_until_it_is_ready() {
     assert_eq!(reason(&ready()), None);
 }
 
+/// Guarantees: return-02.
 #[test]
 fn an_eviction_is_told_by_the_pod_that_took_the_place() {
     let evicted = json!({

@@ -27,7 +27,7 @@ fn with_nothing_under_way_there_is_nothing_to_give_up_and_what_serves_is_left_al
     assert!(plan.memory.failed.is_empty());
 }
 
-/// Guarantees: api-05.
+/// Guarantees: switch-08, api-05.
 #[test]
 fn what_cannot_be_followed_is_said_to_be_so_and_forgotten() {
     let cases = [
@@ -46,6 +46,7 @@ fn what_cannot_be_followed_is_said_to_be_so_and_forgotten() {
     }
 }
 
+/// Guarantees: switch-08, api-05.
 #[test]
 fn a_promotion_moves_the_service_and_counts_once() {
     let mut world = awaiting().asked(CommandKind::Promote, Some("b"));
@@ -62,6 +63,7 @@ fn a_promotion_of_another_revision_is_none() {
     assert_eq!(plan.notes, [Note::Inapplicable(CommandKind::Promote)]);
 }
 
+/// Guarantees: switch-08.
 #[test]
 fn a_promotion_waits_until_the_candidate_is_ready() {
     let gating = side_by_side(&starting()).phase(Phase::Gating(blue_green(), Seconds(0)));
@@ -84,6 +86,7 @@ fn a_promotion_waits_for_a_fresh_proof_of_the_answers() {
     assert_eq!(at_age(901), Phase::AwaitingPromotion(blue_green(), Seconds(100)));
 }
 
+/// Guarantees: switch-08, told-05.
 #[test]
 fn an_expired_promotion_is_a_failure_that_only_a_person_lifts() {
     let at_age = |age| {
@@ -94,6 +97,7 @@ fn an_expired_promotion_is_a_failure_that_only_a_person_lifts() {
     assert_eq!(at_age(3_601), Some(Class::Withdrawn));
 }
 
+/// Guarantees: retry-01.
 #[test]
 fn a_retry_releases_what_failed() {
     let world = serving().failed("b", Class::Deterministic, 3, 9).asked(CommandKind::Retry, None);
@@ -103,6 +107,7 @@ fn a_retry_releases_what_failed() {
     assert_eq!((failed.attempts, failed.since), (0, Seconds(0)));
 }
 
+/// Guarantees: api-05.
 #[test]
 fn a_return_holds_until_the_specification_changes() {
     let mut world = settled().known("b").known("c").asked(CommandKind::RollbackTo, Some("b"));

@@ -38,7 +38,7 @@ fn nothing_is_done_on_a_memory_that_is_out_of_date() {
     assert_eq!(plan.notes, [Note::Overtaken]);
 }
 
-/// Guarantees: rolling-08.
+/// Guarantees: rolling-01.
 #[test]
 fn a_pod_is_given_back_to_the_service_before_another_one_is_taken_out() {
     let withdrawn = Pod { traffic: false, ..serves() };
@@ -59,6 +59,7 @@ fn a_switch_is_undone_when_no_pod_is_wanted_although_nobody_answers_where_it_lea
     assert_eq!(plan.memory.phase, Phase::Reverting(blue_green(), Seconds(0)));
 }
 
+/// Guarantees: always-06.
 #[test]
 fn who_serves_nobody_proves_nothing() {
     let mut world = want("b", 0).have("a", Blue, vec![]).active("a", Blue);
@@ -170,7 +171,6 @@ fn what_alone_answers_requests_is_kept_in_place_of_what_does_not() {
     assert_eq!(plan(&world).memory.active, Some(at("b", Blue)));
 }
 
-/// Guarantees: mind-05.
 #[test]
 fn a_strategy_that_is_refused_does_not_hold_up_the_end_of_a_bake() {
     let mut world = want("c", 1).have("b", Green, vec![serves()]).active("b", Green);
@@ -183,6 +183,7 @@ fn a_strategy_that_is_refused_does_not_hold_up_the_end_of_a_bake() {
     assert_eq!(plan.memory.phase, Phase::Stable);
 }
 
+/// Guarantees: mind-03.
 #[test]
 fn pods_that_were_given_up_a_moment_ago_are_asked_for_again_at_once() {
     let mut world = want("a", 2).have("a", Blue, vec![serves(), serves()]).active("a", Blue);
@@ -194,6 +195,7 @@ fn pods_that_were_given_up_a_moment_ago_are_asked_for_again_at_once() {
     assert_eq!(plan.actions, [Action::Scale { revision: id("a"), from: 0, to: 2 }]);
 }
 
+/// Guarantees: always-09.
 #[test]
 fn a_candidate_that_was_given_up_gets_no_pods_while_it_alone_can_answer() {
     let mut world = want("b", 3).have("a", Blue, vec![]).active("a", Blue);
@@ -203,6 +205,7 @@ fn a_candidate_that_was_given_up_gets_no_pods_while_it_alone_can_answer() {
     assert_eq!(plan.actions, [Action::Scale { revision: id("a"), from: 0, to: 3 }]);
 }
 
+/// Guarantees: api-07.
 #[test]
 fn a_pod_that_was_not_told_to_leave_stays_while_it_is_paused() {
     let mut world = want("b", 2).have("a", Blue, vec![serves(), serves()]).active("a", Blue);
@@ -230,6 +233,7 @@ fn a_switch_that_was_late_ends_as_a_failure_though_it_is_about_to_be_tried_again
     assert_eq!(plan.notes, [Note::Finished { from, to, outcome: Outcome::RolledBackAuto }]);
 }
 
+/// Guarantees: switch-05.
 #[test]
 fn a_candidate_passes_when_all_of_its_pods_do_however_late() {
     let gating = |pods: Vec<Pod>, since| {
@@ -248,6 +252,7 @@ fn a_candidate_passes_when_all_of_its_pods_do_however_late() {
     assert_eq!(gating(vec![late.clone(), late], 601), switches);
 }
 
+/// Guarantees: switch-06.
 #[test]
 fn a_switch_counts_as_seen_when_no_pod_of_another_environment_is_left_in_the_endpoints() {
     let switched = |old: Pod| {
@@ -281,6 +286,7 @@ fn a_candidate_that_fails_is_left_for_what_answers_and_for_nothing_else() {
     assert_eq!(back(starting()), Phase::Baking(blue_green(), Seconds(9)));
 }
 
+/// Guarantees: always-06.
 #[test]
 fn a_revision_proves_itself_with_all_of_its_pods() {
     let proven = |pod: Pod, since| {
@@ -301,7 +307,7 @@ fn nothing_begins_while_it_is_paused() {
     assert_eq!(plan.notes, [Note::Paused]);
 }
 
-/// Guarantees: rolling-08.
+/// Guarantees: always-03, rolling-08.
 #[test]
 fn a_pod_is_told_to_leave_when_all_nodes_know_that_it_left_the_endpoints() {
     let told = |out| {
@@ -330,7 +336,7 @@ fn the_next_pod_leaves_only_when_the_new_ones_are_reached_though_the_floor_would
     assert_eq!(replacing(serves()), Some("a-0".to_owned()));
 }
 
-/// Guarantees: return-07.
+/// Guarantees: always-04, return-07.
 #[test]
 fn what_is_kept_to_return_to_is_left_alone_until_the_end_of_the_bake() {
     assert_eq!(plan(&baking(ready(), vec![serves()], 9)).actions, []);

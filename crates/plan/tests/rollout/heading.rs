@@ -48,7 +48,7 @@ fn waits_double_up_to_the_cap() {
     assert_eq!(of(u32::MAX), In(100));
 }
 
-/// Guarantees: return-10, retry-02.
+/// Guarantees: retry-02.
 #[test]
 fn a_failure_is_tried_again_exactly_when_the_wait_is_over() {
     let early = plan(&serving().failed("b", Class::Transient, 2, 39));
@@ -78,6 +78,7 @@ fn what_fails_again_or_was_withdrawn_waits_for_a_person() {
     }
 }
 
+/// Guarantees: retry-01.
 #[test]
 fn a_released_revision_is_tried_at_once_whatever_it_failed_with() {
     for class in [Class::Deterministic, Class::Withdrawn, Class::Transient, Class::Capacity] {
@@ -121,6 +122,7 @@ fn what_serves_and_is_given_up_is_left_for_what_is_known_to_be_good() {
     assert_eq!(nowhere.memory.phase, Phase::Stable);
 }
 
+/// Guarantees: always-10.
 #[test]
 fn who_is_to_be_returned_to_may_have_to_wait_and_is_woken_for() {
     let waits = plan(&failing().failed("g", Class::Transient, 1, 5));

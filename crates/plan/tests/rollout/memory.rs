@@ -46,6 +46,7 @@ fn ten_failures_are_remembered_and_the_oldest_makes_room() {
     assert!(!plan.memory.failed.contains_key(&id("o")));
 }
 
+/// Guarantees: always-12.
 #[test]
 fn a_memory_that_changes_has_the_next_epoch_and_one_that_does_not_keeps_its_own() {
     let mut world = side_by_side(&starting()).phase(Phase::Gating(blue_green(), Seconds(9)));

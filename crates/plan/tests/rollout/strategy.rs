@@ -87,6 +87,7 @@ fn every_reason_is_named_not_the_first_alone() {
     assert_eq!(chosen, Ok((Kind::BlueGreen, triggers)));
 }
 
+/// Guarantees: strategy-01.
 #[test]
 fn a_model_that_comes_or_goes_asks_for_a_second_environment() {
     let one = facts(model());
@@ -114,6 +115,7 @@ fn growth_counts_from_more_than_a_quarter() {
     assert_rolling(&of(1));
 }
 
+/// Guarantees: strategy-10.
 #[test]
 fn growth_is_counted_without_overflow() {
     let old = changed(|old| old.bytes = u64::MAX);
@@ -132,7 +134,7 @@ fn a_wish_to_return_counts_as_long_from_more_than_a_quarter_of_an_hour() {
     assert_blue_green(&bake(Seconds(901)), Trigger::LongBake(Seconds(901)));
 }
 
-/// Guarantees: strategy-10.
+/// Guarantees: strategy-12.
 #[test]
 fn only_versions_that_are_both_semantic_are_compared() {
     let cases = [
@@ -198,6 +200,7 @@ fn the_user_may_vouch_for_two_versions_or_forbid_to_mix_them() {
     assert_eq!(refused, Err(Refused(vec![Trigger::NoMix])));
 }
 
+/// Guarantees: capacity-02.
 #[test]
 fn without_a_place_it_rolls_where_that_is_only_less_cautious() {
     let grown = changed(|new| new.bytes = 2_000);
@@ -206,6 +209,7 @@ fn without_a_place_it_rolls_where_that_is_only_less_cautious() {
     assert_eq!(chosen, Ok((Kind::Rolling, triggers)));
 }
 
+/// Guarantees: capacity-02.
 #[test]
 fn without_a_place_it_still_does_not_mix_what_must_not_be() {
     let other = changed(|new| new.layers = 12);

@@ -34,7 +34,7 @@ fn nothing_under_way_waits_for_a_change() {
     assert_eq!(wake(&world), None);
 }
 
-/// Guarantees: told-05.
+/// Guarantees: always-10, told-05.
 #[test]
 fn a_candidate_is_looked_at_when_its_deadline_has_passed() {
     let gating = |pod: &Pod, since| {
@@ -48,7 +48,7 @@ fn a_candidate_is_looked_at_when_its_deadline_has_passed() {
     assert_eq!(gating(&unplaced(), 100), Some(Seconds(161)));
 }
 
-/// Guarantees: told-05.
+/// Guarantees: always-10, told-05.
 #[test]
 fn a_promotion_is_waited_for_until_it_expires_or_the_proof_is_too_old() {
     let awaiting = |limit, since| {
@@ -64,6 +64,7 @@ fn a_promotion_is_waited_for_until_it_expires_or_the_proof_is_too_old() {
     assert_eq!(awaiting(7_200, 100), Some(Seconds(861)));
 }
 
+/// Guarantees: always-10, told-05.
 #[test]
 fn a_switch_is_looked_at_when_it_is_late() {
     let world = side_by_side(&ready()).phase(Phase::CuttingOver(blue_green(), Seconds(20)));
@@ -79,6 +80,7 @@ fn a_return_is_looked_at_when_it_is_late_and_then_waits_for_the_endpoints() {
     assert_eq!(back(61), None);
 }
 
+/// Guarantees: always-10.
 #[test]
 fn connections_are_shed_until_the_endpoints_are_everywhere_and_then_until_the_limit() {
     let world = switched(side_by_side(&serves()));
@@ -89,6 +91,7 @@ fn connections_are_shed_until_the_endpoints_are_everywhere_and_then_until_the_li
     assert_eq!(shedding(11), Some(Seconds(30)));
 }
 
+/// Guarantees: always-10.
 #[test]
 fn a_bake_ends_by_itself_and_later_still_if_it_does_not_serve_in_full() {
     let baking = |pod: &Pod, since| {
@@ -99,6 +102,7 @@ fn a_bake_ends_by_itself_and_later_still_if_it_does_not_serve_in_full() {
     assert_eq!(baking(&starting(), 401), Some(Seconds(600)));
 }
 
+/// Guarantees: always-10.
 #[test]
 fn a_pod_that_left_the_endpoints_leaves_when_all_nodes_know() {
     let name = PodName::new("a-0");
@@ -118,7 +122,7 @@ fn a_pod_that_left_the_endpoints_leaves_when_all_nodes_know() {
     assert_eq!(wake(&world), Some(Seconds(8)));
 }
 
-/// Guarantees: told-05.
+/// Guarantees: always-10, told-05.
 #[test]
 fn reading_models_has_a_deadline() {
     let mut world = serving();

@@ -39,6 +39,7 @@ fn blue_green() {
     golden!(Script::of(beside(2, "B", Good)).person(wants("B")).rest(), "B");
 }
 
+/// Guarantees: strategy-02.
 #[test]
 fn the_user_insists_on_a_second_environment() {
     let mut start = beside(1, "b", Good);
@@ -54,7 +55,7 @@ fn the_user_insists_on_rolling_what_must_not_be_mixed() {
     golden!(Script::of(start).person(wants("B")).rest(), "a");
 }
 
-/// Guarantees: capacity-01, capacity-02, capacity-03.
+/// Guarantees: capacity-01, capacity-02, capacity-03, retry-03.
 #[test]
 fn no_place_for_a_second_environment_so_it_waits() {
     let mut start = beside(1, "B", Good);

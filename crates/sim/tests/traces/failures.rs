@@ -15,13 +15,13 @@ fn the_candidate_fails_its_gates() {
     golden!(Script::of(beside(1, "B", Broken)).person(wants("B")).rest(), "a");
 }
 
-/// Guarantees: rolling-04.
+/// Guarantees: rolling-04, rolling-05.
 #[test]
 fn the_first_new_pod_of_a_rolling_update_fails_its_gates() {
     golden!(Script::of(beside(2, "b", Broken)).person(wants("b")).rest(), "a");
 }
 
-/// Guarantees: return-01.
+/// Guarantees: return-01, return-03.
 #[test]
 fn the_candidate_answers_wrongly_after_the_switch_and_is_left() {
     golden!(Script::of(beside(1, "B", Poisoned)).person(wants("B")).rest(), "a");
@@ -47,14 +47,14 @@ fn the_models_cannot_be_read() {
     golden!(Script::of(beside(1, "b", Unreadable)).person(wants("b")).rest(), "a");
 }
 
-/// Guarantees: gates-12.
+/// Guarantees: return-02.
 #[test]
 fn the_candidate_is_evicted_and_comes_again() {
     let switches = Script::of(beside(1, "B", Good)).person(wants("B")).until("cutting over");
     golden!(switches.operator().then(&Evicted(PodName::new("B0"))).rest(), "B");
 }
 
-/// Guarantees: rolling-05.
+/// Guarantees: rolling-01, rolling-06.
 #[test]
 fn an_old_pod_dies_while_another_one_is_about_to_leave() {
     let rolls = Script::of(beside(2, "b", Good)).person(wants("b")).until_leaves("a0");
@@ -69,7 +69,7 @@ fn the_endpoints_do_not_follow_the_switch() {
     golden!(halted.person(Edit::Halted(false)).rest(), "a");
 }
 
-/// Guarantees: switch-03.
+/// Guarantees: switch-04.
 #[test]
 fn somebody_else_takes_the_service_and_gives_it_back() {
     let taken = Script::of(beside(1, "b", Good)).person(Edit::Taken(true));

@@ -14,7 +14,7 @@ fn the_operator_is_killed_between_two_actions() {
     golden!(begins.then(&Crash { after: 1 }).rest(), "a");
 }
 
-/// Guarantees: operator-01.
+/// Guarantees: switch-13, operator-01.
 #[test]
 fn the_operator_is_killed_before_it_moves_the_service() {
     let switches = Script::of(beside(1, "B", Good)).person(wants("B")).until("cutting over");

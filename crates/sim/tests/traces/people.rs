@@ -37,6 +37,7 @@ fn a_person_gives_the_rollout_up_after_the_switch() {
     golden!(bakes.person(ask(CommandKind::Abort)).rest(), "a");
 }
 
+/// Guarantees: api-05.
 #[test]
 fn a_person_gives_the_rollout_up_while_it_rolls() {
     let rolls = Script::of(beside(2, "b", Good)).person(wants("b")).until_leaves("a1");
@@ -50,6 +51,7 @@ fn a_person_asks_for_a_retry_of_what_fails_again() {
     golden!(fails.person(ask(CommandKind::Retry)).rest(), "a");
 }
 
+/// Guarantees: retry-01.
 #[test]
 fn a_person_mends_the_models_and_asks_for_a_retry() {
     let fails = Script::of(beside(1, "b", Unreadable)).person(wants("b")).rest();

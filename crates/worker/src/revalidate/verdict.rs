@@ -80,6 +80,7 @@ mod tests {
         answers.chars().map(|word| suspects.judge((0, 0), &answer(word))).last().unwrap()
     }
 
+    /// Guarantees: gates-16.
     #[test]
     fn the_same_case_must_be_wrong_twice_in_a_row() {
         for (answers, next) in [
@@ -108,6 +109,7 @@ mod tests {
         }
     }
 
+    /// Guarantees: gates-16.
     #[test]
     fn another_case_of_the_same_or_of_another_model_confirms_nothing() {
         let mut suspects = Suspects::default();

@@ -82,7 +82,7 @@ impl Drop for Member {
 mod tests {
     use super::*;
 
-    /// Guarantees: return-03.
+    /// Guarantees: drain-04.
     #[test]
     fn only_connections_of_before_the_last_shed_are_counted_and_told_to_go() {
         let shedding = Shedding::default();

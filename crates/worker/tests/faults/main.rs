@@ -130,7 +130,6 @@ async fn a_word_that_is_no_fault_ends_the_process_at_once() {
     }
 }
 
-/// Guarantees: gates-11.
 #[tokio::test]
 async fn it_crashes_so_long_after_it_became_ready_and_again_after_each_start() {
     let place = place();

@@ -151,6 +151,7 @@ async fn a_drain_under_load_loses_nothing() {
     running.ended().await;
 }
 
+/// Guarantees: drain-01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_came_last_still_gets_its_first_answer() {
     let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "20"]).await;
@@ -171,6 +172,7 @@ async fn a_connection_that_came_last_still_gets_its_first_answer() {
     running.ended().await;
 }
 
+/// Guarantees: drain-01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_begins_after_the_listener_closed_has_its_whole_time() {
     let running = start(&["--drain-delay-seconds", "0", "--drain-timeout-seconds", "4"]).await;

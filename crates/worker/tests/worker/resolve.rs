@@ -144,6 +144,7 @@ async fn weights_in_a_store_are_read_only_where_nobody_knows_their_sums() {
     assert_eq!(listed.parameters, dropped.parameters);
 }
 
+/// Guarantees: strategy-06.
 #[tokio::test]
 async fn a_store_that_refuses_or_has_nothing_leaves_its_reason() {
     let store = Store::start().await;
@@ -161,6 +162,7 @@ async fn a_store_that_refuses_or_has_nothing_leaves_its_reason() {
     assert!(failure.message.contains("no bucket nowhere"), "{failure}");
 }
 
+/// Guarantees: strategy-06.
 #[tokio::test]
 async fn a_broken_artifact_leaves_the_reason_that_a_worker_would() {
     type Damage = fn(&mut Tiny);
@@ -190,6 +192,7 @@ async fn a_broken_artifact_leaves_the_reason_that_a_worker_would() {
     assert_eq!(failure.file.as_deref(), Some(WEIGHTS));
 }
 
+/// Guarantees: gates-04.
 #[tokio::test]
 async fn a_pinned_digest_that_differs_is_named_with_both() {
     let place = Place::new(&Tiny::new());

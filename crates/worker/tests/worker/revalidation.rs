@@ -90,6 +90,7 @@ impl Running {
     }
 }
 
+/// Guarantees: gates-16.
 #[tokio::test]
 async fn rounds_are_counted_and_one_wrong_answer_alone_changes_nothing() {
     let running = start(&["a lamp"]).await;
@@ -131,6 +132,7 @@ async fn no_answer_is_counted_and_never_a_failure() {
     assert_eq!(running.ends().await, Ok(()));
 }
 
+/// Guarantees: gates-16.
 #[tokio::test]
 async fn a_confirmed_wrong_answer_ends_the_worker_after_what_is_in_flight() {
     let running = start(&[]).await;
@@ -164,6 +166,7 @@ async fn a_confirmed_wrong_answer_ends_the_worker_after_what_is_in_flight() {
     assert!(failure.found.as_deref().unwrap().starts_with("cosine -1"), "{failure:?}");
 }
 
+/// Guarantees: gates-16.
 #[tokio::test]
 async fn cases_are_asked_again_by_themselves_after_the_interval() {
     let running = start_every("1", &[]).await;

@@ -119,6 +119,7 @@ async fn a_busy_connection_closes_with_its_next_answer_and_is_counted_until_then
     running.ended().await;
 }
 
+/// Guarantees: drain-04.
 #[tokio::test]
 async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
     let running = start().await;

@@ -19,6 +19,7 @@ async fn bind(models: &[&str], more: &[&str]) -> Worker {
     Worker::bind(&args, manifest(models)).await.unwrap()
 }
 
+/// Guarantees: always-02, gates-11.
 #[tokio::test]
 async fn the_worker_is_ready_when_the_last_model_passed_and_not_before() {
     let worker = bind(&["a:1", "b:1"], &["--drain-delay-seconds", "0"]).await;

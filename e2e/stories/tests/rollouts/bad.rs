@@ -43,7 +43,7 @@ async fn given_up(
     .await
 }
 
-/// Guarantees: strategy-06, gates-01.
+/// Guarantees: gates-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn corrupt_weights() -> anyhow::Result<()> {
@@ -63,7 +63,7 @@ async fn ci_wrong_answers() -> anyhow::Result<()> {
     .await
 }
 
-/// Guarantees: gates-07, gates-12.
+/// Guarantees: gates-07, gates-12, gates-14.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn out_of_memory() -> anyhow::Result<()> {
@@ -88,7 +88,7 @@ async fn never_ready() -> anyhow::Result<()> {
 /// It passes its gates, serves, and the process of one of its pods ends twice: the old environment
 /// serves again by itself.
 ///
-/// Guarantees: return-01, return-03.
+/// Guarantees: return-01, return-13.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_crashes_after_the_switch() -> anyhow::Result<()> {

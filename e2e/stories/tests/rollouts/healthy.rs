@@ -39,7 +39,7 @@ async fn rolling_one_replica() -> anyhow::Result<()> {
     rolling("rolling-1", 1).await
 }
 
-/// Guarantees: rolling-01.
+/// Guarantees: strategy-01, rolling-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_rolling_two_replicas() -> anyhow::Result<()> {
@@ -111,7 +111,7 @@ fn prompt(
 
 /// The candidate waits, can be tried, and serves when somebody says so.
 ///
-/// Guarantees: switch-02, switch-08, switch-09.
+/// Guarantees: switch-02, switch-08.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_blue_green_by_hand() -> anyhow::Result<()> {

@@ -188,7 +188,7 @@ async fn upgraded(scene: &Scene) -> anyhow::Result<()> {
 
 /// Kills in the shortest run that has both kinds of rollout.
 ///
-/// Guarantees: operator-01.
+/// Guarantees: switch-13, operator-01.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask e2e rollouts"]
 async fn ci_killed_in_the_middle() -> anyhow::Result<()> {

@@ -68,6 +68,7 @@ async fn scaled(scene: &Scene, replicas: i32) -> anyhow::Result<ModelDeploymentS
     Ok(status)
 }
 
+/// Guarantees: switch-12.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_new_model_replaces_the_old_one_without_a_lost_or_mixed_up_answer() -> anyhow::Result<()>
@@ -121,7 +122,7 @@ async fn a_new_model_replaces_the_old_one_without_a_lost_or_mixed_up_answer() ->
     .await
 }
 
-/// Guarantees: strategy-09.
+/// Guarantees: strategy-09, switch-12.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_broken_change_keeps_the_old_model_serving_and_its_correction_restarts_nothing()

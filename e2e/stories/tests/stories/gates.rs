@@ -102,44 +102,49 @@ async fn variant_gives_up(variant: Variant) -> anyhow::Result<()> {
         .await
 }
 
+/// Guarantees: always-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_garbled_header_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::HEADER).await
 }
 
-/// Guarantees: strategy-06.
+/// Guarantees: always-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn truncated_weights_never_get_traffic_and_say_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::TRUNCATED).await
 }
 
+/// Guarantees: always-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_missing_tokenizer_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::NO_TOKENIZER).await
 }
 
+/// Guarantees: always-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_foreign_architecture_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::FOREIGN).await
 }
 
+/// Guarantees: always-02, gates-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_weight_that_is_not_a_number_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::NOT_FINITE).await
 }
 
-/// Guarantees: gates-06, gates-10.
+/// Guarantees: always-02, gates-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_wrong_golden_answer_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
     variant_gives_up(Variant::WRONG_GOLDEN).await
 }
 
+/// Guarantees: always-02, gates-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_wrong_case_of_the_users_own_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
@@ -156,6 +161,7 @@ async fn a_wrong_case_of_the_users_own_never_gets_traffic_and_says_so() -> anyho
     .await
 }
 
+/// Guarantees: always-02, gates-06.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_model_without_any_case_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
@@ -165,7 +171,7 @@ async fn a_model_without_any_case_never_gets_traffic_and_says_so() -> anyhow::Re
     .await
 }
 
-/// Guarantees: strategy-06.
+/// Guarantees: always-02.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn an_object_that_is_not_there_never_gets_traffic_and_says_so() -> anyhow::Result<()> {
@@ -200,7 +206,7 @@ async fn a_missing_secret_never_gets_traffic_and_says_so() -> anyhow::Result<()>
     .await
 }
 
-/// Guarantees: retry-03.
+/// Guarantees: strategy-06, retry-03.
 #[tokio::test]
 #[ignore = "needs the cluster: cargo xtask test"]
 async fn a_secret_that_arrives_late_is_noticed_without_a_change_of_the_spec() -> anyhow::Result<()>

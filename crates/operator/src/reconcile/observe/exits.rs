@@ -109,7 +109,7 @@ mod tests {
         .unwrap()
     }
 
-    /// Guarantees: return-01, return-02.
+    /// Guarantees: return-01.
     #[test]
     fn ends_count_from_the_first_readiness_until_they_are_forgiven() {
         let running = json!({"running": {"startedAt": at(60)}});
