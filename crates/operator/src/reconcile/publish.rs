@@ -107,13 +107,15 @@ fn by_type(one: &Condition, other: &Condition) -> Ordering {
     one.type_.cmp(&other.type_)
 }
 
-/// What remains of a status without its sentences, in which numbers move.
+/// What remains of a status without its sentences, in which numbers move, and without the deadline
+/// that moves while bytes arrive.
 fn without_progress(mut status: ModelDeploymentStatus) -> ModelDeploymentStatus {
     for condition in &mut status.conditions {
         condition.message.clear();
     }
     if let Some(candidate) = &mut status.candidate {
         candidate.reason = None;
+        candidate.deadline_time = None;
     }
     status
 }

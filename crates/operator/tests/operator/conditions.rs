@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::Status;
 use lamplighter_api::{ConditionType, ModelDeployment, ModelDeploymentStatus};
@@ -31,11 +32,20 @@ pub(crate) fn report_on(
     fetched: &Fetched,
     applied: Applied,
 ) -> Report {
-    let remembered = remembered(deployment.status.as_ref(), now());
-    let subject = Subject { deployment, fetched, remembered: &remembered, now: now() };
+    report_at(now(), deployment, fetched, applied)
+}
+
+pub(crate) fn report_at(
+    now: Timestamp,
+    deployment: &ModelDeployment,
+    fetched: &Fetched,
+    applied: Applied,
+) -> Report {
+    let remembered = remembered(deployment.status.as_ref(), now);
+    let subject = Subject { deployment, fetched, remembered: &remembered, now };
     match validate(deployment, fetched, IMAGE) {
         Ok(valid) => {
-            let ages = Ages::at(now());
+            let ages = Ages::at(now);
             let asked = commands(deployment.annotations());
             let world = world(&valid, &remembered, asked, fetched, &ages);
             let plan = decide(&world);
@@ -308,9 +318,7 @@ fn an_attempt_that_is_late_is_given_up_with_what_it_waited_for_and_tried_again()
     assert_eq!(ready, Some(("False", "ProgressDeadlineExceeded")));
     assert!(words(&report, ConditionType::Reconciling).is_some());
     let told = told(&report);
-    for part in
-        ["no step forward for more than 300 s", "ImagePullFailed", "the next one follows in 30 s"]
-    {
+    for part in ["no step forward for more than 300 s", "ImagePullFailed", "another one follows"] {
         assert!(told.contains(part), "{told}");
     }
     let failed = &report.status.failed_revisions[0];

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::ToSpan;
 use kube::ResourceExt;
 use lamplighter_api::{ConditionType, ModelDeployment};
 use lamplighter_operator::reconcile::apply::Applied;
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::report::Report;
 use lamplighter_protocol::Reason;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::conditions::{
-    coming, last_words, replacing, report_on, settled, told, two_ready, words,
+    coming, last_words, replacing, report_at, report_on, settled, told, two_ready, words,
 };
 use crate::fixtures::{
-    ago, deployment, from, having, in_state, moved, pod, ready, replica_set, running, serving,
+    ago, deployment, from, having, in_state, moved, now, pod, ready, replica_set, running, serving,
     slice_of, terminated, wanted, with_pods,
 };
 
@@ -159,6 +160,27 @@ fn the_truth_table_of_a_rollout() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// Whoever waits for its next attempt, for days if need be, is not written again and again.
+#[test]
+fn time_that_passes_until_the_next_attempt_is_no_news() {
+    for class in ["Transient", "Outside"] {
+        let mut status = serving("00000000aa");
+        status.failed_revisions = vec![from(json!({
+            "revision": wanted(), "class": class, "reason": "AuthDenied", "message": "no such key",
+            "attempts": 1, "time": ago(5),
+        }))];
+        let mut fetched = with_pods(two_ready("00000000aa"));
+        fetched.replica_sets = vec![Arc::new(replica_set("00000000aa", 2))];
+        let first = report_on(&having(deployment(), status), &fetched, Applied::default());
+        let told = having(deployment(), first.status.clone());
+        let later = now().checked_add(12.seconds()).unwrap();
+        let second = report_at(later, &told, &fetched, Applied::default());
+        assert_eq!(second.status, first.status, "{class}");
+        assert!(first.status.failed_revisions[0].next_retry_time.is_some());
+        assert!(second.again <= std::time::Duration::from_secs(30), "{:?}", second.again);
+    }
 }
 
 /// As <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md> reads it.

@@ -105,7 +105,18 @@ fn reason(basis: &Basis<'_>, progress: Option<&str>) -> Option<String> {
         )
     });
     let pods = || cause(&basis.verdict.state).map(|cause| with_progress(cause, progress));
-    waits.map(ToString::to_string).or_else(pods)
+    waits.map(told).or_else(pods)
+}
+
+/// What a note says, without a number that counts down and would be written again and again. The
+/// time of the next attempt stands in `status.failedRevisions`.
+fn told(note: &Note) -> String {
+    match note {
+        Note::Quarantined { revision, reason, retry: Some(_) } => {
+            format!("{revision} failed with {reason} and is tried again")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// When the step is given up unless it gets on.

@@ -8,6 +8,7 @@ use lamplighter_plan::standing::{Cause, State, explain};
 use super::{Basis, Because, Outcome, Word, with_progress};
 use crate::error::Class;
 use crate::reconcile::apply::{Decided, Obstacle};
+use crate::reconcile::memory::phase_word;
 
 /// What could not be applied comes before all else: whatever the pods say, it is not what the
 /// spec asks for.
@@ -70,10 +71,11 @@ fn by_memory(basis: &Basis<'_>, serves: bool) -> Option<Outcome> {
         return None;
     }
     let word = Word::from(failed.reason.clone());
-    if let Some(wait) = retry_after(failed, &valid.policy) {
-        let left = wait.minus(failed.since);
+    if retry_after(failed, &valid.policy).is_some() {
+        // Without a number that counts down: it would be written again and again. The time stands
+        // in `status.failedRevisions`.
         let text = format!(
-            "{}; attempt {} failed and the next one follows in {left}{still}",
+            "{}; attempt {} failed and another one follows{still}",
             failed.message, failed.attempts
         );
         let because = Because { word: word.clone(), text };
@@ -209,12 +211,9 @@ fn rolls(notes: &[Note]) -> Option<String> {
 
 fn endpoints(basis: &Basis<'_>) -> String {
     let routable = &basis.verdict.routable;
-    let under_way = basis
-        .decided
-        .plan
-        .memory
-        .rollout()
-        .map(|_| format!("; {}", basis.decided.plan.memory.phase));
+    let plan = basis.decided.plan;
+    // Its name alone: an age would be another text at every look.
+    let under_way = plan.memory.rollout().map(|_| format!("; {}", phase_word(&plan.memory.phase)));
     format!(
         "requests reach {} of {} pods of revision {}{}",
         routable.wanted,
