@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Sha256Sum};
+use crate::location::SCHEMES;
+use crate::source::Author;
 
 /// One variant per cause. Files are named relative to the artifact's root, unless the trouble
 /// is with this machine's own disk.
@@ -18,7 +20,7 @@ pub enum ArtifactError {
         problem: String,
     },
     /// The address has a scheme for which there is no source.
-    #[error("{uri:?} has the scheme {scheme}, supported are s3, pvc and image")]
+    #[error("{uri:?} has the scheme {scheme}, supported are {SCHEMES}")]
     SchemeUnsupported {
         /// The address.
         uri: String,
@@ -40,7 +42,7 @@ pub enum ArtifactError {
     /// The store has no such bucket.
     #[error(
         "there is no bucket {bucket} at {store} for {uri}: create it, or correct the address or \
-         the setting AWS_ENDPOINT_URL"
+         the setting {setting}"
     )]
     BucketMissing {
         /// The address.
@@ -49,6 +51,16 @@ pub enum ArtifactError {
         bucket: String,
         /// The store's endpoint.
         store: String,
+        /// The setting that names it.
+        setting: &'static str,
+    },
+    /// The address is one of an image that is not mounted here.
+    #[error(
+        "{uri} is not mounted: only the pods of a ModelDeployment have the volumes of its images"
+    )]
+    NotMounted {
+        /// The address.
+        uri: String,
     },
     /// A file that every artifact must have is missing.
     #[error("the artifact has no {file}; {remedy}")]
@@ -118,6 +130,33 @@ pub enum ArtifactError {
         /// What the system said.
         source: io::Error,
     },
+    /// The cache's volume has less room than the download needs.
+    #[error(
+        "there is no room in {}: {need} bytes are needed, {have} are free; give the model cache a \
+         larger volume, or remove what is not needed with lamplighter-worker cache gc",
+        .path.display()
+    )]
+    NoRoom {
+        /// Where the files were to be written.
+        path: PathBuf,
+        /// What is missing of them, in bytes.
+        need: u64,
+        /// What is free, in bytes.
+        have: u64,
+    },
+    /// Another process downloads the same, and gets no further.
+    #[error(
+        "another process downloads into {} and has not come beyond {bytes} bytes for {seconds} s",
+        .path.display()
+    )]
+    CacheBusy {
+        /// The folder of the model's version in the cache.
+        path: PathBuf,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+        /// How far it had come, in bytes.
+        bytes: u64,
+    },
     /// A file or folder cannot be read.
     #[error("{} cannot be read: {source}", .path.display())]
     Read {
@@ -152,15 +191,17 @@ pub enum ArtifactError {
         /// The digest of the files.
         found: Digest,
     },
-    /// A file has another sum than the artifact's own list of sums says.
+    /// A file has another sum than was stated beforehand.
     #[error(
-        "{file} has the SHA-256 sum {found}, SHA256SUMS says {expected}; upload the file again, or \
-         write SHA256SUMS anew"
+        "{file} has the SHA-256 sum {found}, {by} says {expected}; upload the file again{}",
+        match .by { Author::SumsFile => ", or write SHA256SUMS anew", Author::Store => "" }
     )]
     SumMismatch {
         /// The file.
         file: String,
-        /// The sum that is listed.
+        /// Who stated it.
+        by: Author,
+        /// The sum that was stated.
         expected: Sha256Sum,
         /// The sum of the bytes.
         found: Sha256Sum,
@@ -199,6 +240,14 @@ pub enum ArtifactError {
         expected: String,
         /// What this one has.
         found: String,
+    },
+    /// The list of sums, without which nobody knows what files there are, cannot be understood.
+    #[error("{file} is not a list of SHA-256 sums: {problem}")]
+    SumsInvalid {
+        /// The list.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The weight index cannot be understood.
     #[error("{file} is not a weight index: {problem}")]
@@ -273,20 +322,24 @@ impl ArtifactError {
             | Self::HeaderInvalid { file, .. }
             | Self::IndexInvalid { file, .. }
             | Self::SumMismatch { file, .. }
+            | Self::SumsInvalid { file, .. }
             | Self::TokenizerInvalid { file, .. }
             | Self::IndexMissingShard { file, .. }
             | Self::IndexMissingTensor { file, .. }
             | Self::UnsafeFormat { file }
             | Self::ConfigInvalid { file, .. } => Some(file.clone()),
             Self::PathRefused { path, .. } => Some(path.clone()),
-            Self::DiskFull { path, .. } | Self::Read { path, .. } | Self::Write { path, .. } => {
-                Some(path.display().to_string())
-            }
+            Self::DiskFull { path, .. }
+            | Self::NoRoom { path, .. }
+            | Self::CacheBusy { path, .. }
+            | Self::Read { path, .. }
+            | Self::Write { path, .. } => Some(path.display().to_string()),
             Self::LocationInvalid { .. }
             | Self::SchemeUnsupported { .. }
             | Self::DigestInvalid { .. }
             | Self::NotFound { .. }
             | Self::BucketMissing { .. }
+            | Self::NotMounted { .. }
             | Self::AuthDenied { .. }
             | Self::SettingInvalid { .. }
             | Self::Download { .. }
@@ -316,8 +369,9 @@ impl ArtifactError {
             Self::DigestMismatch { expected, .. } => Some(expected.to_string()),
             Self::SumMismatch { expected, .. } => Some(expected.to_string()),
             Self::Truncated { expected, .. } => Some(format!("{expected} bytes")),
+            Self::NoRoom { need, .. } => Some(format!("{need} bytes")),
             Self::IndexMissingShard { shard, .. } => Some(shard.clone()),
-            Self::SchemeUnsupported { .. } => Some("s3, pvc or image".to_owned()),
+            Self::SchemeUnsupported { .. } => Some(SCHEMES.to_owned()),
             Self::ChangedSinceVerified { .. } => Some("the file that was verified".to_owned()),
             _ => None,
         }
@@ -333,6 +387,7 @@ impl ArtifactError {
             Self::DigestMismatch { found, .. } => Some(found.to_string()),
             Self::SumMismatch { found, .. } => Some(found.to_string()),
             Self::Truncated { found, .. } => Some(format!("{found} bytes")),
+            Self::NoRoom { have, .. } => Some(format!("{have} bytes")),
             Self::SchemeUnsupported { scheme, .. } => Some(scheme.clone()),
             Self::DigestInvalid { text } => Some(text.clone()),
             Self::ChangedSinceVerified { change, .. } => Some(format!("a file that was {change}")),

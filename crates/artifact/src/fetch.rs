@@ -4,27 +4,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Progress;
+use crate::cache::{self, Published, Shelf};
 use crate::digest::Digest;
-use crate::download;
 use crate::error::ArtifactError;
 use crate::folder::Folder;
 use crate::location::Location;
-use crate::publish::{Origin, Published, Shelf};
-use crate::s3;
-use crate::store::{PATIENCE, Remote};
+use crate::source::Remote;
 
 /// Where this machine keeps things.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Places {
-    /// Where downloads are kept, as `<name>/<version>/<identity of the listing>/`. May be shared
-    /// by several processes, on several machines.
+    /// Where downloads are kept, as `<name>/<version>/<digest>/`. May be shared by several
+    /// processes, on several machines.
     pub cache: PathBuf,
     /// Where claims are mounted, each in a folder of its name.
     pub claims: PathBuf,
-    /// A folder with one file per setting of the store, named like the environment variables
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` and
-    /// `AWS_ENDPOINT_URL`. What it does not hold is taken from the environment.
+    /// Where the image of an `oci://` address is mounted; none where it is not.
+    pub image: Option<PathBuf>,
+    /// A folder with one file per setting of the store, named like the environment variables of
+    /// the store's own tools (`AWS_ACCESS_KEY_ID`, `HF_TOKEN`, …), and `ca.crt`. What it does not
+    /// hold is taken from the environment.
     pub credentials: Option<PathBuf>,
+    /// Who relies on what is fetched, as a file name: a cached copy that somebody relies on is
+    /// not removed from the cache. None leaves no trace.
+    pub user: Option<String>,
 }
 
 /// Files that have been brought to this machine and not been looked at yet.
@@ -54,12 +57,11 @@ impl Fetched {
 
 /// Brings the files of `model` in `version` to this machine.
 ///
-/// A folder of the image or of a claim is used where it is. Objects of a store are downloaded
-/// into the cache and appear there all at once, complete; copies of other contents that nobody
-/// uses any more are then removed. A copy that is there already is used again as long as the
-/// store lists the same objects. While the store cannot be reached, a copy is used only if it is
-/// known to be right: if its digest is the `expected` one. A fetch that is interrupted, by an
-/// error or by dropping the future, leaves nothing behind.
+/// A folder of an image or of a claim is used where it is. Files of a store are downloaded into
+/// the cache and appear there all at once, complete. A copy that is there already is used again:
+/// without asking the store if it has the `expected` digest, else as long as the store lists the
+/// same files. A download that is interrupted, by an error or by dropping the future, is gone on
+/// with by the next call, of whatever process; two at the same time download once.
 ///
 /// A cached copy is in use, and not removed by others, until the last of the [`Fetched`] and the
 /// artifacts made of it is dropped.
@@ -75,8 +77,21 @@ pub async fn fetch(
         Place::Folder(folder) => Ok(Fetched { folder, sums: Sums::Unknown }),
         Place::Store(remote) => {
             let shelf = Shelf::new(&places.cache, model, version)?;
-            download::fetch(&remote, &shelf, expected, progress).await
+            let fetched = cache::fetch(&remote, &shelf, expected, progress).await?;
+            note_user(&shelf, &fetched, places.user.as_deref());
+            Ok(fetched)
         }
+    }
+}
+
+/// That it cannot be noted costs a download at worst.
+pub(crate) fn note_user(shelf: &Shelf, fetched: &Fetched, user: Option<&str>) {
+    let (Some(user), Sums::Fresh(published) | Sums::Recorded(published)) = (user, &fetched.sums)
+    else {
+        return;
+    };
+    if let Err(error) = shelf.note_user(published, user) {
+        tracing::warn!(user, %error, "the cache does not know that this copy is relied on");
     }
 }
 
@@ -88,23 +103,28 @@ pub(crate) enum Place {
 
 /// Opens a folder, or prepares to ask a store, to which nothing is sent yet.
 pub(crate) async fn place(location: &Location, places: &Places) -> Result<Place, ArtifactError> {
+    if let Some(remote) = Remote::open(location, places.credentials.as_deref())? {
+        return Ok(Place::Store(remote));
+    }
     let (root, volume) = match location {
-        Location::Image { path } => (path.clone(), PathBuf::from("/")),
         Location::Claim { claim, path } => {
             let volume = places.claims.join(claim);
             (volume.join(path), volume)
         }
-        Location::S3 { bucket, prefix } => {
-            let settings = s3::Settings::read(places.credentials.as_deref(), &|name| {
-                std::env::var(name).ok().filter(|value| !value.is_empty())
-            })?;
-            return Ok(Place::Store(Remote {
-                store: settings.connect(bucket)?,
-                bucket: bucket.clone(),
-                prefix: prefix.clone(),
-                origin: Origin { store: settings.store(), uri: location.to_string() },
-                patience: PATIENCE,
-            }));
+        Location::Oci { path, .. } => {
+            let volume = places
+                .image
+                .clone()
+                .ok_or_else(|| ArtifactError::NotMounted { uri: location.to_string() })?;
+            (volume.join(path), volume)
+        }
+        Location::Image { path } => (path.clone(), PathBuf::from("/")),
+        Location::S3 { .. }
+        | Location::Gcs { .. }
+        | Location::Azure { .. }
+        | Location::Https { .. }
+        | Location::Hub { .. } => {
+            return Err(ArtifactError::NotMounted { uri: location.to_string() });
         }
     };
     let uri = location.to_string();

@@ -7,8 +7,8 @@
 //! where it is         files on a disk      complete, safe in format, digest known
 //! ```
 //!
-//! [`fetch`] brings an object store's files into the cache; a folder that is already on this
-//! machine (in the image, on a mounted claim) stays where it is. [`verify`] reads every byte
+//! [`fetch`] brings a store's files into the cache; a folder that is already on this machine (in an
+//! image, on a mounted claim) stays where it is. [`verify`] reads every byte
 //! once and every weight file's header, and names what is wrong by file and tensor.
 //!
 //! [`resolve()`] finds out what an artifact is without all of its bytes, where their sums are known.
@@ -16,31 +16,29 @@
 //! This crate knows nothing of operators, workers or engines: what fails is an
 //! [`ArtifactError`], one variant per cause.
 
-mod activity;
+mod cache;
 mod digest;
-mod download;
 mod error;
 mod fetch;
 mod folder;
 mod header;
 mod location;
-mod parts;
-mod publish;
 mod resolve;
-mod s3;
+mod source;
 mod stamp;
-mod store;
 mod structure;
 mod sums;
 mod verify;
 mod weights;
 
+pub use cache::{CachedCopy, Fate, Policy, collect};
 pub use digest::{Digest, FileRecord, Sha256Sum};
 pub use error::ArtifactError;
 pub use fetch::{Fetched, Places, fetch};
 pub use location::Location;
 pub use resolve::{Pin, Resolved, Unsummed, resolve};
 pub use safetensors::Dtype;
+pub use source::Author;
 pub use verify::{Artifact, verify};
 pub use weights::{TensorRecord, WeightIndex};
 

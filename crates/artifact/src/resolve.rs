@@ -3,11 +3,12 @@
 //! The listing, the small files and the headers of the weights are always read. What else has to
 //! be read depends on who knows the sums of the files, which the digest is made of:
 //!
-//! * where the artifact has a `SHA256SUMS`, only files that it leaves out are read;
+//! * where the store says the sums, or the artifact has a `SHA256SUMS`, only the other files are
+//!   read;
 //! * otherwise every byte is read once: in a folder where it is, from a store into the cache, or,
 //!   without one, to be summed and dropped.
 //!
-//! A store's own SHA-256 sums would do as well, but the client library does not hand them on.
+//! S3's own SHA-256 sums would do as well, but the client library does not hand them on.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,16 +20,13 @@ use sha2::Digest as _;
 use tokio::runtime::Handle;
 
 use crate::Progress;
-use crate::activity::Activity;
+use crate::cache::{self, Shelf};
 use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum, is_counted};
-use crate::download;
 use crate::error::ArtifactError;
-use crate::fetch::{Place, Places, place};
+use crate::fetch::{Place, Places, note_user, place};
 use crate::folder::{Entry, Folder};
 use crate::location::Location;
-use crate::parts::InStore;
-use crate::publish::Shelf;
-use crate::store::{Object, Remote, list, patient};
+use crate::source::{Activity, Author, InStore, Object, Remote, Stated};
 use crate::structure::{self, CONFIG_FILE, Files, OnDisk, TOKENIZER_FILE};
 use crate::sums::{self, MAX_SUMS, SUMS_FILE};
 use crate::verify::{blocking, sum_files, verify};
@@ -58,6 +56,8 @@ pub struct Resolved {
     pub tokenizer: Sha256Sum,
     /// The contents of `config.json` and of the other small JSON files by path.
     pub settings: BTreeMap<String, Vec<u8>>,
+    /// The commit that the address stood for, where the store has such.
+    pub commit: Option<String>,
 }
 
 /// What becomes of a store's bytes that are read because nobody knows their sums.
@@ -114,11 +114,14 @@ pub async fn resolve(
     let resolved = match place(location, places).await? {
         Place::Folder(folder) => in_folder(folder, progress).await?,
         Place::Store(remote) => {
-            let shelf = match unsummed {
-                Unsummed::Keep => Some(Shelf::new(&places.cache, model, version)?),
+            let kept = match unsummed {
+                Unsummed::Keep => Some(Kept {
+                    shelf: Shelf::new(&places.cache, model, version)?,
+                    user: places.user.as_deref(),
+                }),
                 Unsummed::Drop => None,
             };
-            in_store(remote, shelf.as_ref(), progress).await?
+            in_store(remote, kept.as_ref(), progress).await?
         }
     };
     match expected {
@@ -133,7 +136,8 @@ async fn in_folder(folder: Folder, progress: &dyn Progress) -> Result<Resolved, 
     let folder = Arc::new(folder);
     let (look, entries) = blocking(&folder, |folder| {
         let entries = folder.list()?;
-        let look = Look::at(&OnDisk { root: &folder.root, files: &entries })?;
+        let files = OnDisk { root: &folder.root, files: &entries };
+        let look = Look::at(&files, &BTreeMap::new())?;
         Ok((look, entries))
     })
     .await?;
@@ -145,57 +149,69 @@ async fn in_folder(folder: Folder, progress: &dyn Progress) -> Result<Resolved, 
     Ok(look.conclude(files, pin))
 }
 
+/// Where bytes go that have to be read, and who relies on them there.
+pub(crate) struct Kept<'a> {
+    pub(crate) shelf: Shelf,
+    pub(crate) user: Option<&'a str>,
+}
+
 pub(crate) async fn in_store(
     remote: Remote,
-    shelf: Option<&Shelf>,
+    kept: Option<&Kept<'_>>,
     progress: &dyn Progress,
 ) -> Result<Resolved, ArtifactError> {
     let remote = Arc::new(remote);
     let activity = Arc::new(Activity::new());
     let looking = async {
-        let objects = Arc::new(list(&remote, &activity).await?);
+        let listing = remote.list(&activity).await?;
+        let objects = Arc::new(listing.objects);
         let files = InStore {
             remote: Arc::clone(&remote),
             objects: Arc::clone(&objects),
             activity: Arc::clone(&activity),
             runtime: Handle::current(),
         };
-        let look = tokio::task::spawn_blocking(move || Look::at(&files)).await??;
-        Ok((objects, look))
+        let stated = stated(&objects);
+        let look = tokio::task::spawn_blocking(move || Look::at(&files, &stated)).await??;
+        Ok((objects, listing.commit, look))
     };
-    let (objects, look) = patient(&remote, &activity, looking).await?;
-    let identities = objects
-        .iter()
-        .map(|object| (object.path.as_str(), object.meta.size, identity(&object.meta)));
-    let pin = Pin::of(identities);
-    let files = match shelf {
-        Some(shelf) if !look.knows_weights() => {
-            let files = keep(&remote, &objects, shelf, progress).await?;
+    let (objects, commit, look) = remote.patient(&activity, looking).await?;
+    let pin = Pin::of(
+        objects.iter().map(|object| (object.path.as_str(), object.size, object.identity())),
+    );
+    let files = match kept {
+        Some(kept) if !look.knows_weights() => {
+            let files = keep(&remote, &objects, kept, progress).await?;
             look.check_listed(&files)?;
             files
         }
         _ => {
             let (known, unknown) =
-                look.split(objects.to_vec(), |object: &Object| (&object.path, object.meta.size));
+                look.split(objects.to_vec(), |object: &Object| (&object.path, object.size));
             let activity = Activity::new();
-            let summing = download::sum(&remote, unknown, progress, &activity);
-            [known, patient(&remote, &activity, summing).await?].concat()
+            let summing = cache::sum(&remote, &unknown, progress, &activity);
+            [known, remote.patient(&activity, summing).await?].concat()
         }
     };
-    Ok(look.conclude(files, pin))
+    Ok(Resolved { commit, ..look.conclude(files, pin) })
+}
+
+/// The sums that are known without reading, by path.
+fn stated(objects: &[Object]) -> BTreeMap<String, Stated> {
+    let of = |object: &Object| Some((object.path.clone(), object.sha256?));
+    objects.iter().filter_map(of).collect()
 }
 
 /// Brings all objects into the cache. A copy there that is rotten is removed and brought again.
 async fn keep(
     remote: &Remote,
     objects: &[Object],
-    shelf: &Shelf,
+    kept: &Kept<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<FileRecord>, ArtifactError> {
     let attempt = async || {
-        let activity = Activity::new();
-        let bringing = download::bring(remote, shelf, objects.to_vec(), progress, &activity);
-        let fetched = patient(remote, &activity, bringing).await?;
+        let fetched = cache::bring(remote, &kept.shelf, objects, progress).await?;
+        note_user(&kept.shelf, &fetched, kept.user);
         verify(fetched, None, progress).await
     };
     let artifact = match attempt().await {
@@ -208,14 +224,6 @@ async fn keep(
     Ok(artifact.files)
 }
 
-fn identity(meta: &object_store::ObjectMeta) -> String {
-    match (&meta.version, &meta.e_tag) {
-        (Some(version), _) => format!("version:{version:?}"),
-        (None, Some(e_tag)) => format!("etag:{e_tag:?}"),
-        (None, None) => format!("modified:{}", meta.last_modified.timestamp_millis()),
-    }
-}
-
 /// What is known when the small files and the headers have been read.
 struct Look {
     weights: WeightIndex,
@@ -226,7 +234,8 @@ struct Look {
 }
 
 impl Look {
-    fn at(files: &dyn Files) -> Result<Self, ArtifactError> {
+    /// `stated` are sums that whoever hands out the files knows.
+    fn at(files: &dyn Files, stated: &BTreeMap<String, Stated>) -> Result<Self, ArtifactError> {
         let weights = structure::check(files)?;
         let settings = read_settings(files)?;
         let tokenizer = read_tokenizer(files)?;
@@ -235,9 +244,12 @@ impl Look {
             .map(|(path, content)| (path.clone(), Sha256Sum::of_bytes(content)))
             .collect();
         sums.insert(TOKENIZER_FILE.to_owned(), tokenizer);
-        for (file, listed) in read_sums(files, &mut sums)? {
-            let sum = *sums.entry(file.clone()).or_insert(listed);
-            check_sum(&file, listed, sum)?;
+        let listed = read_sums(files, &mut sums)?.into_iter();
+        let listed = listed.map(|(file, sum)| (file, Stated { sum, by: Author::SumsFile }));
+        let stated = stated.iter().map(|(file, stated)| (file.clone(), *stated));
+        for (file, stated) in stated.chain(listed) {
+            let sum = *sums.entry(file.clone()).or_insert(stated.sum);
+            check_sum(&file, stated, sum)?;
         }
         Ok(Self { weights, settings, tokenizer, sums })
     }
@@ -267,7 +279,7 @@ impl Look {
     /// Whether all bytes have the sums that were read or listed before.
     fn check_listed(&self, files: &[FileRecord]) -> Result<(), ArtifactError> {
         files.iter().try_for_each(|file| match self.sums.get(&file.path) {
-            Some(&listed) => check_sum(&file.path, listed, file.sha256),
+            Some(&sum) => check_sum(&file.path, Stated { sum, by: Author::SumsFile }, file.sha256),
             None => Ok(()),
         })
     }
@@ -282,15 +294,17 @@ impl Look {
             weights: self.weights,
             tokenizer: self.tokenizer,
             settings: self.settings,
+            commit: None,
         }
     }
 }
 
-fn check_sum(file: &str, expected: Sha256Sum, found: Sha256Sum) -> Result<(), ArtifactError> {
+fn check_sum(file: &str, stated: Stated, found: Sha256Sum) -> Result<(), ArtifactError> {
+    let Stated { sum: expected, by } = stated;
     if expected == found {
         return Ok(());
     }
-    Err(ArtifactError::SumMismatch { file: file.to_owned(), expected, found })
+    Err(ArtifactError::SumMismatch { file: file.to_owned(), by, expected, found })
 }
 
 /// Those of the artifact's root and of the folders in it.

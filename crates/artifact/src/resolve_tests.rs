@@ -7,8 +7,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::fetch;
-use crate::publish::Origin;
-use crate::store::PATIENCE;
+use crate::source::{Bucket, Origin, PATIENCE};
 
 #[derive(Default)]
 struct Counts {
@@ -97,20 +96,27 @@ async fn put(store: &InMemory, model: &Model) {
 }
 
 fn remote(store: &InMemory) -> Remote {
-    Remote {
-        store: Arc::new(store.fork()),
-        bucket: "models".to_owned(),
+    let origin = Origin { store: "http://one".to_owned(), uri: "s3://models/minilm".to_owned() };
+    let bucket = Bucket {
+        client: Arc::new(store.fork()),
+        name: "models".to_owned(),
         prefix: "minilm".to_owned(),
-        origin: Origin { store: "http://one".to_owned(), uri: "s3://models/minilm".to_owned() },
-        patience: PATIENCE,
-    }
+        store: origin.store.clone(),
+        uri: origin.uri.clone(),
+        endpoint: "AWS_ENDPOINT_URL",
+    };
+    Remote { source: Box::new(bucket), origin, patience: PATIENCE }
+}
+
+fn kept(shelf: &Shelf) -> Kept<'_> {
+    Kept { shelf: shelf.clone(), user: Some("search.scripture.7c9f") }
 }
 
 async fn of_folder(model: &Model, counts: &Counts) -> Result<Resolved, ArtifactError> {
     let volume = tempfile::tempdir().unwrap();
     write(model, volume.path());
     let root = volume.path().canonicalize().unwrap();
-    let places = Places { cache: "/nowhere".into(), claims: "/nowhere".into(), credentials: None };
+    let places = Places::default();
     let location = Location::Image { path: root };
     resolve(&location, "minilm", "1", None, &places, Unsummed::Drop, counts).await
 }
@@ -126,7 +132,7 @@ async fn verified(model: &Model) -> Digest {
     let volume = tempfile::tempdir().unwrap();
     write(model, volume.path());
     let root = volume.path().canonicalize().unwrap();
-    let places = Places { cache: "/nowhere".into(), claims: "/nowhere".into(), credentials: None };
+    let places = Places::default();
     let location = Location::Image { path: root };
     let counts = Counts::default();
     let fetched = fetch(&location, "minilm", "1", None, &places, &counts).await.unwrap();
@@ -147,7 +153,7 @@ async fn every_way_to_the_digest_finds_what_a_worker_will_find() {
         let memory = InMemory::new();
         put(&memory, &model).await;
         let counts = Counts::default();
-        let kept = in_store(remote(&memory), Some(&shelf), &counts).await.unwrap();
+        let kept = in_store(remote(&memory), Some(&kept(&shelf)), &counts).await.unwrap();
         assert_eq!(kept.digest, expected);
         assert_eq!((kept.files, kept.pin), (store.files, store.pin));
         assert_eq!(kept.weights.parameters(), WEIGHTS / 4);
@@ -188,21 +194,21 @@ async fn bytes_that_had_to_be_read_are_in_the_cache_for_the_worker() {
     let shelf = Shelf::new(cache.path(), "minilm", "1").unwrap();
     let store = InMemory::new();
     put(&store, &model()).await;
-    let first = in_store(remote(&store), Some(&shelf), &Counts::default()).await.unwrap();
+    let first = in_store(remote(&store), Some(&kept(&shelf)), &Counts::default()).await.unwrap();
     let counts = Counts::default();
-    let fetched = download::fetch(&remote(&store), &shelf, None, &counts).await.unwrap();
+    let fetched = cache::fetch(&remote(&store), &shelf, None, &counts).await.unwrap();
     assert_eq!(counts.get(), (0, 0), "downloaded a second time");
     let weights = fetched.root().join(SINGLE);
     fs::write(&weights, b"rotten").unwrap();
     drop(fetched);
-    let again = in_store(remote(&store), Some(&shelf), &Counts::default()).await.unwrap();
+    let again = in_store(remote(&store), Some(&kept(&shelf)), &Counts::default()).await.unwrap();
     assert_eq!(again, first);
 
     let cache = tempfile::tempdir().unwrap();
     let shelf = Shelf::new(cache.path(), "minilm", "1").unwrap();
     let store = InMemory::new();
     put(&store, &with_sums(&[SINGLE])).await;
-    in_store(remote(&store), Some(&shelf), &Counts::default()).await.unwrap();
+    in_store(remote(&store), Some(&kept(&shelf)), &Counts::default()).await.unwrap();
     assert!(!shelf.root().exists(), "nothing had to be brought");
 }
 
@@ -323,7 +329,7 @@ async fn another_digest_than_the_pinned_one_is_named() {
     let volume = tempfile::tempdir().unwrap();
     write(&model(), volume.path());
     let location = Location::Image { path: volume.path().canonicalize().unwrap() };
-    let places = Places { cache: "/nowhere".into(), claims: "/nowhere".into(), credentials: None };
+    let places = Places::default();
     let ask = async |expected: Option<Digest>| {
         let counts = Counts::default();
         resolve(&location, "a", "1", expected.as_ref(), &places, Unsummed::Drop, &counts).await

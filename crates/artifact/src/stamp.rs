@@ -23,3 +23,8 @@ impl Stamp {
         }
     }
 }
+
+/// Whether both are of one file, whatever was written to it in between.
+pub(crate) fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

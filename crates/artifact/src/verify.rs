@@ -10,11 +10,11 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sha2::Digest as _;
 
 use crate::Progress;
+use crate::cache::{self, Published};
 use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum, is_counted};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::{Entry, Folder};
-use crate::publish::{self, Published};
 use crate::stamp::Stamp;
 use crate::structure::{self, OnDisk};
 use crate::weights::WeightIndex;
@@ -96,7 +96,7 @@ pub async fn verify(
         let records = sum_files(&folder, files.clone(), progress).await?;
         if let Some(rotten) = first_difference(&recorded.files, &records) {
             // Of no use to anyone; removed, it will be downloaded again.
-            blocking(&folder, move |_| publish::discard(&recorded)).await?;
+            blocking(&folder, move |_| cache::discard(&recorded)).await?;
             return Err(rotten);
         }
         let weights = check_structure(&folder, files.clone()).await?;

@@ -63,7 +63,7 @@ async fn check_with(
     let places = Places {
         cache: folder.join(".cache"),
         claims: folder.parent().unwrap().to_owned(),
-        credentials: None,
+        ..Places::default()
     };
     let claim = folder.file_name().unwrap().to_str().unwrap();
     let location = Location::Claim { claim: claim.to_owned(), path: "model".into() };
@@ -78,7 +78,7 @@ async fn check(folder: &Path) -> Result<Artifact, ArtifactError> {
 /// As [`check`], by who only looks what the artifact is.
 async fn look_at(folder: &Path) -> Result<Resolved, ArtifactError> {
     let claims = folder.parent().unwrap().to_owned();
-    let places = Places { cache: folder.join(".cache"), claims, credentials: None };
+    let places = Places { cache: folder.join(".cache"), claims, ..Places::default() };
     let claim = folder.file_name().unwrap().to_str().unwrap();
     let location = Location::Claim { claim: claim.to_owned(), path: "model".into() };
     let counts = Counts::default();
@@ -543,7 +543,7 @@ async fn a_claim_that_is_not_mounted_is_not_found() {
     let places = Places {
         cache: volume.path().to_owned(),
         claims: volume.path().to_owned(),
-        credentials: None,
+        ..Places::default()
     };
     for uri in ["pvc://elsewhere/model", "image:///nowhere/model"] {
         let location = Location::parse(uri).unwrap();
@@ -561,7 +561,7 @@ async fn a_folder_of_the_image_is_used_where_it_is() {
     let places = Places {
         cache: volume.path().join("cache"),
         claims: volume.path().to_owned(),
-        credentials: None,
+        ..Places::default()
     };
     let location = Location::parse(&format!("image://{}", model.display())).unwrap();
     let fetched = fetch(&location, "a", "1", None, &places, &Counts::default()).await.unwrap();
@@ -579,7 +579,8 @@ async fn the_digest_of_the_real_model_is_the_one_its_reference_vectors_name() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/golden/all-minilm-l6-v2.json");
     let golden: serde_json::Value = serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
     let expected: Digest = golden["artifactDigest"].as_str().unwrap().parse().unwrap();
-    let places = Places { cache: folder.join("cache"), claims: folder.clone(), credentials: None };
+    let places =
+        Places { cache: folder.join("cache"), claims: folder.clone(), ..Places::default() };
     let location = Location::Image { path: folder };
     let fetched =
         fetch(&location, "minilm", "1.0.0", None, &places, &Counts::default()).await.unwrap();

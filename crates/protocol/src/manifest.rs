@@ -123,8 +123,11 @@ impl ModelEntry {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Source {
-    /// `s3://bucket/prefix`, `pvc://claim/path` or `image:///path`.
+    /// An address of one of the schemes that `lamplighter_artifact::Location` reads.
     pub uri: String,
+    /// Folder where the image of an `oci://` address is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Folder with one file per credential, for this model alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<String>,
@@ -239,6 +242,12 @@ impl Manifest {
         let manifest: Self = serde_json::from_str(text)?;
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// Who has this manifest, as a file name: `namespace.name.revision`. None of the three has a
+    /// dot.
+    pub fn user(&self) -> String {
+        format!("{}.{}", self.deployment.replace('/', "."), self.revision)
     }
 
     /// The rules that the type cannot hold: at least one model, distinct keys, one default a name.

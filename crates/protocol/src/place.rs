@@ -13,6 +13,8 @@ pub const MANIFEST_DIR: &str = "/etc/lamplighter";
 pub const CREDENTIALS_DIR: &str = "/var/run/lamplighter/credentials";
 /// One folder per mounted `PersistentVolumeClaim`, named like the claim.
 pub const CLAIMS_DIR: &str = "/mnt/lamplighter/claims";
+/// One folder per mounted image of an `oci://` address, numbered.
+pub const IMAGES_DIR: &str = "/mnt/lamplighter/images";
 /// Where fetched artifacts are kept.
 pub const CACHE_DIR: &str = "/var/cache/lamplighter";
 /// Where the kubelet reads the last words of a container.
@@ -28,6 +30,11 @@ pub const RESOLVE_RECORD_LIMIT: usize = 1200;
 pub const ENV_POD_UID: &str = "POD_UID";
 /// Environment variable: the pod's name, by the downward API.
 pub const ENV_POD_NAME: &str = "POD_NAME";
+/// Environment variable: the digests that the models had when they were resolved, as
+/// `name:version=sha256:…`, separated by commas. A worker loads no other bytes.
+pub const ENV_DIGESTS: &str = "LAMPLIGHTER_EXPECTED_DIGESTS";
+/// Environment variable: where downloads are kept.
+pub const ENV_CACHE_DIR: &str = "LAMPLIGHTER_CACHE_DIR";
 /// Response header that names the pod which answered. In a request to the admin port, the pod
 /// that is meant: addresses of pods are reused, so a command says for whom it is. It is a
 /// precondition and no secret; who may reach the admin port is for a `NetworkPolicy` to say.

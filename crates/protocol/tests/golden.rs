@@ -44,6 +44,7 @@ fn manifest() -> Manifest {
                 default: true,
                 source: Source {
                     uri: "s3://models/minilm/2.1.0".to_owned(),
+                    image: None,
                     credentials: Some("/var/run/lamplighter/credentials/embedder-2.1.0".to_owned()),
                 },
                 expected_digest: Some(digest('a')),
@@ -74,7 +75,11 @@ fn manifest() -> Manifest {
                 version: "2.0.0".to_owned(),
                 task: Task::Embedding,
                 default: false,
-                source: Source { uri: "pvc://models/minilm/2.0.0".to_owned(), credentials: None },
+                source: Source {
+                    uri: "pvc://models/minilm/2.0.0".to_owned(),
+                    image: None,
+                    credentials: None,
+                },
                 expected_digest: None,
                 validation: ValidationPlan { mode: ValidationMode::Disabled, cases: vec![] },
             },

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lamplighter_artifact::{ArtifactError, Digest};
 use lamplighter_protocol::{ModelKey, place};
 use lamplighter_telemetry::log::LogArgs;
 
 use crate::arguments::{self, seconds};
+use crate::cache::CacheCommand;
 
 const SERVE_EXAMPLE: &str = "Example, outside Kubernetes:
   lamplighter-worker serve --manifest manifest.json --listen 127.0.0.1:8080 \\
@@ -75,6 +77,9 @@ pub enum Command {
     /// the file when the artifact is another one.
     #[command(after_help = GOLDEN_EXAMPLE)]
     Golden(GoldenArgs),
+    /// Look at downloaded artifacts that are kept on a volume, and clean up.
+    #[command(subcommand)]
+    Cache(CacheCommand),
 }
 
 /// What `serve` needs to know.
@@ -99,6 +104,11 @@ pub struct ServeArgs {
     /// Where claims are mounted, each in a folder of its name.
     #[arg(long, env = "LAMPLIGHTER_CLAIMS_DIR", default_value = place::CLAIMS_DIR, value_name = "DIR")]
     pub claims_dir: PathBuf,
+
+    /// The digest that a model must have, beside what the manifest says; separated by commas. Other
+    /// bytes are not loaded.
+    #[arg(long, env = place::ENV_DIGESTS, value_delimiter = ',', value_parser = expected_digest, value_name = "NAME:VERSION=DIGEST")]
+    pub expected_digests: Vec<(ModelKey, Digest)>,
 
     /// Where the reason of a failure is left for the kubelet.
     #[arg(long, env = arguments::ENV_TERMINATION_LOG, default_value = place::TERMINATION_LOG, value_name = "FILE")]
@@ -251,6 +261,14 @@ fn model_key(text: &str) -> Result<ModelKey, String> {
     ModelKey::try_from(text.to_owned())
 }
 
+fn expected_digest(text: &str) -> Result<(ModelKey, Digest), String> {
+    let (model, digest) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not of the form name:version=sha256:…"))?;
+    let digest = digest.parse().map_err(|error: ArtifactError| error.to_string())?;
+    Ok((model_key(model)?, digest))
+}
+
 fn header_text(text: &str) -> Result<String, String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -279,6 +297,23 @@ mod tests {
                 );
                 assert!(built_in || flag.get_help().is_some(), "{}", flag.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn digests_are_read_for_each_model() {
+        let sum = "0".repeat(64);
+        let digests = format!("a:1=sha256:{sum},a:2=sha256:{sum}");
+        let line = ["lamplighter-worker", "serve", "--expected-digests", &digests];
+        let Command::Serve(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("serve was asked for");
+        };
+        let models: Vec<String> =
+            args.expected_digests.iter().map(|(model, _)| model.to_string()).collect();
+        assert_eq!(models, ["a:1", "a:2"]);
+        for wrong in ["a:1", "a:1=", "a=sha256:1", "a:1=sha256:1"] {
+            let line = ["lamplighter-worker", "serve", "--expected-digests", wrong];
+            assert!(Cli::try_parse_from(line).is_err(), "{wrong}");
         }
     }
 

@@ -9,7 +9,7 @@ use lamplighter_protocol::{Failure, Reason, place};
 use lamplighter_telemetry::log;
 
 use crate::cli::{Cli, Command};
-use crate::{arguments, failure, golden, resolve, serve, stop};
+use crate::{arguments, cache, failure, golden, resolve, serve, stop};
 
 /// What shells and clap give to a command line that cannot be used.
 const USAGE: u8 = 2;
@@ -77,7 +77,7 @@ fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
     let left = match &cli.command {
         Command::Serve(args) => Some((&args.termination_log, failed.to_termination_message())),
         Command::Resolve(args) => Some((&args.termination_log, resolve::last_words(failed))),
-        Command::Golden(_) => None,
+        Command::Golden(_) | Command::Cache(_) => None,
     };
     if let Some((path, words)) = left
         && let Err(error) = failure::replace(path, &words)
@@ -98,6 +98,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
             resolve::resolve(args, told).await
         }
         Command::Golden(args) => golden::record(args).await,
+        Command::Cache(command) => cache::run(command).await,
     }
 }
 

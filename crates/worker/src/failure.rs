@@ -66,6 +66,7 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
     match error {
         ArtifactError::LocationInvalid { .. }
         | ArtifactError::SchemeUnsupported { .. }
+        | ArtifactError::NotMounted { .. }
         | ArtifactError::DigestInvalid { .. } => Reason::ManifestInvalid,
         ArtifactError::NotFound { .. }
         | ArtifactError::BucketMissing { .. }
@@ -77,8 +78,9 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::Download { .. }
         | ArtifactError::Stalled { .. }
         | ArtifactError::ChangedMeanwhile { .. }
+        | ArtifactError::CacheBusy { .. }
         | ArtifactError::Write { .. } => Reason::DownloadFailed,
-        ArtifactError::DiskFull { .. } => Reason::DiskFull,
+        ArtifactError::DiskFull { .. } | ArtifactError::NoRoom { .. } => Reason::DiskFull,
         // The store's bytes may be right: only this volume's copy is not.
         ArtifactError::Read { .. } | ArtifactError::CacheRotten { .. } => Reason::ReadFailed,
         ArtifactError::DigestMismatch { .. }
@@ -91,9 +93,9 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         ArtifactError::UnsafeFormat { .. } | ArtifactError::PathRefused { .. } => {
             Reason::UnsafeFormat
         }
-        ArtifactError::ConfigInvalid { .. } | ArtifactError::IndexInvalid { .. } => {
-            Reason::ConfigInvalid
-        }
+        ArtifactError::ConfigInvalid { .. }
+        | ArtifactError::SumsInvalid { .. }
+        | ArtifactError::IndexInvalid { .. } => Reason::ConfigInvalid,
         ArtifactError::TokenizerInvalid { .. } => Reason::TokenizerInvalid,
         ArtifactError::Internal { .. } => Reason::Internal,
     }
@@ -166,6 +168,7 @@ mod tests {
             uri: "s3://models/a".to_owned(),
             bucket: "models".to_owned(),
             store: "http://minio:9000".to_owned(),
+            setting: "AWS_ENDPOINT_URL",
         };
         let failure = of_artifact(&error);
         assert_eq!(failure.reason, Reason::ArtifactNotFound);

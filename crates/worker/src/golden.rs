@@ -1,6 +1,6 @@
 //! `lamplighter-worker golden`: records an artifact's own validation cases.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
 use lamplighter_engine::golden::{FILE, Golden};
@@ -59,7 +59,7 @@ async fn open(dir: &Path) -> Result<Artifact, Failure> {
     let path = dir
         .canonicalize()
         .map_err(|error| internal(format!("{} cannot be opened: {error}", dir.display())))?;
-    let places = Places { cache: PathBuf::new(), claims: PathBuf::new(), credentials: None };
+    let places = Places::default();
     let opened = async {
         let location = Location::Image { path };
         let fetched = fetch(&location, "artifact", "local", None, &places, &Unheard).await?;

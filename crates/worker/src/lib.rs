@@ -24,6 +24,7 @@
 pub mod admin;
 pub mod arguments;
 pub mod board;
+pub mod cache;
 mod cases;
 pub mod cli;
 pub mod entry;

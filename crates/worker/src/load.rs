@@ -4,6 +4,7 @@
 //! fails ends the start, because a pod that serves less than its manifest serves nothing.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use lamplighter_artifact::{Artifact, ArtifactError, Digest, Location, Places, fe
 use lamplighter_engine::validation::Case;
 use lamplighter_engine::{Engine, EngineError, build, read, transfer, warmup};
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelEntry, ModelFacts, Phase, ValidationMode, WarmupReport,
+    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, ValidationMode,
+    WarmupReport,
 };
 use tokio::task::JoinSet;
 
@@ -28,6 +30,10 @@ pub struct Setup {
     pub cache: PathBuf,
     /// Where claims are mounted.
     pub claims: PathBuf,
+    /// The digests that models must have, beside what the manifest says.
+    pub digests: BTreeMap<ModelKey, Digest>,
+    /// Who relies on what is downloaded, for the clean-up of the cache.
+    pub user: String,
     /// Where the models run.
     pub device: Device,
     /// How long one warm-up may take.
@@ -112,14 +118,13 @@ async fn fetch_and_verify(
     tracker: &Tracker,
 ) -> Result<Artifact, Failure> {
     let location = Location::parse(&entry.source.uri).map_err(|e| failure::of_artifact(&e))?;
-    let expected: Option<Digest> = match &entry.expected_digest {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|e| failure::of_artifact(&e))?),
-    };
+    let expected = expected_digest(setup, entry)?;
     let places = Places {
         cache: setup.cache.clone(),
         claims: setup.claims.clone(),
+        image: entry.source.image.clone().map(PathBuf::from),
         credentials: entry.source.credentials.clone().map(PathBuf::from),
+        user: Some(setup.user.clone()),
     };
     let attempt = async || -> Result<Artifact, ArtifactError> {
         tracker.begin(Phase::Fetch);
@@ -138,6 +143,22 @@ async fn fetch_and_verify(
         first => first,
     }
     .map_err(|error| failure::of_artifact(&error))
+}
+
+/// What the manifest says and what was resolved are the same, if both are there.
+fn expected_digest(setup: &Setup, entry: &ModelEntry) -> Result<Option<Digest>, Failure> {
+    let resolved = setup.digests.get(&entry.key()).copied();
+    let Some(text) = &entry.expected_digest else {
+        return Ok(resolved);
+    };
+    let pinned: Digest = text.parse().map_err(|error| failure::of_artifact(&error))?;
+    match resolved {
+        Some(found) if found != pinned => {
+            let error = ArtifactError::DigestMismatch { expected: pinned, found };
+            Err(failure::of_artifact(&error))
+        }
+        _ => Ok(Some(pinned)),
+    }
 }
 
 async fn bring_up(

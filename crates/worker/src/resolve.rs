@@ -29,7 +29,7 @@ pub async fn resolve(args: &ResolveArgs, stop: CancellationToken) -> Result<(), 
     let record = tokio::select! {
         biased;
         () = stop.cancelled() => Err(stopped()),
-        done = tokio::time::timeout(deadline, look(args, entry)) => {
+        done = tokio::time::timeout(deadline, look(args, &manifest, entry)) => {
             done.unwrap_or_else(|_| Err(late(deadline)))
         }
     };
@@ -59,7 +59,11 @@ fn entry<'a>(manifest: &'a Manifest, key: &ModelKey) -> Result<&'a ModelEntry, F
     })
 }
 
-async fn look(args: &ResolveArgs, entry: &ModelEntry) -> Result<ResolveRecord, Failure> {
+async fn look(
+    args: &ResolveArgs,
+    manifest: &Manifest,
+    entry: &ModelEntry,
+) -> Result<ResolveRecord, Failure> {
     let of_artifact = |error| failure::of_artifact(&error);
     let location = Location::parse(&entry.source.uri).map_err(of_artifact)?;
     let expected: Option<Digest> =
@@ -67,7 +71,9 @@ async fn look(args: &ResolveArgs, entry: &ModelEntry) -> Result<ResolveRecord, F
     let places = Places {
         cache: args.cache_dir.clone().unwrap_or_default(),
         claims: args.claims_dir.clone(),
+        image: entry.source.image.clone().map(PathBuf::from),
         credentials: entry.source.credentials.clone().map(PathBuf::from),
+        user: Some(manifest.user()),
     };
     let unsummed = if args.cache_dir.is_some() { Unsummed::Keep } else { Unsummed::Drop };
     let progress = progress::Logged::new(&entry.key());

@@ -29,6 +29,8 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
     let setup = Setup {
         cache: args.cache_dir.clone(),
         claims: args.claims_dir.clone(),
+        digests: args.expected_digests.iter().cloned().collect(),
+        user: manifest.user(),
         device: manifest.device,
         warm_up_deadline: args.warm_up_deadline_seconds,
     };

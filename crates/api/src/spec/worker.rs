@@ -51,6 +51,11 @@ pub struct WorkerSpec {
     #[schemars(schema_with = "crate::schema::resources")]
     pub resources: Option<ResourceRequirements>,
 
+    /// Where downloaded models are kept. Unset: with the pod, and downloaded by each pod anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Cache")]
+    pub cache: Option<Cache>,
+
     /// Environment variables of the worker container, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::env")]
@@ -105,6 +110,23 @@ impl WorkerSpec {
             if asks_for_gpu { Device::Cuda } else { Device::Cpu }
         })
     }
+}
+
+/// Where downloaded models are kept.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// A volume that the pods share: each version is downloaded once, and a return needs no store.
+    pub persistent_volume_claim: ClaimReference,
+}
+
+/// A `PersistentVolumeClaim` of the same namespace, which every node that runs the pods can mount.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub claim_name: String,
 }
 
 /// Where models run.

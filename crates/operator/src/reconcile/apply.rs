@@ -93,7 +93,12 @@ pub async fn apply(context: &Context, decided: &Decided<'_>, rendered: Rendered)
 
 /// What was found out is written where the next decision finds it.
 async fn note_down(writer: &mut Writer, decided: &Decided<'_>) -> Result<(), ApplyError> {
-    for (record, found) in resolving::learned(decided.fetched) {
+    let memory = &decided.world.memory;
+    for record in resolving::voided(memory, decided.fetched) {
+        let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_RESOLVED: null}}});
+        writer.merge(record.as_ref(), annotation).await?;
+    }
+    for (record, found) in resolving::learned(memory, decided.fetched) {
         let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_RESOLVED: found}}});
         writer.merge(record.as_ref(), annotation).await?;
     }

@@ -45,6 +45,8 @@ pub struct Blueprint {
     pub credentials: Vec<Credentials>,
     /// Claims to mount.
     pub claims: BTreeSet<String>,
+    /// References of images to mount, in the order of their folders.
+    pub images: Vec<String>,
 }
 
 /// A Secret that is mounted for one model.
@@ -67,6 +69,7 @@ impl Blueprint {
             manifest: manifest(&models, &worker, &name, &revision)?,
             credentials: models.iter().filter_map(credentials).collect(),
             claims: models.iter().filter_map(claim).collect(),
+            images: images(&models),
             drain_seconds: snapshot.drain_seconds()?,
             identity: identity.clone(),
             revision,
@@ -92,7 +95,10 @@ fn manifest(
             Device::Cuda => protocol::Device::Cuda,
         },
         precision: protocol::Precision::Auto,
-        models: models.iter().map(entry).collect::<Result<_, _>>()?,
+        models: models
+            .iter()
+            .map(|model| entry(model, &images(models)))
+            .collect::<Result<_, _>>()?,
     };
     manifest.check()?;
     let text = serde_json::to_string_pretty(&manifest)?;
@@ -102,7 +108,7 @@ fn manifest(
     Ok(text)
 }
 
-fn entry(model: &Model) -> Result<ModelEntry, Invalid> {
+fn entry(model: &Model, images: &[String]) -> Result<ModelEntry, Invalid> {
     let cases = model.validation.cases.iter();
     let cases = cases.map(|case| checked(model, case)).collect::<Result<_, _>>()?;
     Ok(ModelEntry {
@@ -114,6 +120,9 @@ fn entry(model: &Model) -> Result<ModelEntry, Invalid> {
         default: model.default,
         source: protocol::Source {
             uri: model.source.uri.clone(),
+            image: image(model)
+                .and_then(|image| images.iter().position(|other| *other == image))
+                .map(image_folder),
             credentials: credentials(model).map(|credentials| credentials.directory),
         },
         expected_digest: model.expected_digest.clone(),
@@ -160,4 +169,48 @@ fn credentials(model: &Model) -> Option<Credentials> {
 fn claim(model: &Model) -> Option<String> {
     let rest = model.source.uri.strip_prefix("pvc://")?;
     rest.split('/').next().map(str::to_owned)
+}
+
+/// The images of all models, each once.
+fn images(models: &[Model]) -> Vec<String> {
+    let all: BTreeSet<String> = models.iter().filter_map(image).collect();
+    all.into_iter().collect()
+}
+
+/// The reference in `oci://registry/repository:tag/path`: up to the first slash after the tag or
+/// digest.
+fn image(model: &Model) -> Option<String> {
+    let rest = model.source.uri.strip_prefix("oci://")?;
+    let registry = rest.find('/')?;
+    let version = registry + rest[registry..].find([':', '@'])?;
+    let end = rest[version..].find('/').map_or(rest.len(), |slash| version + slash);
+    Some(rest[..end].to_owned())
+}
+
+/// Where the image of this number is mounted.
+pub fn image_folder(number: usize) -> String {
+    format!("{}/{number}", place::IMAGES_DIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_reference_ends_with_its_tag_or_digest() {
+        let digest = format!("ghcr.io/org/m@sha256:{}", "0".repeat(64));
+        for (uri, expected) in [
+            ("oci://ghcr.io/org/minilm:2.1.0", Some("ghcr.io/org/minilm:2.1.0")),
+            ("oci://localhost:5000/m:1/models/a:b", Some("localhost:5000/m:1")),
+            (&format!("oci://{digest}/a"), Some(digest.as_str())),
+            ("oci://ghcr.io/org/minilm", None),
+            ("pvc://models/minilm", None),
+        ] {
+            let model: Model = serde_json::from_value(serde_json::json!({
+                "name": "m", "version": "1", "task": "Embedding", "source": {"uri": uri},
+            }))
+            .unwrap();
+            assert_eq!(image(&model).as_deref(), expected, "{uri}");
+        }
+    }
 }

@@ -19,6 +19,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lamplighter_plan::rollout::{Environment, Plan, World};
 
+pub use pod::Digests;
+
 use super::blueprint::{Blueprint, Identity};
 use super::fetch::Fetched;
 use super::observe::epoch;
@@ -70,11 +72,12 @@ pub fn selecting(valid: &Valid, environment: Environment, epoch: u64) -> Service
 /// The workload of a revision.
 pub fn workload(
     blueprint: &Blueprint,
+    digests: &Digests,
     environment: Environment,
     replicas: u32,
     epoch: u64,
 ) -> ReplicaSet {
-    replica_set::render(blueprint, environment, replicas, epoch)
+    replica_set::render(blueprint, digests, environment, replicas, epoch)
 }
 
 /// The manifest of a revision.

@@ -9,24 +9,31 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use lamplighter_api::names;
 use lamplighter_plan::rollout::strategy::{Facts, ModelFacts};
-use lamplighter_plan::rollout::{Memory, Resolved};
-use lamplighter_plan::{Failure, FailureClass, RevisionId};
+use lamplighter_plan::rollout::{Class, Memory, Resolved};
+use lamplighter_plan::{Failure, FailureClass, RevisionId, Seconds};
 use lamplighter_protocol as protocol;
 use lamplighter_protocol::ResolveRecord;
 
 use super::fetch::Fetched;
 use super::observe::{Ages, end, end_of_pod, revision_of, said_at_end};
+use super::render::Digests;
 use super::revision::Snapshot;
 use super::validate::Valid;
 
 /// What is known about the models of a recorded revision.
-pub fn resolved(record: &ControllerRevision, fetched: &Fetched, ages: &Ages) -> Resolved {
-    if let Some(records) = kept(record).or_else(|| borrowed(record, fetched)) {
-        return Resolved::Known(facts(&records));
+pub fn resolved(
+    record: &ControllerRevision,
+    memory: &Memory,
+    fetched: &Fetched,
+    ages: &Ages,
+) -> Resolved {
+    let pod = revision_of(record).and_then(|id| resolver(fetched, &id));
+    if let Some(records) = recorded(record, fetched) {
+        let since = pod.and_then(|pod| end(pod)).or(record.metadata.creation_timestamp.as_ref());
+        let since = since.map(|time| ages.since(time)).unwrap_or_default();
+        return known(record, &records, memory, fetched, since);
     }
-    let Some(pod) = revision_of(record).and_then(|id| resolver(fetched, &id)) else {
-        return Resolved::Unknown;
-    };
+    let Some(pod) = pod else { return Resolved::Unknown };
     match outcome(pod) {
         None => Resolved::Running(
             pod.metadata
@@ -35,12 +42,86 @@ pub fn resolved(record: &ControllerRevision, fetched: &Fetched, ages: &Ages) -> 
                 .map(|time| ages.since(time))
                 .unwrap_or_default(),
         ),
-        Some(Ok(records)) => Resolved::Known(facts(&records)),
-        Some(Err(failure)) => {
+        Some(found) => {
             let since = end(pod).map(|time| ages.since(time)).unwrap_or_default();
-            Resolved::Failed(failure, since)
+            match found {
+                Ok(records) => known(record, &records, memory, fetched, since),
+                Err(failure) => Resolved::Failed(failure, since),
+            }
         }
     }
+}
+
+/// What was found out, unless it contradicts what is served: then since when.
+fn known(
+    record: &ControllerRevision,
+    records: &[ResolveRecord],
+    memory: &Memory,
+    fetched: &Fetched,
+    since: Seconds,
+) -> Resolved {
+    match contradiction(record, records, memory, fetched) {
+        Some(failure) => Resolved::Failed(failure, since),
+        None => Resolved::Known(facts(records)),
+    }
+}
+
+/// A model whose bytes are others than those that were served under its name and version. Whoever
+/// relies on the answers of a version has to be able to rely on its bytes.
+fn contradiction(
+    record: &ControllerRevision,
+    records: &[ResolveRecord],
+    memory: &Memory,
+    fetched: &Fetched,
+) -> Option<Failure> {
+    let own = revision_of(record)?;
+    if served(memory, &own) {
+        return None;
+    }
+    let others = fetched.records.iter().filter_map(|other| {
+        let id = revision_of(other.as_ref()).filter(|id| served(memory, id))?;
+        Some((id, kept(other)?))
+    });
+    others.into_iter().find_map(|(id, others)| {
+        let differs = |new: &&ResolveRecord| {
+            others.iter().any(|old| old.model == new.model && old.digest != new.digest)
+        };
+        let new = records.iter().find(differs)?;
+        let old = others.iter().find(|old| old.model == new.model)?;
+        Some(Failure {
+            container: None,
+            reason: protocol::Reason::DigestMismatch.as_str().to_owned(),
+            message: format!(
+                "{} is {} now, and was served as {} by revision {id}: a version that served never \
+                 changes its bytes; give the new ones a new version",
+                new.model, new.digest, old.digest
+            ),
+            class: FailureClass::Deterministic,
+        })
+    })
+}
+
+/// Whether a revision serves, or served and may do so again.
+fn served(memory: &Memory, revision: &RevisionId) -> bool {
+    memory.known_good.contains(revision)
+        || memory.active.as_ref().is_some_and(|active| active.revision == *revision)
+}
+
+/// Whether what was read for a revision is worth nothing any more: it failed by itself and never
+/// served. Whoever asks for another attempt may have put the files right.
+fn is_void(memory: &Memory, revision: &RevisionId) -> bool {
+    let failed = memory.failed.get(revision);
+    failed.is_some_and(|failed| failed.class == Class::Deterministic && !failed.released)
+        && !served(memory, revision)
+}
+
+/// Records whose annotation is to go, because it is worth nothing any more.
+pub fn voided(memory: &Memory, fetched: &Fetched) -> Vec<Arc<ControllerRevision>> {
+    let is_voided = |record: &&Arc<ControllerRevision>| {
+        record.annotations().contains_key(names::ANNOTATION_RESOLVED)
+            && revision_of(record.as_ref()).is_some_and(|id| is_void(memory, &id))
+    };
+    fetched.records.iter().filter(is_voided).cloned().collect()
 }
 
 /// The pod that reads what the models of a revision are.
@@ -49,9 +130,10 @@ pub fn resolver<'a>(fetched: &'a Fetched, revision: &RevisionId) -> Option<&'a A
 }
 
 /// What the pods found out and is not in the records yet, as the value of the annotation.
-pub fn learned(fetched: &Fetched) -> Vec<(Arc<ControllerRevision>, String)> {
+pub fn learned(memory: &Memory, fetched: &Fetched) -> Vec<(Arc<ControllerRevision>, String)> {
     let new = |record: &Arc<ControllerRevision>| {
-        if kept(record).is_some() {
+        let is_void = revision_of(record.as_ref()).is_some_and(|id| is_void(memory, &id));
+        if is_void || kept(record).is_some() {
             return None;
         }
         let read = || outcome(resolver(fetched, &revision_of(record.as_ref())?)?)?.ok();
@@ -96,6 +178,23 @@ pub fn obsolete(valid: &Valid, memory: &Memory, fetched: &Fetched, ages: &Ages) 
 /// Whether a pod has found out, or has found out that it cannot.
 pub fn has_finished(pod: &Pod) -> bool {
     outcome(pod).is_some()
+}
+
+/// What is written down about the models of a revision: in its record, or in another one's with
+/// the same sources.
+fn recorded(record: &ControllerRevision, fetched: &Fetched) -> Option<Vec<ResolveRecord>> {
+    kept(record).or_else(|| borrowed(record, fetched))
+}
+
+/// The digests that the models of a revision had when they were resolved.
+pub fn digests(fetched: &Fetched, revision: &RevisionId) -> Digests {
+    let mut records = fetched.records.iter();
+    let record = records.find(|record| revision_of(record.as_ref()).as_ref() == Some(revision));
+    let known = record.and_then(|record| {
+        let read = || outcome(resolver(fetched, revision)?)?.ok();
+        recorded(record, fetched).or_else(read)
+    });
+    known.into_iter().flatten().map(|record| (record.model, record.digest)).collect()
 }
 
 /// What the record says.

@@ -7,6 +7,7 @@ use lamplighter_operator::reconcile::observe::{Ages, world};
 use lamplighter_operator::reconcile::render::{self, Rendered};
 use lamplighter_operator::reconcile::validate::{Valid, validate};
 use lamplighter_plan::rollout::{Environment, Plan};
+use lamplighter_protocol::ModelKey;
 use serde_json::Value;
 
 use crate::fixtures::{IMAGE, SPEC, deployment_of, now, place, record, valid, wanted, with_pods};
@@ -30,7 +31,9 @@ fn rendered_from(fetched: &Fetched, remembered: &Remembered) -> Rendered {
 }
 
 fn workload_of(valid: &Valid) -> ReplicaSet {
-    render::workload(&valid.wanted, Environment::Blue, valid.replicas, 7)
+    let model = ModelKey { name: "embedder".to_owned(), version: "2.1.0".to_owned() };
+    let digests = render::Digests::from([(model, format!("sha256:{}", "0".repeat(64)))]);
+    render::workload(&valid.wanted, &digests, Environment::Blue, valid.replicas, 7)
 }
 
 fn workload() -> ReplicaSet {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod as KubePod;
 use lamplighter_operator::reconcile::fetch::Fetched;
-use lamplighter_operator::reconcile::memory::remembered;
+use lamplighter_operator::reconcile::memory::{Remembered, remembered};
 use lamplighter_operator::reconcile::observe::{Ages, world};
 use lamplighter_operator::reconcile::resolving;
 use lamplighter_operator::reconcile::validate::validate;
-use lamplighter_plan::rollout::{Pod, Resolved, Stage, World};
+use lamplighter_plan::rollout::{Class, Failed, Memory, Pod, Resolved, Stage, World};
 use lamplighter_plan::{FailureClass, PodName, RevisionId, Seconds};
 use lamplighter_protocol::{Failure, Reason};
 use serde_json::{Value, json};
@@ -258,7 +258,8 @@ fn what_is_known_of_the_same_sources_is_not_read_again() {
     let mut fetched = unread(None);
     fetched.records.push(Arc::new(record(&other, 2)));
     assert!(matches!(resolved(&fetched), Resolved::Known(_)));
-    let [(record, _)] = resolving::learned(&fetched).try_into().unwrap();
+    let memory = Memory::default();
+    let [(record, _)] = resolving::learned(&memory, &fetched).try_into().unwrap();
     assert_eq!(record.metadata.name, fetched.records[0].metadata.name);
 
     let moved = deployment_of(&SPEC.replace("minilm/2.1.0", "minilm/2.1.1"));
@@ -266,6 +267,75 @@ fn what_is_known_of_the_same_sources_is_not_read_again() {
     let mut fetched = unread(None);
     fetched.records.push(Arc::new(crate::fixtures::record(&moved, 2)));
     assert_eq!(resolved(&fetched), Resolved::Unknown);
+}
+
+/// The wanted revision, and one from elsewhere with the same versions and other bytes.
+fn with_other_bytes() -> (Fetched, RevisionId) {
+    let moved = deployment_of(&SPEC.replace("minilm/2.1.0", "minilm/elsewhere"));
+    let moved = validate(&moved, &Fetched::default(), IMAGE).unwrap();
+    let mut other = record(&moved, 1);
+    let annotations = other.metadata.annotations.as_mut().unwrap();
+    for text in annotations.values_mut() {
+        *text = text.replace("abab", "cdcd");
+    }
+    let mut fetched = with_pods(Vec::new());
+    fetched.records.push(Arc::new(other));
+    (fetched, moved.wanted.revision)
+}
+
+#[test]
+fn a_version_that_served_never_changes_its_bytes() {
+    let (fetched, other) = with_other_bytes();
+    let of_wanted = |remembered: &Remembered| {
+        let world = world(&valid(), remembered, BTreeMap::new(), &fetched, &Ages::at(now()));
+        world.revisions[&RevisionId::new(wanted())].resolved.clone()
+    };
+    let mut memory = remembered(Some(&on_its_way()), now());
+    assert!(matches!(of_wanted(&memory), Resolved::Known(_)), "it never served");
+
+    memory.memory.known_good.push(other.clone());
+    let Resolved::Failed(failure, _) = of_wanted(&memory) else { panic!("not refused") };
+    assert_eq!(failure.reason, "DigestMismatch");
+    assert_eq!(failure.class, FailureClass::Deterministic);
+    for named in ["embedder:2.1.0", "sha256:abab", "sha256:cdcd", other.as_str()] {
+        assert!(failure.message.contains(named), "{named}: {}", failure.message);
+    }
+
+    memory.memory.known_good.push(RevisionId::new(wanted()));
+    assert!(matches!(of_wanted(&memory), Resolved::Known(_)), "it served, too");
+}
+
+#[test]
+fn what_was_read_for_a_revision_that_failed_and_never_served_is_read_again() {
+    let fetched = with_pods(Vec::new());
+    let id = RevisionId::new(wanted());
+    let failed = |class, released| {
+        let mut memory = Memory::default();
+        let failed = Failed {
+            class,
+            reason: "WeightsNonFinite".to_owned(),
+            message: String::new(),
+            attempts: 1,
+            since: Seconds(5),
+            released,
+        };
+        memory.failed.insert(id.clone(), failed);
+        memory
+    };
+    let voided = |memory: &Memory| resolving::voided(memory, &fetched).len();
+    assert_eq!(voided(&failed(Class::Deterministic, false)), 1);
+    assert_eq!(voided(&failed(Class::Deterministic, true)), 0, "it is being tried again");
+    assert_eq!(voided(&failed(Class::Transient, false)), 0);
+    let mut served = failed(Class::Deterministic, false);
+    served.known_good.push(id.clone());
+    assert_eq!(voided(&served), 0);
+
+    let records: Vec<(i32, String)> =
+        valid().wanted.models.iter().map(|model| (0, found(model).to_string())).collect();
+    let fetched = unread(Some(reader("Succeeded", &records)));
+    let learned = |memory: &Memory| resolving::learned(memory, &fetched).len();
+    assert_eq!(learned(&failed(Class::Deterministic, false)), 0, "it would be voided at once");
+    assert_eq!(learned(&failed(Class::Deterministic, true)), 1);
 }
 
 #[test]

@@ -134,11 +134,11 @@ async fn what_is_wrong_before_any_model_is_named_as_well() {
     assert!(failure.message.contains("no model"), "{failure}");
 
     let mut elsewhere = place.entry("embedder");
-    elsewhere["source"]["uri"] = json!("hf://org/repo@main");
+    elsewhere["source"]["uri"] = json!("ftp://org/repo");
     place.write_manifest(&[elsewhere]);
     let (failure, _) = last_words(&place, &[]).await;
     assert_eq!(failure.reason, Reason::ManifestInvalid);
-    assert!(failure.message.contains("s3, pvc"), "{failure}");
+    assert!(failure.message.contains("s3, gs"), "{failure}");
 
     place.write_manifest_for("Cuda", &[place.entry("embedder")]);
     let (failure, _) = last_words(&place, &[]).await;

@@ -69,7 +69,7 @@ impl Progress for Unheard {
 
 /// What a worker finds when it loads the folder.
 async fn loaded(folder: &Path) -> Artifact {
-    let places = Places { cache: PathBuf::new(), claims: PathBuf::new(), credentials: None };
+    let places = Places::default();
     let location = Location::Image { path: folder.canonicalize().unwrap() };
     let fetched = fetch(&location, "a", "1", None, &places, &Unheard).await.unwrap();
     verify(fetched, None, &Unheard).await.unwrap()

@@ -106,7 +106,8 @@ async fn create(
     let blueprint = blueprint(decided, &placed.revision)?;
     ensure_manifest(writer, decided, &blueprint).await?;
     let epoch = decided.world.memory.epoch;
-    let workload = render::workload(&blueprint, placed.environment, replicas, epoch);
+    let digests = resolving::digests(decided.fetched, &placed.revision);
+    let workload = render::workload(&blueprint, &digests, placed.environment, replicas, epoch);
     writer.ensure_exists(&workload, None).await
 }
 

@@ -46,7 +46,7 @@ pub fn world(
         let entry = revisions.entry(id.clone()).or_insert_with(unknown);
         entry.recorded = true;
         entry.sequence = record.revision;
-        entry.resolved = resolving::resolved(record, fetched, ages);
+        entry.resolved = resolving::resolved(record, memory, fetched, ages);
     }
     for set in &fetched.replica_sets {
         if let (Some(id), Some(workload)) = (revision_of(set.as_ref()), viewer.workload(set)) {

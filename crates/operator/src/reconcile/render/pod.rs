@@ -1,9 +1,11 @@
 //! The pod template: one container under the `restricted` Pod Security Standard
 //! (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
+    EnvVarSource, HTTPGetAction, ImageVolumeSource, LocalObjectReference, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
     VolumeMount,
@@ -12,10 +14,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lamplighter_api::names;
-use lamplighter_protocol::place;
+use lamplighter_protocol::{ModelKey, place};
 
-use crate::reconcile::blueprint::Blueprint;
+use crate::reconcile::blueprint::{Blueprint, image_folder};
 use crate::reconcile::observe::CONTAINER;
+
+/// The digest of each model when it was resolved.
+pub type Digests = BTreeMap<ModelKey, String>;
 
 /// Name of the port for requests.
 pub(super) const SERVING: &str = "serving";
@@ -42,7 +47,11 @@ const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
 /// Environment variable that sizes the worker's thread pools.
 const ENV_THREADS: &str = "RAYON_NUM_THREADS";
 
-pub(super) fn template(blueprint: &Blueprint, environment: &str) -> PodTemplateSpec {
+pub(super) fn template(
+    blueprint: &Blueprint,
+    environment: &str,
+    digests: &Digests,
+) -> PodTemplateSpec {
     let volumes = volumes(blueprint);
     let name = &blueprint.identity.name;
     PodTemplateSpec {
@@ -51,7 +60,7 @@ pub(super) fn template(blueprint: &Blueprint, environment: &str) -> PodTemplateS
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            containers: vec![server(blueprint, &volumes)],
+            containers: vec![server(blueprint, digests, &volumes)],
             termination_grace_period_seconds: Some(i64::from(
                 blueprint.drain_seconds.saturating_add(PROPAGATION_SECONDS + SLACK_SECONDS),
             )),
@@ -87,11 +96,11 @@ pub(super) fn common(blueprint: &Blueprint, volumes: Vec<Mounted>) -> PodSpec {
     }
 }
 
-fn server(blueprint: &Blueprint, volumes: &[Mounted]) -> Container {
+fn server(blueprint: &Blueprint, digests: &Digests, volumes: &[Mounted]) -> Container {
     Container {
         args: Some(vec!["serve".to_owned()]),
         ports: Some(vec![port(SERVING, place::SERVING_PORT), port(ADMIN, place::ADMIN_PORT)]),
-        env: Some(environment(blueprint)),
+        env: Some(environment(blueprint, digests)),
         resources: blueprint.worker.resources.clone(),
         // The process is alive, nothing else: a busy or a loading pod is never killed by a probe.
         liveness_probe: Some(Probe {
@@ -150,7 +159,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
+fn environment(blueprint: &Blueprint, digests: &Digests) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
@@ -174,9 +183,21 @@ fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
         value(ENV_DRAIN_TIMEOUT, blueprint.drain_seconds),
         value(ENV_START_DEADLINE, START_DEADLINE_SECONDS),
     ];
+    all.extend(expected(digests));
     all.extend(threads(blueprint));
     all.extend(blueprint.worker.env.iter().cloned());
     all
+}
+
+/// What was resolved is what is loaded, whatever the store holds by then.
+fn expected(digests: &Digests) -> Option<EnvVar> {
+    let pairs: Vec<String> =
+        digests.iter().map(|(model, digest)| format!("{model}={digest}")).collect();
+    (!pairs.is_empty()).then(|| EnvVar {
+        name: place::ENV_DIGESTS.to_owned(),
+        value: Some(pairs.join(",")),
+        ..EnvVar::default()
+    })
 }
 
 /// As many threads as the CPU limit allows, rounded up. By itself the worker's math library takes
@@ -238,7 +259,7 @@ pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
                 ..Volume::default()
             },
         ),
-        Mounted::new(place::CACHE_DIR, false, scratch("cache")),
+        Mounted::new(place::CACHE_DIR, false, cache(blueprint)),
         Mounted::new("/tmp", false, scratch("tmp")),
     ];
     all.extend(blueprint.credentials.iter().enumerate().map(|(number, credentials)| {
@@ -272,7 +293,36 @@ pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
             },
         )
     }));
+    all.extend(blueprint.images.iter().enumerate().map(|(number, reference)| {
+        Mounted::new(
+            &image_folder(number),
+            true,
+            Volume {
+                name: format!("image-{number}"),
+                image: Some(ImageVolumeSource {
+                    reference: Some(reference.clone()),
+                    pull_policy: None,
+                }),
+                ..Volume::default()
+            },
+        )
+    }));
     all
+}
+
+/// The claim that the user gives, or a folder that lives as long as the pod.
+fn cache(blueprint: &Blueprint) -> Volume {
+    match &blueprint.worker.cache {
+        None => scratch("cache"),
+        Some(cache) => Volume {
+            name: "cache".to_owned(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: cache.persistent_volume_claim.claim_name.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        },
+    }
 }
 
 fn scratch(name: &str) -> Volume {

@@ -8,10 +8,11 @@ use lamplighter_api::names;
 use lamplighter_plan::rollout::Environment;
 
 use crate::reconcile::blueprint::Blueprint;
-use crate::reconcile::render::{metadata, pod};
+use crate::reconcile::render::{Digests, metadata, pod};
 
 pub(super) fn render(
     blueprint: &Blueprint,
+    digests: &Digests,
     environment: Environment,
     replicas: u32,
     epoch: u64,
@@ -41,7 +42,7 @@ pub(super) fn render(
                 )),
                 ..LabelSelector::default()
             },
-            template: Some(pod::template(blueprint, environment)),
+            template: Some(pod::template(blueprint, environment, digests)),
             ..ReplicaSetSpec::default()
         }),
         status: None,

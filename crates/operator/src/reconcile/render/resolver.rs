@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use lamplighter_api::{Model, names};
 use lamplighter_plan::Seconds;
+use lamplighter_protocol::place;
 
 use crate::reconcile::blueprint::Blueprint;
 use crate::reconcile::render::{metadata, pod};
@@ -51,7 +52,7 @@ fn container(
             "--model".to_owned(),
             format!("{}:{}", model.name, model.version),
         ]),
-        env: Some(blueprint.worker.env.clone()).filter(|env| !env.is_empty()),
+        env: Some(environment(blueprint)).filter(|env| !env.is_empty()),
         resources: Some(ResourceRequirements {
             requests: Some(BTreeMap::from([
                 ("cpu".to_owned(), quantity(CPU)),
@@ -61,4 +62,14 @@ fn container(
         }),
         ..pod::container(blueprint, format!("model-{number}"), volumes)
     }
+}
+
+/// What has to be read is kept only where the pods of the revision find it.
+fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
+    let kept = blueprint.worker.cache.as_ref().map(|_| EnvVar {
+        name: place::ENV_CACHE_DIR.to_owned(),
+        value: Some(place::CACHE_DIR.to_owned()),
+        ..EnvVar::default()
+    });
+    kept.into_iter().chain(blueprint.worker.env.iter().cloned()).collect()
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
+use super::{Activity, Object, Remote};
 use crate::Progress;
-use crate::activity::Activity;
 use crate::error::ArtifactError;
-use crate::store::{Object, Remote, download_range};
 use crate::structure::Files;
 
 /// Most headers and configurations fit into one request of this many bytes.
@@ -27,7 +26,7 @@ pub(crate) struct InStore {
 
 impl Files for InStore {
     fn listed(&self) -> Vec<(&str, u64)> {
-        self.objects.iter().map(|object| (object.path.as_str(), object.meta.size)).collect()
+        self.objects.iter().map(|object| (object.path.as_str(), object.size)).collect()
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn Read + '_>, ArtifactError> {
@@ -72,14 +71,15 @@ impl Read for Parts<'_> {
 impl Parts<'_> {
     /// Empty at the end.
     fn next_part(&mut self) -> Result<Bytes, ArtifactError> {
-        let end = self.object.meta.size.min(self.position.saturating_add(self.step));
+        // What is not handed out in parts is small, or is read to its end in any case.
+        let step = if self.object.is_whole { u64::MAX } else { self.step };
+        let end = self.object.size.min(self.position.saturating_add(step));
         if end == self.position {
             return Ok(Bytes::new());
         }
         let InStore { remote, activity, runtime, .. } = self.store;
         let range = self.position..end;
-        let pieces =
-            runtime.block_on(download_range(remote, self.object, range, &Unheard, activity))?;
+        let pieces = runtime.block_on(remote.read(self.object, range, &Unheard, activity))?;
         self.position = end;
         self.step = (2 * self.step).min(LARGEST);
         Ok(Bytes::from(pieces.concat()))
