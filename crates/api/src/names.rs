@@ -44,6 +44,8 @@ pub const RESTARTED_AT: &str = "lamplighter.dev/restarted-at";
 pub const LABEL_ROLE: &str = "lamplighter.dev/role";
 /// Value of [`LABEL_ROLE`].
 pub const RESOLVER: &str = "resolver";
+/// Value of [`LABEL_ROLE`] on what cleans a shared cache up.
+pub const COLLECTOR: &str = "collector";
 
 /// Label: the application, [`WORKER`].
 pub const LABEL_APP_NAME: &str = "app.kubernetes.io/name";
@@ -90,6 +92,11 @@ pub fn preview_service(deployment: &str) -> String {
 /// Name of the pod that reads what the models of a revision are.
 pub fn resolver(deployment: &str, revision: &str) -> String {
     format!("{deployment}-{revision}-read")
+}
+
+/// Name of the Job that cleans a shared cache up for a set of revisions.
+pub fn collector(deployment: &str, set: &str) -> String {
+    format!("{deployment}-{set}-gc")
 }
 
 /// Name of the `PodDisruptionBudget` of an environment.

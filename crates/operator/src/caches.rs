@@ -9,6 +9,7 @@ use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -53,6 +54,8 @@ pub struct Caches {
     pub endpoint_slices: Store<EndpointSlice>,
     /// Worker pods.
     pub pods: Store<Pod>,
+    /// Jobs that clean up shared caches; how they go is for the Job controller.
+    pub collectors: Store<PartialObjectMeta<Job>>,
 }
 
 /// The writing ends of [`Caches`].
@@ -74,6 +77,8 @@ pub struct Writers {
     pub endpoint_slices: Writer<EndpointSlice>,
     /// Worker pods.
     pub pods: Writer<Pod>,
+    /// Jobs that clean up shared caches.
+    pub collectors: Writer<PartialObjectMeta<Job>>,
 }
 
 impl Caches {
@@ -89,6 +94,7 @@ impl Caches {
             disruption_budgets: writers.disruption_budgets.as_reader(),
             endpoint_slices: writers.endpoint_slices.as_reader(),
             pods: writers.pods.as_reader(),
+            collectors: writers.collectors.as_reader(),
         };
         (caches, writers)
     }
@@ -105,6 +111,7 @@ impl Caches {
                 self.disruption_budgets.wait_until_ready(),
                 self.endpoint_slices.wait_until_ready(),
                 self.pods.wait_until_ready(),
+                self.collectors.wait_until_ready(),
             )
         };
         match timeout(SYNC_DEADLINE, children).await {
@@ -132,6 +139,7 @@ pub fn watch(
         disruption_budgets,
         endpoint_slices,
         pods,
+        collectors,
     } = writers;
     let source = Source { client, namespace, watches };
     let mut queue = Queue::new();
@@ -148,6 +156,7 @@ pub fn watch(
     queue.push(owned(&source, disruption_budgets, |_| {}));
     queue.push(labelled(&source, endpoint_slices, without_managers));
     queue.push(labelled(&source, pods, without_managers));
+    queue.push(owned(&source, collectors, without_managers));
     queue
 }
 

@@ -43,6 +43,12 @@ const RECONCILE: &[Grant] = &[
         resources: &["poddisruptionbudgets"],
         verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
+    // Cleans up a cache that deployments share.
+    Grant {
+        group: "batch",
+        resources: &["jobs"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+    },
     Grant { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: &["list", "watch"] },
     // One pod reads what a revision's models are; the pods of ReplicaSets get and lose a label.
     Grant {

@@ -30,6 +30,7 @@ use crate::error::Error;
 
 pub mod apply;
 pub mod blueprint;
+pub mod collecting;
 pub mod compare;
 pub mod fetch;
 pub mod memory;

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use lamplighter_artifact::{CachedCopy, Fate, Policy, collect};
 use lamplighter_protocol::{Failure, Reason, place};
+use tokio_util::sync::CancellationToken;
 
 use crate::arguments::seconds;
 use crate::failure;
@@ -54,6 +55,10 @@ pub struct GcArgs {
     #[arg(long, env = "LAMPLIGHTER_CACHE_GRACE_SECONDS", default_value = "3600", value_parser = seconds(0..=31_536_000), value_name = "SECONDS")]
     pub grace_seconds: Duration,
 
+    /// Look a second time, when the time of grace is over of everything that nobody relies on.
+    #[arg(long, env = "LAMPLIGHTER_CACHE_WAIT")]
+    pub wait: bool,
+
     /// Only say what would be removed, and why the rest stays.
     #[arg(long, env = "LAMPLIGHTER_CACHE_DRY_RUN")]
     pub dry_run: bool,
@@ -69,7 +74,7 @@ fn user(text: &str) -> Result<String, String> {
 }
 
 /// Does it, and prints what became of each copy.
-pub async fn run(command: &CacheCommand) -> Result<(), Failure> {
+pub async fn run(command: &CacheCommand, stop: CancellationToken) -> Result<(), Failure> {
     let (folder, policy) = match command {
         CacheCommand::List(args) => {
             let policy = Policy { known: None, grace: Duration::MAX, dry_run: true };
@@ -81,15 +86,45 @@ pub async fn run(command: &CacheCommand) -> Result<(), Failure> {
             (args.cache_dir.clone(), policy)
         }
     };
-    let asked = policy.clone();
-    let copies = tokio::task::spawn_blocking(move || collect(&folder, &asked))
-        .await
-        .map_err(|lost| failure::of_lost_task(&lost))?
-        .map_err(|error| failure::of_artifact(&error))?;
-    let text = match command {
+    let copies = look(&folder, &policy).await?;
+    print(&match command {
         CacheCommand::List(_) => table(&copies, None),
         CacheCommand::Gc(_) => table(&copies, Some(&policy)),
-    };
+    })?;
+    let pause = second_look(&copies, &policy);
+    match (command, pause) {
+        (CacheCommand::Gc(GcArgs { wait: true, .. }), Some(pause)) => {
+            tracing::info!(seconds = pause.as_secs(), "waiting for the time of grace to be over");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return Err(stopped()),
+            }
+            print(&table(&look(&folder, &policy).await?, Some(&policy)))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn look(folder: &Path, policy: &Policy) -> Result<Vec<CachedCopy>, Failure> {
+    let (folder, policy) = (folder.to_owned(), policy.clone());
+    tokio::task::spawn_blocking(move || collect(&folder, &policy))
+        .await
+        .map_err(|lost| failure::of_lost_task(&lost))?
+        .map_err(|error| failure::of_artifact(&error))
+}
+
+/// In how long the time of grace is over of all copies that nobody relies on now. Who begins to
+/// use one until then gives it a new one.
+fn second_look(copies: &[CachedCopy], policy: &Policy) -> Option<Duration> {
+    let waiting = copies.iter().filter(|copy| copy.fate == Fate::InGrace);
+    waiting.map(|copy| policy.grace.saturating_sub(copy.idle) + Duration::from_secs(1)).max()
+}
+
+fn stopped() -> Failure {
+    Failure::new(Reason::Internal, "told to stop before the time of grace was over")
+}
+
+fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| {
         Failure::new(Reason::Internal, format!("the result cannot be printed: {error}"))
     })
@@ -214,6 +249,14 @@ mod tests {
                 .ends_with("would remove 1 of 3 copies, 86.6 of 173.4 MiB\n")
         );
         insta::assert_snapshot!(table(&copies(), None));
+    }
+
+    #[test]
+    fn the_second_look_comes_when_the_last_time_of_grace_is_over() {
+        let policy = Policy { known: None, grace: Duration::from_hours(3), dry_run: false };
+        let pause = second_look(&copies(), &policy);
+        assert_eq!(pause, Some(Duration::from_secs(3 * 3_600 + 1)), "only what may go counts");
+        assert_eq!(second_look(&copies()[..2], &policy), None);
     }
 
     #[test]

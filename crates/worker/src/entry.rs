@@ -98,7 +98,10 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
             resolve::resolve(args, told).await
         }
         Command::Golden(args) => golden::record(args).await,
-        Command::Cache(command) => cache::run(command).await,
+        Command::Cache(command) => {
+            let told = stop::signals().map_err(internal)?;
+            cache::run(command, told).await
+        }
     }
 }
 

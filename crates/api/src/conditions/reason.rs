@@ -77,6 +77,8 @@ pub enum Reason {
     Baking,
     /// What was replaced is kept and answers at once.
     Retained,
+    /// An earlier revision is known to be good and would be loaded again from volumes or images.
+    Cached,
     /// An earlier revision is known to be good and would have to be loaded again from its store.
     NeedsStore,
     /// No other revision is known to be good.
@@ -96,7 +98,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -132,6 +134,7 @@ impl Reason {
         Self::RolledBackTo,
         Self::Baking,
         Self::Retained,
+        Self::Cached,
         Self::NeedsStore,
         Self::NothingKnownGood,
         Self::RetryPending,
@@ -179,6 +182,7 @@ impl Reason {
             Self::RolledBackTo => "RolledBackTo",
             Self::Baking => "Baking",
             Self::Retained => "Retained",
+            Self::Cached => "Cached",
             Self::NeedsStore => "NeedsStore",
             Self::NothingKnownGood => "NothingKnownGood",
             Self::RetryPending => "RetryPending",

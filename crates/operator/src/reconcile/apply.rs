@@ -19,14 +19,17 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use lamplighter_api::names;
 use lamplighter_plan::rollout::{Action, Plan, World};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::collecting;
 use super::fetch::Fetched;
 use super::observe::{self, Ages};
 use super::render::Rendered;
@@ -143,6 +146,16 @@ async fn tidy_up(
     rendered: &Rendered,
 ) -> Result<(), ApplyError> {
     let Decided { valid, fetched, world, ages, .. } = decided;
+    let collector = collecting::wanted(valid, world, fetched);
+    if let Some(job) = &collector {
+        writer.ensure_exists(job, metadata(&fetched.collectors, job)).await?;
+    }
+    let is_wanted = |found: &PartialObjectMeta<Job>| {
+        collector.as_ref().is_some_and(|job| job.metadata.name == found.metadata.name)
+    };
+    for job in fetched.collectors.iter().filter(|job| !is_wanted(job)) {
+        writer.delete::<Job>(job.meta()).await?;
+    }
     for pod in resolving::obsolete(valid, &world.memory, fetched, ages) {
         writer.delete::<Pod>(pod.meta()).await?;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -49,6 +50,10 @@ pub struct Fetched {
     pub pods: Vec<Arc<Pod>>,
     /// The pods that read what its models are.
     pub resolvers: Vec<Arc<Pod>>,
+    /// The Jobs that clean up the cache that it shares.
+    pub collectors: Vec<Arc<PartialObjectMeta<Job>>>,
+    /// The deployments that share its cache, itself included.
+    pub sharers: Vec<Arc<ModelDeployment>>,
     /// What pods said about themselves, by the pod's name; only for pods that have something to
     /// tell.
     pub reports: BTreeMap<String, Answer>,
@@ -173,6 +178,8 @@ fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
         disruption_budgets: budgets.into_iter().flatten().collect(),
         pods: labelled(&caches.pods, deployment, is_worker),
         resolvers: resolvers(context, deployment),
+        collectors: children(&caches.collectors, deployment),
+        sharers: sharers(&caches.deployments, deployment),
         service: named(&caches.services, deployment, &service),
         replica_sets,
         ..Fetched::default()
@@ -185,6 +192,21 @@ fn resolvers(context: &Context, deployment: &ModelDeployment) -> Vec<Arc<Pod>> {
         pod.labels().get(names::LABEL_ROLE).map(String::as_str) == Some(names::RESOLVER)
     });
     pods
+}
+
+/// The deployments whose pods mount the same claim as their cache.
+fn sharers(
+    deployments: &Store<ModelDeployment>,
+    deployment: &ModelDeployment,
+) -> Vec<Arc<ModelDeployment>> {
+    let cache = deployment.spec.worker.cache.as_ref();
+    if cache.is_none() {
+        return Vec::new();
+    }
+    let namespace = deployment.namespace();
+    deployments.state_filter(|other| {
+        other.namespace() == namespace && other.spec.worker.cache.as_ref() == cache
+    })
 }
 
 /// The cached objects that the deployment controls.

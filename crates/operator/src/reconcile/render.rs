@@ -3,6 +3,7 @@
 //! Labels and annotations of the `ModelDeployment` are not copied: tools such as Argo CD would
 //! take the children for objects of their own.
 
+mod collector;
 mod config_map;
 mod controller_revision;
 mod disruption_budget;
@@ -11,9 +12,10 @@ mod replica_set;
 mod resolver;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -88,6 +90,12 @@ pub fn manifest(blueprint: &Blueprint) -> ConfigMap {
 /// The pod that reads what the models of a revision are.
 pub fn resolver(valid: &Valid, blueprint: &Blueprint) -> Pod {
     resolver::render(blueprint, valid.policy.progress)
+}
+
+/// The Job that cleans a shared cache up; `known` are the revisions that there are, and `hash` is
+/// their name.
+pub fn collector(blueprint: &Blueprint, known: &BTreeSet<String>, hash: &str) -> Job {
+    collector::render(blueprint, known, hash)
 }
 
 /// What a revision's objects are made from: the wanted one's are the spec, all others' their

@@ -191,6 +191,7 @@ impl Cluster {
         fill(&mut self.writers.disruption_budgets, server, "poddisruptionbudgets");
         fill(&mut self.writers.endpoint_slices, server, "endpointslices");
         fill(&mut self.writers.pods, server, "pods");
+        fill(&mut self.writers.collectors, server, "jobs");
     }
 
     pub(crate) async fn reconcile(&mut self) -> Result<Action, Error> {

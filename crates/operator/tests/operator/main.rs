@@ -5,6 +5,7 @@
 
 mod apiserver;
 mod cluster;
+mod collecting;
 mod conditions;
 mod edge;
 mod fixtures;

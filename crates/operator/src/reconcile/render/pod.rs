@@ -244,24 +244,29 @@ impl Mounted {
     }
 }
 
-pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
-    let manifest = names::revision_object(&blueprint.identity.name, blueprint.revision.as_str());
-    let mut all = vec![
-        Mounted::new(
-            place::MANIFEST_DIR,
-            true,
-            Volume {
-                name: "manifest".to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: manifest,
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-        ),
+/// What is needed to look after the cache.
+pub(super) fn cache_volumes(blueprint: &Blueprint) -> Vec<Mounted> {
+    vec![
         Mounted::new(place::CACHE_DIR, false, cache(blueprint)),
         Mounted::new("/tmp", false, scratch("tmp")),
-    ];
+    ]
+}
+
+pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
+    let manifest = names::revision_object(&blueprint.identity.name, blueprint.revision.as_str());
+    let mut all = vec![Mounted::new(
+        place::MANIFEST_DIR,
+        true,
+        Volume {
+            name: "manifest".to_owned(),
+            config_map: Some(ConfigMapVolumeSource {
+                name: manifest,
+                ..ConfigMapVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+    )];
+    all.extend(cache_volumes(blueprint));
     all.extend(blueprint.credentials.iter().enumerate().map(|(number, credentials)| {
         Mounted::new(
             &credentials.directory,

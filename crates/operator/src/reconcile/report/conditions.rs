@@ -21,8 +21,8 @@ use lamplighter_protocol as protocol;
 
 use super::Subject;
 use crate::reconcile::apply::{Decided, Obstacle};
-use crate::reconcile::render;
 use crate::reconcile::validate::Invalid;
+use crate::reconcile::{render, resolving};
 
 /// What the conditions are derived from.
 pub(super) struct Basis<'a> {
@@ -137,12 +137,15 @@ fn rollback(conditions: &mut Conditions, basis: &Basis<'_>) {
         .iter()
         .find(|known| Some(*known) != active && !memory.failed.contains_key(*known));
     match known.or_else(|| kept.map(|kept| &kept.revision).filter(|kept| Some(*kept) != active)) {
-        Some(known) => conditions.set(
-            RollbackAvailable,
-            true,
-            Reason::NeedsStore,
-            format!("revision {known} would have to be loaded again"),
-        ),
+        Some(known) => {
+            let (reason, whence) = if keeps(basis.decided, known) {
+                (Reason::Cached, "from volumes that keep its models")
+            } else {
+                (Reason::NeedsStore, "from its store")
+            };
+            let text = format!("revision {known} would have to be loaded again, {whence}");
+            conditions.set(RollbackAvailable, true, reason, text)
+        }
         None => conditions.set(
             RollbackAvailable,
             false,
@@ -150,6 +153,23 @@ fn rollback(conditions: &mut Conditions, basis: &Basis<'_>) {
             "no other revision is known to be good",
         ),
     };
+}
+
+/// Whether the models of a revision come from volumes and images, or are kept in a shared cache
+/// under the digests that are written down. The clean-up leaves them there as long as it is known
+/// to be good.
+fn keeps(decided: &Decided<'_>, revision: &RevisionId) -> bool {
+    let blueprint = render::blueprint(decided.valid, decided.fetched, revision);
+    let Some(Ok(blueprint)) = blueprint else { return false };
+    let is_near = |model: &lamplighter_api::Model| {
+        ["pvc://", "image://", "oci://"].iter().any(|near| model.source.uri.starts_with(near))
+    };
+    let digests = resolving::digests(decided.fetched, revision);
+    let is_kept = |model: &lamplighter_api::Model| {
+        blueprint.worker.cache.is_some()
+            && digests.keys().any(|key| key.name == model.name && key.version == model.version)
+    };
+    blueprint.models.iter().all(|model| is_near(model) || is_kept(model))
 }
 
 fn summary(conditions: &mut Conditions, outcome: Outcome, serves: bool) {
