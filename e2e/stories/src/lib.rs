@@ -23,6 +23,7 @@ pub mod settings;
 pub mod spec;
 pub mod traffic;
 pub mod trial;
+pub mod volume;
 pub mod wait;
 
 pub use namespace::{Turn, with_namespace};

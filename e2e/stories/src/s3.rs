@@ -94,10 +94,14 @@ async fn answer(service: S3Service, request: Request<Incoming>) -> Result<HttpRe
         return Ok(HttpResponse::new(Body::from("ok\n".to_owned())));
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().map(str::to_owned);
     let response = service.call(request.map(Body::from)).await?;
     match response.status() {
         status if status.is_server_error() => tracing::error!(%method, path, %status, "answered"),
         StatusCode::FORBIDDEN => tracing::warn!(%method, path, "refused"),
+        status if status.is_success() && query.is_none() => {
+            tracing::info!(%method, path, "answered");
+        }
         status => tracing::debug!(%method, path, %status, "answered"),
     }
     Ok(response)

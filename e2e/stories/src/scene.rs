@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use crate::audit::AuditLog;
 use crate::call::{Caller, Connections};
 use crate::command::{Said, said};
-use crate::deploy::Installation;
+use crate::deploy::{Installation, STORE_NAMESPACE};
 use crate::settings::Settings;
 use crate::wait::{self, Look, Recording};
 
@@ -208,6 +208,23 @@ impl Scene {
     /// The uids of [`Scene::pods`].
     pub async fn pod_uids(&self, name: &str) -> anyhow::Result<BTreeSet<String>> {
         Ok(self.pods(name).await?.iter().filter_map(ResourceExt::uid).collect())
+    }
+
+    /// Takes the store that all stories share away, or brings it back. For stories that are alone.
+    pub async fn scale_store(&self, replicas: u32) -> anyhow::Result<()> {
+        let mut system = self.clone();
+        STORE_NAMESPACE.clone_into(&mut system.namespace);
+        let replicas = format!("--replicas={replicas}");
+        system.kubectl(&["scale", "deployment/store", &replicas], "").await?;
+        system.kubectl(&["rollout", "status", "deployment/store", "--timeout=60s"], "").await?;
+        Ok(())
+    }
+
+    /// What the store said.
+    pub async fn store_log(&self) -> anyhow::Result<String> {
+        let mut system = self.clone();
+        STORE_NAMESPACE.clone_into(&mut system.namespace);
+        system.kubectl(&["logs", "deployment/store"], "").await
     }
 
     /// A client of the deployment's Service at its `NodePort`, once somebody answers there: the

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kube::ResourceExt as _;
-use lamplighter_e2e::deploy::STORE_NAMESPACE;
 use lamplighter_e2e::fixtures::Variant;
 use lamplighter_e2e::spec::With as _;
 use lamplighter_e2e::trial::{Trial, delete_pod, version};
@@ -52,15 +51,6 @@ fn is_ready(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
         })
 }
 
-async fn store(scene: &Scene, replicas: u32) -> anyhow::Result<()> {
-    let mut system = scene.clone();
-    STORE_NAMESPACE.clone_into(&mut system.namespace);
-    let replicas = format!("--replicas={replicas}");
-    system.kubectl(&["scale", "deployment/store", &replicas], "").await?;
-    system.kubectl(&["rollout", "status", "deployment/store", "--timeout=60s"], "").await?;
-    Ok(())
-}
-
 /// The store is away when the new version fails: what was there before needs no store to serve.
 ///
 /// Guarantees: return-11.
@@ -69,7 +59,7 @@ async fn store(scene: &Scene, replicas: u32) -> anyhow::Result<()> {
 async fn store_offline_during_a_return() -> anyhow::Result<()> {
     with_namespace(Turn::Alone, async |scene| {
         let told = store_offline(&scene).await;
-        let back = store(&scene, 1).await;
+        let back = scene.scale_store(1).await;
         told.and(back)
     })
     .await
@@ -89,7 +79,7 @@ async fn store_offline(scene: &Scene) -> anyhow::Result<()> {
     let victim = trial.uids().await?.difference(&old).next().cloned().context("no new pod")?;
     trial.crash(&victim)?;
     trial.until_restarted(&victim, 1).await?;
-    store(scene, 0).await?;
+    scene.scale_store(0).await?;
     trial.traffic.mark("the store is offline");
     let second = trial.crash(&victim)?;
     let safe = trial.until_over("RolledBackAuto", baking.at).await?;

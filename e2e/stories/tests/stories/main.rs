@@ -4,6 +4,7 @@
 //! they need and runs them.
 
 mod admission;
+mod cache;
 mod change;
 mod drain;
 mod gates;

@@ -9,7 +9,7 @@ use lamplighter_api::{ModelDeployment, names};
 use lamplighter_e2e::{Scene, Turn, with_namespace};
 use serde_json::Value;
 
-use crate::sources::Volume;
+use lamplighter_e2e::volume::{Access, Volume};
 
 /// The real model is read, warmed up and checked on two busy cores, by two pods twice.
 const REAL_MODEL_DEADLINE: Duration = Duration::from_mins(4);
@@ -28,7 +28,7 @@ pub(crate) async fn sample(scene: &Scene, name: &str) -> anyhow::Result<ModelDep
 async fn the_sample_with_two_versions_on_a_claim_serves_both() -> anyhow::Result<()> {
     with_namespace(Turn::Shared, async |scene| {
         let minilm = scene.settings.minilm.clone();
-        let volume = Volume::provide(&scene, |folder| {
+        let volume = Volume::provide(&scene, Access::ReadOnly, |folder| {
             copy(&minilm, &folder.join("minilm/1.0.0"))?;
             copy(&minilm, &folder.join("minilm/1.1.0-rc.1"))
         })
