@@ -54,6 +54,8 @@ pub struct Resolved {
     pub weights: WeightIndex,
     /// The sum of `tokenizer.json`.
     pub tokenizer: Sha256Sum,
+    /// The contents of `tokenizer.json`.
+    pub tokenizer_json: Vec<u8>,
     /// The contents of `config.json` and of the other small JSON files by path.
     pub settings: BTreeMap<String, Vec<u8>>,
     /// The commit that the address stood for, where the store has such.
@@ -229,6 +231,7 @@ struct Look {
     weights: WeightIndex,
     settings: BTreeMap<String, Vec<u8>>,
     tokenizer: Sha256Sum,
+    tokenizer_json: Vec<u8>,
     /// Sums by path: of the bytes where they were read, else those of `SHA256SUMS`.
     sums: BTreeMap<String, Sha256Sum>,
 }
@@ -238,7 +241,8 @@ impl Look {
     fn at(files: &dyn Files, stated: &BTreeMap<String, Stated>) -> Result<Self, ArtifactError> {
         let weights = structure::check(files)?;
         let settings = read_settings(files)?;
-        let tokenizer = read_tokenizer(files)?;
+        let tokenizer_json = read_tokenizer(files)?;
+        let tokenizer = Sha256Sum::of_bytes(&tokenizer_json);
         let mut sums: BTreeMap<String, Sha256Sum> = settings
             .iter()
             .map(|(path, content)| (path.clone(), Sha256Sum::of_bytes(content)))
@@ -251,7 +255,7 @@ impl Look {
             let sum = *sums.entry(file.clone()).or_insert(stated.sum);
             check_sum(&file, stated, sum)?;
         }
-        Ok(Self { weights, settings, tokenizer, sums })
+        Ok(Self { weights, settings, tokenizer, tokenizer_json, sums })
     }
 
     fn knows_weights(&self) -> bool {
@@ -293,6 +297,7 @@ impl Look {
             files,
             weights: self.weights,
             tokenizer: self.tokenizer,
+            tokenizer_json: self.tokenizer_json,
             settings: self.settings,
             commit: None,
         }
@@ -327,7 +332,7 @@ fn read_settings(files: &dyn Files) -> Result<BTreeMap<String, Vec<u8>>, Artifac
     paths.into_iter().map(|path| Ok((path.to_owned(), files.whole(path)?))).collect()
 }
 
-fn read_tokenizer(files: &dyn Files) -> Result<Sha256Sum, ArtifactError> {
+fn read_tokenizer(files: &dyn Files) -> Result<Vec<u8>, ArtifactError> {
     let invalid = |problem: String| ArtifactError::TokenizerInvalid {
         file: TOKENIZER_FILE.to_owned(),
         problem,
@@ -342,7 +347,7 @@ fn read_tokenizer(files: &dyn Files) -> Result<Sha256Sum, ArtifactError> {
             if content.trim_ascii_start().first() != Some(&b'{') {
                 return Err(invalid("it is no JSON object".to_owned()));
             }
-            Ok(Sha256Sum::of_bytes(&content))
+            Ok(content)
         }
     }
 }

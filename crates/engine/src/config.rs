@@ -72,6 +72,10 @@ impl BertConfig {
         self.architectures.first().map_or(&self.model_type, String::as_str)
     }
 
+    pub(crate) fn model_type(&self) -> &str {
+        &self.model_type
+    }
+
     /// <https://github.com/huggingface/transformers/blob/v4.57.0/src/transformers/activations.py>
     pub(crate) fn activation(&self) -> Result<Activation, EngineError> {
         match self.hidden_act.as_str() {

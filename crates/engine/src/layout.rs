@@ -28,79 +28,134 @@ pub(crate) struct Weight {
     pub(crate) values: Vec<f32>,
 }
 
+/// A tensor as the header of its file describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TensorHeader {
+    /// The file, relative to the artifact's root.
+    pub file: String,
+    /// The number format, as safetensors names it.
+    pub dtype: safetensors::Dtype,
+    /// The lengths of its dimensions, outermost first.
+    pub shape: Vec<u64>,
+}
+
+/// A needed tensor that is there.
+struct Found {
+    name: String,
+    /// The name it is stored under.
+    stored_name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
 impl Network {
     /// Takes the needed tensors out of the weights. Others, such as a head or a table of
-    /// positions, are dropped; layers that `config.json` does not count are an error, because
-    /// a model without its last layers answers wrongly without failing.
-    pub(crate) fn take(weights: Weights, config: &BertConfig) -> Result<Self, EngineError> {
-        let mut stored = by_canonical_name(weights)?;
+    /// positions, are dropped.
+    pub(crate) fn take(mut weights: Weights, config: &BertConfig) -> Result<Self, EngineError> {
+        let headers = weights.headers();
         let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32 };
-        for (name, shape) in needed(config) {
-            let Some((stored_name, stored)) = stored.remove(&name) else {
+        for Found { name, stored_name, dtype, shape } in find(&headers, config)? {
+            let stored = weights.tensors.remove(&stored_name);
+            let Some(Stored { file, values: Values::Floats(_, values), .. }) = stored else {
                 return Err(EngineError::TensorMissing { tensor: name });
             };
-            let (dtype, values) = check(stored_name, stored, &shape)?;
+            check_finite(file, stored_name, &values)?;
             if name == VOCABULARY {
                 network.dtype = dtype;
             }
             network.tensors.push(Weight { name, shape, values });
         }
-        match stored.keys().filter_map(|name| layer(name)).max() {
-            Some(layer) if layer >= config.num_hidden_layers => Err(EngineError::config(
-                FILE,
-                format!("num_hidden_layers to be at least {}, as the weights have", layer + 1),
-                config.num_hidden_layers,
-            )),
-            _ => Ok(network),
-        }
+        Ok(network)
+    }
+}
+
+/// Whether these tensors are those that the configuration asks for, without their numbers.
+pub(crate) fn check(
+    headers: &BTreeMap<String, TensorHeader>,
+    config: &BertConfig,
+) -> Result<(), EngineError> {
+    find(headers, config).map(drop)
+}
+
+/// The needed tensors: all there, of a format that is served and of the right shape. Layers that
+/// `config.json` does not count are an error, because a model without its last layers answers
+/// wrongly without failing.
+fn find(
+    headers: &BTreeMap<String, TensorHeader>,
+    config: &BertConfig,
+) -> Result<Vec<Found>, EngineError> {
+    let mut stored = by_canonical_name(headers)?;
+    let mut all = Vec::new();
+    for (name, shape) in needed(config) {
+        let Some((stored_name, header)) = stored.remove(&name) else {
+            return Err(EngineError::TensorMissing { tensor: name });
+        };
+        let stored_name = stored_name.to_owned();
+        let dtype = check_header(&stored_name, header, &shape)?;
+        all.push(Found { name, stored_name, dtype, shape });
+    }
+    match stored.keys().filter_map(|name| layer(name)).max() {
+        Some(layer) if layer >= config.num_hidden_layers => Err(EngineError::config(
+            FILE,
+            format!("num_hidden_layers to be at least {}, as the weights have", layer + 1),
+            config.num_hidden_layers,
+        )),
+        _ => Ok(all),
     }
 }
 
 /// Tensors by canonical name, each with the name it is stored under.
-fn by_canonical_name(weights: Weights) -> Result<BTreeMap<String, (String, Stored)>, EngineError> {
-    let mut tensors: BTreeMap<String, (String, Stored)> = BTreeMap::new();
-    for (name, stored) in weights.tensors {
-        match tensors.entry(canonical(&name)) {
+fn by_canonical_name(
+    headers: &BTreeMap<String, TensorHeader>,
+) -> Result<BTreeMap<String, (&str, &TensorHeader)>, EngineError> {
+    let mut tensors: BTreeMap<String, (&str, &TensorHeader)> = BTreeMap::new();
+    for (name, header) in headers {
+        match tensors.entry(canonical(name)) {
             Entry::Vacant(free) => {
-                free.insert((name, stored));
+                free.insert((name, header));
             }
             // Which of the two the model was trained with cannot be known.
             Entry::Occupied(taken) => {
-                let (other, Stored { file, .. }) = taken.get();
+                let (other, TensorHeader { file, .. }) = taken.get();
                 let problem = format!("{name} is the same tensor as {other} in {file}");
-                return Err(EngineError::HeaderInvalid { file: stored.file, problem });
+                return Err(EngineError::HeaderInvalid { file: header.file.clone(), problem });
             }
         }
     }
     Ok(tensors)
 }
 
-fn check(
-    tensor: String,
-    stored: Stored,
+fn check_header(
+    tensor: &str,
+    header: &TensorHeader,
     expected: &[usize],
-) -> Result<(Dtype, Vec<f32>), EngineError> {
-    let Stored { file, shape, values } = stored;
-    let (dtype, values) = match values {
-        Values::Floats(dtype, values) => (dtype, values),
-        Values::Other(other) => {
+) -> Result<Dtype, EngineError> {
+    let TensorHeader { file, dtype, shape } = header;
+    let (file, tensor) = (file.clone(), tensor.to_owned());
+    let dtype = match dtype {
+        safetensors::Dtype::F32 => Dtype::F32,
+        safetensors::Dtype::F16 => Dtype::F16,
+        safetensors::Dtype::BF16 => Dtype::BF16,
+        other => {
             let found = format!("{other:?}");
             return Err(EngineError::UnsupportedDtype { file, tensor, found });
         }
     };
-    if shape != expected {
-        return Err(EngineError::TensorShapeMismatch {
-            file,
-            tensor,
-            expected: expected.to_vec(),
-            found: shape,
-        });
+    // A length that does not fit is no length that is expected.
+    let found: Vec<usize> =
+        shape.iter().map(|&length| usize::try_from(length).unwrap_or(usize::MAX)).collect();
+    if found == expected {
+        return Ok(dtype);
     }
+    Err(EngineError::TensorShapeMismatch { file, tensor, expected: expected.to_vec(), found })
+}
+
+fn check_finite(file: String, tensor: String, values: &[f32]) -> Result<(), EngineError> {
     match values.iter().position(|value| !value.is_finite()) {
         Some(index) => {
             Err(EngineError::WeightsNonFinite { file, tensor, index, found: values[index] })
         }
-        None => Ok((dtype, values)),
+        None => Ok(()),
     }
 }
 

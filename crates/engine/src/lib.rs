@@ -16,6 +16,7 @@
 mod batch;
 mod bert;
 mod config;
+mod describe;
 mod encoder;
 mod error;
 mod floats;
@@ -26,11 +27,14 @@ mod pooling;
 mod sentence;
 mod tokenizer;
 pub mod validation;
+mod vocabulary;
 pub mod warmup;
 mod weights;
 
 pub use batch::embed_texts;
+pub use describe::{Description, describe};
 pub use error::EngineError;
+pub use layout::TensorHeader;
 pub use load::{Built, build, transfer};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};

@@ -23,7 +23,8 @@ impl Pooling {
             .find(|pooling| pooling.name() == name)
     }
 
-    fn name(self) -> &'static str {
+    /// The name in the files of sentence-transformers, for example `mean`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cls => "cls",
             Self::Mean => "mean",

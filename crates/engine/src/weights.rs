@@ -9,6 +9,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::Dtype;
 use crate::error::EngineError;
+use crate::layout::TensorHeader;
 
 /// The longest header that the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
@@ -41,6 +42,21 @@ impl Weights {
     /// Bytes read from disk.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the headers said.
+    pub(crate) fn headers(&self) -> BTreeMap<String, TensorHeader> {
+        let header = |stored: &Stored| TensorHeader {
+            file: stored.file.clone(),
+            dtype: match stored.values {
+                Values::Floats(Dtype::F32, _) => safetensors::Dtype::F32,
+                Values::Floats(Dtype::F16, _) => safetensors::Dtype::F16,
+                Values::Floats(Dtype::BF16, _) => safetensors::Dtype::BF16,
+                Values::Other(other) => other,
+            },
+            shape: stored.shape.iter().map(|&length| length as u64).collect(),
+        };
+        self.tensors.iter().map(|(name, stored)| (name.clone(), header(stored))).collect()
     }
 
     /// The elements of all floating-point tensors, those that the model does not need among

@@ -9,7 +9,13 @@ const NAME: usize = 63;
 /// Longest model version of the resource, in bytes.
 const VERSION: usize = 64;
 /// Longest name of an architecture, in bytes. Those of transformers have at most 60.
-const ARCHITECTURE: usize = 128;
+const ARCHITECTURE: usize = 80;
+/// Longest kind of model, in bytes. Those of transformers have at most 30.
+const MODEL_TYPE: usize = 32;
+/// Longest name of a pooling, in bytes.
+const POOLING: usize = 24;
+/// Longest commit, in bytes: SHA-256 in hexadecimal.
+const COMMIT: usize = 64;
 /// Longest name of a number format, in bytes.
 const DTYPE: usize = 16;
 /// `sha256:` and 64 hexadecimal digits.
@@ -28,12 +34,28 @@ pub struct ResolveRecord {
     pub task: Task,
     /// The architecture as `config.json` names it, for example `BertModel`.
     pub architecture: String,
+    /// The kind of model as `config.json` names it, for example `bert`. Empty in records of earlier
+    /// releases, as are all fields that have a default.
+    #[serde(default)]
+    pub model_type: String,
     /// Number of layers.
     pub layers: u64,
     /// Length of a token's vector between layers.
     pub hidden: u64,
+    /// Number of attention heads.
+    #[serde(default)]
+    pub heads: u64,
+    /// Length of a token's vector within a feed-forward layer.
+    #[serde(default)]
+    pub intermediate: u64,
     /// Rows of the embedding table.
     pub vocabulary: u64,
+    /// Longest text in tokens, special tokens included.
+    #[serde(default)]
+    pub max_tokens: u64,
+    /// How token vectors become one, for example `mean`.
+    #[serde(default)]
+    pub pooling: String,
     /// Length of an output vector.
     pub dimensions: u64,
     /// The number format of most weights as they are stored, for example `F32`.
@@ -50,6 +72,9 @@ pub struct ResolveRecord {
     /// where it was computed from a folder, else version or generation, else `ETag`. Another pin
     /// does not mean other contents; the same pin means that nobody wrote to the files.
     pub pin: String,
+    /// The commit that the address stood for, where the store has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// Why a record cannot be written.
@@ -86,6 +111,12 @@ pub enum ResolveField {
     Version,
     /// The architecture.
     Architecture,
+    /// The kind of model.
+    ModelType,
+    /// The pooling.
+    Pooling,
+    /// The commit.
+    Commit,
     /// The number format.
     Dtype,
     /// One of the digests.
@@ -98,6 +129,9 @@ impl std::fmt::Display for ResolveField {
             Self::Name => "the model's name",
             Self::Version => "the model's version",
             Self::Architecture => "the architecture",
+            Self::ModelType => "the kind of model",
+            Self::Pooling => "the pooling",
+            Self::Commit => "the commit",
             Self::Dtype => "the number format",
             Self::Digest => "a digest",
         })
@@ -139,10 +173,14 @@ impl ResolveRecord {
     ///
     /// A text that is too long is refused and not cut: what is compared later must be whole.
     pub fn to_termination_message(&self) -> Result<String, ResolveRecordError> {
+        let none = String::new();
         for (field, limit, text) in [
             (ResolveField::Name, NAME, &self.model.name),
             (ResolveField::Version, VERSION, &self.model.version),
             (ResolveField::Architecture, ARCHITECTURE, &self.architecture),
+            (ResolveField::ModelType, MODEL_TYPE, &self.model_type),
+            (ResolveField::Pooling, POOLING, &self.pooling),
+            (ResolveField::Commit, COMMIT, self.commit.as_ref().unwrap_or(&none)),
             (ResolveField::Dtype, DTYPE, &self.dtype),
             (ResolveField::Digest, DIGEST, &self.tokenizer_digest),
             (ResolveField::Digest, DIGEST, &self.digest),

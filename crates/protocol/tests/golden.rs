@@ -165,8 +165,13 @@ fn record() -> ResolveRecord {
         model: key("embedder", "2.1.0"),
         task: Task::Embedding,
         architecture: "BertModel".to_owned(),
+        model_type: "bert".to_owned(),
         layers: 6,
         hidden: 384,
+        heads: 12,
+        intermediate: 1_536,
+        max_tokens: 256,
+        pooling: "mean".to_owned(),
         vocabulary: 30_522,
         dimensions: 384,
         dtype: "F32".to_owned(),
@@ -175,6 +180,7 @@ fn record() -> ResolveRecord {
         tokenizer_digest: digest('c'),
         digest: digest('a'),
         pin: digest('d'),
+        commit: None,
     }
 }
 
@@ -214,6 +220,21 @@ fn a_resolve_record_reads_and_writes_as_its_golden_file() {
 fn a_resolve_record_of_a_later_worker_with_more_fields_is_still_read() {
     let golden = include_str!("golden/resolve_later.json");
     assert_eq!(ResolveRecord::from_termination_message(golden), Ok(record()));
+}
+
+/// Such stand in annotations of records.
+#[test]
+fn a_resolve_record_of_an_earlier_worker_with_fewer_fields_is_still_read() {
+    let earlier = ResolveRecord {
+        model_type: String::new(),
+        heads: 0,
+        intermediate: 0,
+        max_tokens: 0,
+        pooling: String::new(),
+        ..record()
+    };
+    let golden = include_str!("golden/resolve_earlier.json");
+    assert_eq!(ResolveRecord::from_termination_message(golden), Ok(earlier));
 }
 
 #[test]

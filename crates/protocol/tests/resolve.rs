@@ -14,10 +14,15 @@ fn record() -> ResolveRecord {
     ResolveRecord {
         model: ModelKey { name: "m".repeat(63), version: "9".repeat(64) },
         task: Task::Embedding,
-        architecture: "A".repeat(128),
+        architecture: "A".repeat(80),
+        model_type: "a".repeat(32),
         layers: u64::MAX,
         hidden: u64::MAX,
+        heads: u64::MAX,
+        intermediate: u64::MAX,
         vocabulary: u64::MAX,
+        max_tokens: u64::MAX,
+        pooling: "p".repeat(24),
         dimensions: u64::MAX,
         dtype: "F".repeat(16),
         parameters: u64::MAX,
@@ -25,6 +30,7 @@ fn record() -> ResolveRecord {
         tokenizer_digest: format!("sha256:{}", "0".repeat(64)),
         digest: format!("sha256:{}", "1".repeat(64)),
         pin: format!("sha256:{}", "2".repeat(64)),
+        commit: Some("c".repeat(64)),
     }
 }
 
@@ -39,12 +45,15 @@ fn the_longest_record_fits_into_a_containers_share() {
 #[test]
 fn a_text_that_is_too_long_or_that_json_would_lengthen_is_refused_by_its_field() {
     type Change = fn(&mut ResolveRecord);
-    let changes: [(ResolveField, Change); 9] = [
+    let changes: [(ResolveField, Change); 12] = [
         (ResolveField::Name, |record| record.model.name.push('m')),
         (ResolveField::Version, |record| record.model.version.push('9')),
         (ResolveField::Architecture, |record| record.architecture.push('A')),
         (ResolveField::Architecture, |record| record.architecture = "\u{1}".to_owned()),
         (ResolveField::Architecture, |record| record.architecture = "\"".to_owned()),
+        (ResolveField::ModelType, |record| record.model_type.push('a')),
+        (ResolveField::Pooling, |record| record.pooling.push('p')),
+        (ResolveField::Commit, |record| record.commit = Some("\\".to_owned())),
         (ResolveField::Dtype, |record| record.dtype = "Fü".to_owned()),
         (ResolveField::Digest, |record| record.digest.push('1')),
         (ResolveField::Digest, |record| record.pin.push('1')),

@@ -18,7 +18,9 @@ const SERVE_EXAMPLE: &str = "Example, outside Kubernetes:
 const GOLDEN_EXAMPLE: &str = "Example:
   lamplighter-worker golden --artifact ./all-MiniLM-L6-v2 --text 'a lamp' --text 'a river'";
 
-const RESOLVE_EXAMPLE: &str = "Example, outside Kubernetes:
+const RESOLVE_EXAMPLE: &str = "Examples:
+  lamplighter-worker resolve hf://sentence-transformers/all-MiniLM-L6-v2
+  lamplighter-worker resolve s3://models/minilm/2.1.0 s3://models/minilm/3.0.0 --credentials ./keys
   lamplighter-worker resolve --manifest manifest.json --model embedder:2.1.0 \\
     --termination-log record.json";
 
@@ -68,6 +70,10 @@ pub enum Command {
     ///
     /// An artifact that is missing, forbidden, broken or not the pinned one leaves the reason
     /// instead, and exit code 1.
+    ///
+    /// At a terminal, give an address instead of a manifest: it prints a table, or with --json the
+    /// record. With two addresses it prints what differs, and how the operator would replace the
+    /// first by the second.
     #[command(after_help = RESOLVE_EXAMPLE)]
     Resolve(ResolveArgs),
     /// Record golden.json: what an artifact answers now, as what it must answer later.
@@ -198,13 +204,35 @@ pub struct LimitArgs {
 /// What `resolve` needs to know.
 #[derive(Args, Clone, Debug)]
 pub struct ResolveArgs {
+    /// Addresses to look at, instead of a model of the manifest: one, or two to compare.
+    #[arg(env = "LAMPLIGHTER_RESOLVE_URIS", num_args = 0..=2, value_delimiter = ' ', value_name = "URI")]
+    pub uris: Vec<String>,
+
+    /// Print records as JSON, one a line.
+    #[arg(long, env = "LAMPLIGHTER_RESOLVE_JSON", requires = "uris")]
+    pub json: bool,
+
+    /// A folder with one file for each setting of the store (`AWS_ACCESS_KEY_ID`, `HF_TOKEN`, `ca.crt`,
+    /// …); what it does not hold is taken from the environment.
+    #[arg(long, env = "LAMPLIGHTER_RESOLVE_CREDENTIALS", requires = "uris", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
+
+    /// The digest that the artifact must have; of two, the second.
+    #[arg(
+        long,
+        env = "LAMPLIGHTER_RESOLVE_EXPECTED_DIGEST",
+        requires = "uris",
+        value_name = "DIGEST"
+    )]
+    pub expected_digest: Option<String>,
+
     /// The manifest, as for serve.
     #[arg(long, env = "LAMPLIGHTER_MANIFEST", default_value = place::MANIFEST, value_name = "FILE")]
     pub manifest: PathBuf,
 
-    /// Which of its models.
+    /// Which of its models; with addresses, what the last one is called.
     #[arg(long, env = "LAMPLIGHTER_RESOLVE_MODEL", value_parser = model_key, value_name = "NAME:VERSION")]
-    pub model: ModelKey,
+    pub model: Option<ModelKey>,
 
     /// Where bytes are kept that had to be read, for the pods that will load them. Without it
     /// they are read and dropped.

@@ -76,8 +76,10 @@ fn live(cli: &Cli) -> Result<(), Failure> {
 fn gave_up(cli: &Cli, failed: &Failure) -> ExitCode {
     let left = match &cli.command {
         Command::Serve(args) => Some((&args.termination_log, failed.to_termination_message())),
-        Command::Resolve(args) => Some((&args.termination_log, resolve::last_words(failed))),
-        Command::Golden(_) | Command::Cache(_) => None,
+        Command::Resolve(args) if args.uris.is_empty() => {
+            Some((&args.termination_log, resolve::last_words(failed)))
+        }
+        Command::Resolve(_) | Command::Golden(_) | Command::Cache(_) => None,
     };
     if let Some((path, words)) = left
         && let Err(error) = failure::replace(path, &words)

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use lamplighter_api::names;
-use lamplighter_plan::rollout::strategy::{Facts, ModelFacts};
+use lamplighter_plan::rollout::strategy::{Described, Facts, ModelFacts};
 use lamplighter_plan::rollout::{Class, Memory, Resolved};
 use lamplighter_plan::{Failure, FailureClass, RevisionId, Seconds};
 use lamplighter_protocol as protocol;
@@ -263,18 +263,19 @@ fn facts(records: &[ResolveRecord]) -> Facts {
 }
 
 fn model(record: &ResolveRecord) -> ModelFacts {
-    let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    ModelFacts {
-        version: record.model.version.clone(),
+    let described = Described {
+        version: &record.model.version,
         task: match record.task {
-            protocol::Task::Embedding => "Embedding".to_owned(),
+            protocol::Task::Embedding => "Embedding",
         },
-        architecture: Some(record.architecture.clone()).filter(|name| !name.is_empty()),
-        layers: number(record.layers),
-        hidden: number(record.hidden),
-        vocabulary: number(record.vocabulary),
-        output: number(record.dimensions),
-        tokenizer: record.tokenizer_digest.clone(),
+        architecture: &record.architecture,
+        layers: record.layers,
+        hidden: record.hidden,
+        vocabulary: record.vocabulary,
+        output: record.dimensions,
+        pooling: &record.pooling,
+        tokenizer: &record.tokenizer_digest,
         bytes: record.bytes,
-    }
+    };
+    described.into()
 }

@@ -167,6 +167,7 @@ impl Display for Property {
             Self::Hidden => "hidden size",
             Self::Vocabulary => "vocabulary size",
             Self::Output => "output size",
+            Self::Pooling => "pooling",
             Self::Tokenizer => "tokenizer",
         })
     }

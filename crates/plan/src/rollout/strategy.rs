@@ -56,10 +56,73 @@ pub struct ModelFacts {
     pub vocabulary: u32,
     /// Length of an output.
     pub output: u32,
+    /// How token vectors become one; empty where that was not recorded.
+    pub pooling: String,
     /// Digest of the tokenizer.
     pub tokenizer: String,
     /// Size of all files.
     pub bytes: u64,
+}
+
+/// A model in the words of who read it, with numbers of any size.
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'a> {
+    /// As the user wrote it.
+    pub version: &'a str,
+    /// What it is asked to do.
+    pub task: &'a str,
+    /// The architecture; empty where the artifact names none.
+    pub architecture: &'a str,
+    /// Layers.
+    pub layers: u64,
+    /// Width of the hidden states.
+    pub hidden: u64,
+    /// Rows of the embedding table.
+    pub vocabulary: u64,
+    /// Length of an output.
+    pub output: u64,
+    /// How token vectors become one; empty where that was not recorded.
+    pub pooling: &'a str,
+    /// Digest of the tokenizer.
+    pub tokenizer: &'a str,
+    /// Size of all files.
+    pub bytes: u64,
+}
+
+impl From<Described<'_>> for ModelFacts {
+    fn from(model: Described<'_>) -> Self {
+        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            version: model.version.to_owned(),
+            task: model.task.to_owned(),
+            architecture: Some(model.architecture.to_owned()).filter(|name| !name.is_empty()),
+            layers: number(model.layers),
+            hidden: number(model.hidden),
+            vocabulary: number(model.vocabulary),
+            output: number(model.output),
+            pooling: model.pooling.to_owned(),
+            tokenizer: model.tokenizer.to_owned(),
+            bytes: model.bytes,
+        }
+    }
+}
+
+/// What the user wishes of the way in which changes are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    /// The strategy, if the user insists on one.
+    pub strategy: Option<Kind>,
+    /// Whether two versions may answer at the same time.
+    pub compatibility: Compatibility,
+    /// For how long a revision has to serve well until it is known to be good.
+    pub bake: Seconds,
+}
+
+impl From<&Policy> for Wishes {
+    fn from(policy: &Policy) -> Self {
+        let Policy { strategy, compatibility, bake, .. } = *policy;
+        Self { strategy, compatibility, bake }
+    }
 }
 
 /// Why a change is made the way it is made.
@@ -122,6 +185,8 @@ pub enum Property {
     Vocabulary,
     /// The length of an output.
     Output,
+    /// How token vectors become one.
+    Pooling,
     /// The tokenizer.
     Tokenizer,
 }
@@ -139,16 +204,17 @@ pub struct Refused(pub Vec<Trigger>);
 pub fn choose(
     old: &Facts,
     new: &Facts,
-    policy: &Policy,
+    policy: impl Into<Wishes>,
     no_place: bool,
 ) -> Result<(Kind, Vec<Trigger>), Refused> {
-    let incompatible = incompatible(old, new, policy);
-    match policy.strategy {
+    let wishes = policy.into();
+    let incompatible = incompatible(old, new, wishes);
+    match wishes.strategy {
         Some(Kind::Rolling) if !incompatible.is_empty() => Err(Refused(incompatible)),
         Some(kind) => Ok((kind, vec![Trigger::Asked(kind)])),
         None => {
             let mut triggers = incompatible.clone();
-            triggers.extend(cautious(old, new, policy));
+            triggers.extend(cautious(old, new, wishes));
             if triggers.is_empty() {
                 Ok((Kind::Rolling, vec![Trigger::Compatible]))
             } else if no_place && incompatible.is_empty() {
@@ -162,8 +228,8 @@ pub fn choose(
 }
 
 /// Whether two versions must not answer at the same time, and why.
-fn incompatible(old: &Facts, new: &Facts, policy: &Policy) -> Vec<Trigger> {
-    match policy.compatibility {
+fn incompatible(old: &Facts, new: &Facts, wishes: Wishes) -> Vec<Trigger> {
+    match wishes.compatibility {
         Compatibility::Interchangeable => Vec::new(),
         Compatibility::NoMix => vec![Trigger::NoMix],
         Compatibility::Auto => {
@@ -180,16 +246,16 @@ fn incompatible(old: &Facts, new: &Facts, policy: &Policy) -> Vec<Trigger> {
 }
 
 /// What speaks for a second environment though both versions may answer.
-fn cautious(old: &Facts, new: &Facts, policy: &Policy) -> Vec<Trigger> {
+fn cautious(old: &Facts, new: &Facts, wishes: Wishes) -> Vec<Trigger> {
     let bytes =
         |facts: &Facts| facts.0.values().fold(0, |sum: u64, model| sum.saturating_add(model.bytes));
     let (old, new) = (bytes(old), bytes(new));
     let grown = u128::from(new) * 100 > u128::from(old) * u128::from(100 + GROWTH_PERCENT);
-    let long = policy.bake > LONG_BAKE;
+    let long = wishes.bake > LONG_BAKE;
     grown
         .then_some(Trigger::Grown { old, new })
         .into_iter()
-        .chain(long.then_some(Trigger::LongBake(policy.bake)))
+        .chain(long.then_some(Trigger::LongBake(wishes.bake)))
         .collect()
 }
 
@@ -210,6 +276,7 @@ fn differences(model: &str, old: &ModelFacts, new: &ModelFacts) -> Vec<Trigger> 
         (Property::Hidden, old.hidden.to_string(), new.hidden.to_string()),
         (Property::Vocabulary, old.vocabulary.to_string(), new.vocabulary.to_string()),
         (Property::Output, old.output.to_string(), new.output.to_string()),
+        (Property::Pooling, pooling(old, new), pooling(new, old)),
         (Property::Tokenizer, old.tokenizer.clone(), new.tokenizer.clone()),
     ];
     properties
@@ -222,6 +289,11 @@ fn differences(model: &str, old: &ModelFacts, new: &ModelFacts) -> Vec<Trigger> 
             new,
         })
         .collect()
+}
+
+/// How token vectors become one; the same for both where one was recorded without it.
+fn pooling(model: &ModelFacts, other: &ModelFacts) -> String {
+    if other.pooling.is_empty() { String::new() } else { model.pooling.clone() }
 }
 
 /// The first number of a version; the same for both where one of them is not a semantic version,

@@ -37,6 +37,7 @@ pub(crate) fn model() -> ModelFacts {
         hidden: 384,
         vocabulary: 30_522,
         output: 384,
+        pooling: "mean".to_owned(),
         tokenizer: "sha256:70ce".to_owned(),
         bytes: 1_000,
     }

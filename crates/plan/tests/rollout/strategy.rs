@@ -3,7 +3,8 @@
 use lamplighter_plan::Seconds;
 use lamplighter_plan::rollout::Policy;
 use lamplighter_plan::rollout::strategy::{
-    Compatibility, Facts, Kind, LONG_BAKE, ModelFacts, Property, Refused, Trigger, choose,
+    Compatibility, Described, Facts, Kind, LONG_BAKE, ModelFacts, Property, Refused, Trigger,
+    choose,
 };
 
 use crate::build::{facts, model, policy};
@@ -54,7 +55,7 @@ fn what_no_client_could_notice_is_rolled() {
 #[test]
 fn each_property_that_a_client_could_notice_asks_for_a_second_environment() {
     type Change = fn(&mut ModelFacts);
-    let cases: [(Change, Trigger); 8] = [
+    let cases: [(Change, Trigger); 9] = [
         (|new| new.version = "2.0.0".to_owned(), differs(Property::MajorVersion, "1", "2")),
         (|new| new.task = "Rank".to_owned(), differs(Property::Task, "Embedding", "Rank")),
         (
@@ -65,6 +66,7 @@ fn each_property_that_a_client_could_notice_asks_for_a_second_environment() {
         (|new| new.hidden = 768, differs(Property::Hidden, "384", "768")),
         (|new| new.vocabulary = 8, differs(Property::Vocabulary, "30522", "8")),
         (|new| new.output = 256, differs(Property::Output, "384", "256")),
+        (|new| new.pooling = "cls".to_owned(), differs(Property::Pooling, "mean", "cls")),
         (
             |new| new.tokenizer = "sha256:0b1c".to_owned(),
             differs(Property::Tokenizer, "sha256:70ce", "sha256:0b1c"),
@@ -73,6 +75,33 @@ fn each_property_that_a_client_could_notice_asks_for_a_second_environment() {
     for (change, trigger) in cases {
         assert_blue_green(&from(&facts(model()), change), trigger);
     }
+}
+
+/// Records of earlier releases have none.
+#[test]
+fn a_pooling_that_was_not_recorded_differs_from_none() {
+    let unknown = facts(ModelFacts { pooling: String::new(), ..model() });
+    assert_rolling(&choose(&unknown, &facts(model()), &policy(), false));
+    assert_rolling(&choose(&facts(model()), &unknown, &policy(), false));
+}
+
+#[test]
+fn a_number_of_any_size_and_a_missing_architecture_are_described() {
+    let described = Described {
+        version: "1.0.0",
+        task: "Embedding",
+        architecture: "",
+        layers: u64::MAX,
+        hidden: 384,
+        vocabulary: 1,
+        output: 2,
+        pooling: "mean",
+        tokenizer: "sha256:70ce",
+        bytes: u64::MAX,
+    };
+    let facts = ModelFacts::from(described);
+    assert_eq!((facts.architecture, facts.layers), (None, u32::MAX));
+    assert_eq!((facts.hidden, facts.bytes), (384, u64::MAX));
 }
 
 /// Guarantees: strategy-01.

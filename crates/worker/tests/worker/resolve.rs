@@ -166,13 +166,29 @@ async fn a_store_that_refuses_or_has_nothing_leaves_its_reason() {
 #[tokio::test]
 async fn a_broken_artifact_leaves_the_reason_that_a_worker_would() {
     type Damage = fn(&mut Tiny);
-    let damages: [(Reason, &str, Damage); 4] = [
+    let damages: [(Reason, &str, Damage); 9] = [
         (Reason::UnsupportedArchitecture, "LlamaModel", |tiny| {
             tiny.config["architectures"] = json!(["LlamaModel"]);
         }),
         (Reason::ConfigInvalid, "hidden_size", |tiny| tiny.config["hidden_size"] = json!(0)),
         (Reason::ConfigInvalid, "modules.json", |tiny| drop(tiny.files.remove("modules.json"))),
         (Reason::TokenizerInvalid, "tokenizer.json", |tiny| tiny.tokenizer = json!([])),
+        (Reason::TokenizerVocabMismatch, "99999", |tiny| {
+            tiny.tokenizer["model"]["vocab"]["unheard"] = json!(99_999);
+        }),
+        (Reason::TensorShapeMismatch, "intermediate", |tiny| {
+            tiny.config["intermediate_size"] = json!(7);
+        }),
+        (Reason::ConfigInvalid, "num_hidden_layers", |tiny| {
+            tiny.config["num_hidden_layers"] = json!(1);
+        }),
+        (Reason::TensorMissing, "embeddings.LayerNorm.bias", |tiny| {
+            tiny.tensors.remove("embeddings.LayerNorm.bias").unwrap();
+        }),
+        (Reason::UnsupportedDtype, "embeddings.LayerNorm.bias", |tiny| {
+            let tensor = tiny.tensors.get_mut("embeddings.LayerNorm.bias").unwrap();
+            tensor.dtype = "I32";
+        }),
     ];
     for (reason, says, damage) in damages {
         let place = Place::new(&Tiny::new().with(damage));
@@ -190,6 +206,58 @@ async fn a_broken_artifact_leaves_the_reason_that_a_worker_would() {
     let failure = fails(&place, &[]).await;
     assert_eq!(failure.reason, Reason::ArtifactTruncated);
     assert_eq!(failure.file.as_deref(), Some(WEIGHTS));
+}
+
+fn printed(output: &std::process::Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn an_address_at_a_terminal_gives_a_table_or_the_record() {
+    let place = Place::new(&Tiny::new());
+    let uri = format!("image://{}", place.artifact().canonicalize().unwrap().display());
+    let table = process::output(&["resolve", &uri]).await;
+    assert!(table.status.success(), "{table:?}");
+    let digest = loaded(&place.artifact()).await.digest.to_string();
+    let table = printed(&table);
+    for expected in [uri.as_str(), "BertModel", "mean", &digest] {
+        assert!(table.contains(expected), "{expected}: {table}");
+    }
+    let json = process::output(&["resolve", "--json", "--model", "a:1", &uri]).await;
+    let record: ResolveRecord = serde_json::from_str(&printed(&json)).unwrap();
+    assert_eq!((record.model.to_string().as_str(), &record.digest), ("a:1", &digest));
+
+    let missing = process::output(&["resolve", "image:///nowhere/at/all"]).await;
+    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(printed(&missing), "", "what is no result is no output");
+    let said = String::from_utf8(missing.stderr).unwrap();
+    assert!(said.contains("ArtifactNotFound") && said.contains("/nowhere/at/all"), "{said}");
+}
+
+#[tokio::test]
+async fn two_addresses_give_what_differs_and_the_strategy_that_follows() {
+    let (old, same) = (Place::new(&Tiny::new()), Place::new(&Tiny::new()));
+    let new = Place::new(&Tiny::new().with(|tiny| {
+        let pooling =
+            json!({"word_embedding_dimension": tiny::HIDDEN, "pooling_mode_cls_token": true});
+        tiny.files.insert("1_Pooling/config.json", pooling);
+    }));
+    let uri =
+        |place: &Place| format!("image://{}", place.artifact().canonicalize().unwrap().display());
+    let told = printed(&process::output(&["resolve", &uri(&old), &uri(&new)]).await);
+    assert!(told.contains("strategy BlueGreen") && told.contains("pooling"), "{told}");
+    assert!(!told.contains("architecture"), "only what differs: {told}");
+    let told = printed(&process::output(&["resolve", &uri(&old), &uri(&same)]).await);
+    assert!(told.contains("strategy Rolling"), "{told}");
+    let told = process::output(&["resolve", "--json", &uri(&old), &uri(&new)]).await;
+    let told: Value = serde_json::from_str(&printed(&told)).unwrap();
+    assert_eq!(told["strategy"]["kind"], "BlueGreen");
+    assert_eq!(told["to"]["pooling"], "cls");
+
+    let half = process::output(&["resolve", &uri(&old), "image:///nowhere/at/all"]).await;
+    assert_eq!(half.status.code(), Some(1));
+    let said = String::from_utf8(half.stderr).unwrap();
+    assert!(said.contains("/nowhere/at/all"), "which of the two: {said}");
 }
 
 /// Guarantees: gates-04.

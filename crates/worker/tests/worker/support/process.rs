@@ -44,6 +44,13 @@ fn command_of(program: &OsStr, line: &[String]) -> Command {
     command
 }
 
+/// Runs the binary to its end; what it printed.
+pub(crate) async fn output(line: &[&str]) -> std::process::Output {
+    let line: Vec<String> = line.iter().map(ToString::to_string).collect();
+    let running = command(&line).stdout(Stdio::piped()).output();
+    tokio::time::timeout(DEADLINE, running).await.expect("the process ends").unwrap()
+}
+
 /// Runs the binary to its end.
 pub(crate) async fn run(line: &[String]) -> Ended {
     to_end(command(line)).await
