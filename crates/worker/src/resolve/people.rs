@@ -77,7 +77,7 @@ fn sought<'a>(args: &'a ResolveArgs, index: usize, uri: &'a str) -> Sought<'a> {
 }
 
 /// What a model is called that nobody named: by the end of its address, which is its version if it
-/// has digits, as in `s3://models/minilm/2.1.0` and `hf://org/minilm@v2`.
+/// begins like one, as in `s3://models/minilm/2.1.0` and `hf://org/minilm@v2`.
 fn key(named: Option<&ModelKey>, uri: &str) -> ModelKey {
     if let Some(key) = named {
         return key.clone();
@@ -87,9 +87,13 @@ fn key(named: Option<&ModelKey>, uri: &str) -> ModelKey {
     let before =
         parts.next().filter(|part| !part.ends_with(':')).map(|part| part.replace(':', "-"));
     match before {
-        Some(name) if last.chars().any(|c| c.is_ascii_digit()) => ModelKey { name, version: last },
+        Some(name) if is_version(&last) => ModelKey { name, version: last },
         _ => ModelKey { name: last, version: "unversioned".to_owned() },
     }
+}
+
+fn is_version(text: &str) -> bool {
+    text.strip_prefix('v').unwrap_or(text).starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// How the operator would get from one to the other, by the same decision, where the resource
@@ -148,7 +152,7 @@ mod tests {
             ("hf://org/minilm@v2", "minilm:v2"),
             ("hf://org/minilm", "minilm:unversioned"),
             ("image:///models/minilm", "minilm:unversioned"),
-            ("s3://models/all-MiniLM-L6-v2", "models:all-MiniLM-L6-v2"),
+            ("s3://models/all-MiniLM-L6-v2", "all-MiniLM-L6-v2:unversioned"),
             ("https://h:8443/1", "h-8443:1"),
         ] {
             assert_eq!(key(None, uri).to_string(), expected, "{uri}");
