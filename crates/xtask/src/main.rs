@@ -7,6 +7,7 @@ mod demo;
 mod e2e;
 mod exec;
 mod explore;
+mod faults;
 mod generate;
 mod guarantees;
 mod images;
@@ -49,6 +50,9 @@ enum Command {
     Explore(explore::ExploreArgs),
     /// Seeds faults into the rollout and shows that its tests catch each of them.
     Mutants(mutants::MutantsArgs),
+    /// Plays every way in which an artifact, its store or its cache can be broken, and shows what
+    /// the worker says to it.
+    Faults,
     /// A real Kubernetes on this machine.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(command) => e2e::run(&workspace, &command),
         Command::Explore(args) => explore::run(&args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
+        Command::Faults => faults::run(&workspace),
         Command::Cluster(command) => cluster::run(command),
         Command::Kubectl { args } => cluster::kubectl(args),
         Command::Images(args) => images::run(&workspace, &args),
