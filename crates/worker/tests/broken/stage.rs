@@ -145,7 +145,7 @@ impl Stage {
     }
 
     /// A cache that cannot be written, is full, or has no inodes left. Volumes of a namespace of
-    /// their own, so that no privilege is needed where user namespaces are allowed.
+    /// their own; whoever is not root needs user namespaces for that.
     pub(crate) async fn disks(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for (fault, options, reason) in [
@@ -166,8 +166,11 @@ impl Stage {
                 cache.display(),
             );
             let mut command = Command::new("unshare");
+            if !rustix::process::geteuid().is_root() {
+                command.args(["--user", "--map-root-user"]);
+            }
             command
-                .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+                .args(["--mount", "sh", "-c", &script])
                 .stdin(Stdio::null())
                 .stderr(Stdio::piped());
             let ended = process::to_end(command).await;
