@@ -80,8 +80,8 @@ pub(crate) fn all_steps() -> [Step; 14] {
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
-        step("stories", "user stories on the cluster", Ci, 16, s::stories),
-        step("rollouts", "eight rollouts under load, no request lost", Ci, 11, s::rollouts),
+        step("stories", "user stories on the cluster", Ci, 18, s::stories),
+        step("rollouts", "eight rollouts under load, no request lost", Ci, 9, s::rollouts),
         step("properties", "property tests, 100 times as many cases", Long, 60, s::properties),
         step(
             "supply-chain",
