@@ -106,6 +106,11 @@ pub struct ActiveRevision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub models: Vec<ServedModel>,
+
+    /// The most memory that one of its pods took until it was ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub memory: Option<String>,
 }
 
 /// A model as the pods report it.

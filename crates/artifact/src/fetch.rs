@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Progress;
+use crate::budget::Budget;
 use crate::cache::{self, Published, Shelf};
 use crate::digest::Digest;
 use crate::error::ArtifactError;
@@ -12,7 +13,7 @@ use crate::location::Location;
 use crate::source::Remote;
 
 /// Where this machine keeps things.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Where downloads are kept, as `<name>/<version>/<digest>/`. May be shared by several
     /// processes, on several machines.
@@ -28,6 +29,9 @@ pub struct Places {
     /// Who relies on what is fetched, as a file name: a cached copy that somebody relies on is
     /// not removed from the cache. None leaves no trace.
     pub user: Option<String>,
+    /// Bytes that may be in memory on their way into the cache. Fetches that share it take turns:
+    /// those of large artifacts first, because what follows takes longest for them.
+    pub in_flight: Arc<Budget>,
 }
 
 /// Files that have been brought to this machine and not been looked at yet.
@@ -104,7 +108,8 @@ pub(crate) enum Place {
 /// Opens a folder, or prepares to ask a store, to which nothing is sent yet.
 pub(crate) async fn place(location: &Location, places: &Places) -> Result<Place, ArtifactError> {
     if let Some(remote) = Remote::open(location, places.credentials.as_deref())? {
-        return Ok(Place::Store(remote));
+        let in_flight = Arc::clone(&places.in_flight);
+        return Ok(Place::Store(Remote { in_flight, ..remote }));
     }
     let (root, volume) = match location {
         Location::Claim { claim, path } => {

@@ -16,6 +16,7 @@
 //! This crate knows nothing of operators, workers or engines: what fails is an
 //! [`ArtifactError`], one variant per cause.
 
+mod budget;
 mod cache;
 mod digest;
 mod error;
@@ -31,6 +32,7 @@ mod sums;
 mod verify;
 mod weights;
 
+pub use budget::{Budget, Share};
 pub use cache::{CachedCopy, Fate, Policy, collect};
 pub use digest::{Digest, FileRecord, Sha256Sum};
 pub use error::ArtifactError;

@@ -105,7 +105,7 @@ fn remote(store: &InMemory) -> Remote {
         uri: origin.uri.clone(),
         endpoint: "AWS_ENDPOINT_URL",
     };
-    Remote { source: Box::new(bucket), origin, patience: PATIENCE }
+    Remote { source: Box::new(bucket), origin, patience: PATIENCE, in_flight: Arc::default() }
 }
 
 fn kept(shelf: &Shelf) -> Kept<'_> {

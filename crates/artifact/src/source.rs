@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub(crate) use bucket::Bucket;
 pub(crate) use parts::InStore;
 
 use crate::Progress;
+use crate::budget::Budget;
 use crate::digest::{Sha256Sum, is_hidden};
 use crate::error::ArtifactError;
 use crate::location::{Location, check_components};
@@ -139,6 +141,8 @@ pub(crate) struct Remote {
     /// Which store and which address, for errors and records.
     pub(crate) origin: Origin,
     pub(crate) patience: Duration,
+    /// Bytes that may be in memory at a time.
+    pub(crate) in_flight: Arc<Budget>,
 }
 
 impl Remote {
@@ -168,7 +172,7 @@ impl Remote {
             }
         };
         let origin = Origin { store, uri: location.to_string() };
-        Ok(Some(Self { source, origin, patience: PATIENCE }))
+        Ok(Some(Self { source, origin, patience: PATIENCE, in_flight: Arc::default() }))
     }
 
     /// The artifact's files, sorted by path.

@@ -12,11 +12,11 @@ use crate::error::EngineError;
 use crate::layout::Network;
 use crate::pooling::normalize;
 use crate::tokenizer::Tokenizer;
-use crate::{Engine, Facts, Limits, Tokens};
+use crate::{Coldness, Engine, Facts, Limits, Tokens};
 
-/// A batch of this many tokens keeps two cores as busy as a larger one does, and what waits
-/// behind it waits a few hundred milliseconds at most.
-const MAX_BATCH_TOKENS: usize = 1024;
+/// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
+/// waits a few hundred milliseconds at most.
+const MAX_BATCH_TOKENS: usize = 512;
 const MAX_BATCH_TEXTS: usize = 32;
 
 pub(crate) struct Bert {
@@ -70,16 +70,22 @@ impl Bert {
     }
 }
 
+/// How much is computed at once by a model whose longest text has `max_tokens`.
+pub(crate) fn limits(max_tokens: usize) -> Limits {
+    Limits { max_batch_tokens: MAX_BATCH_TOKENS.max(max_tokens), max_batch_texts: MAX_BATCH_TEXTS }
+}
+
 impl Engine for Bert {
     fn facts(&self) -> &Facts {
         &self.facts
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_batch_tokens: MAX_BATCH_TOKENS.max(self.facts.max_tokens),
-            max_batch_texts: MAX_BATCH_TEXTS,
-        }
+        limits(self.facts.max_tokens)
+    }
+
+    fn coldness(&self) -> Coldness {
+        if self.device.is_cpu() { Coldness::Memory } else { Coldness::EachShape }
     }
 
     fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {

@@ -7,6 +7,7 @@ use crate::Pooling;
 use crate::config::BertConfig;
 use crate::error::EngineError;
 use crate::layout::{self, TensorHeader};
+use crate::memory;
 use crate::sentence::Recipe;
 use crate::vocabulary::highest_id;
 
@@ -33,6 +34,9 @@ pub struct Description {
     pub pooling: Pooling,
     /// Length of an output vector.
     pub dimensions: usize,
+    /// Bytes that it takes on its device at least: its weights, and what one largest batch takes
+    /// beside them.
+    pub memory: u64,
 }
 
 /// Reads the settings of the artifact in `dir` and checks that tensors and tokenizer fit them. Of
@@ -66,5 +70,6 @@ pub fn describe(
         pooling: recipe.pooling,
         // The engine pools tokens' vectors and does not project them.
         dimensions: config.hidden_size,
+        memory: memory::at_least(&config, recipe.max_tokens),
     })
 }

@@ -11,23 +11,22 @@ impl Dtype {
         }
     }
 
-    /// Appends little-endian numbers to `values`. A rest shorter than a number is left out.
-    pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+    /// Widens little-endian numbers into `values`, as many as there are of both.
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut [f32]) {
         match self {
-            Self::F32 => {
-                let (numbers, _) = bytes.as_chunks();
-                values.extend(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-            }
-            Self::F16 => {
-                let (numbers, _) = bytes.as_chunks();
-                values.extend(numbers.iter().map(|bytes| from_f16(u16::from_le_bytes(*bytes))));
-            }
-            Self::BF16 => {
-                let (numbers, _) = bytes.as_chunks();
-                let widen = |bytes: &[u8; 2]| u32::from(u16::from_le_bytes(*bytes)) << 16;
-                values.extend(numbers.iter().map(|bytes| f32::from_bits(widen(bytes))));
-            }
+            Self::F32 => widen(bytes, values, f32::from_le_bytes),
+            Self::F16 => widen(bytes, values, |bytes| from_f16(u16::from_le_bytes(bytes))),
+            Self::BF16 => widen(bytes, values, |bytes| {
+                f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
+            }),
         }
+    }
+}
+
+fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+    let (numbers, _) = bytes.as_chunks();
+    for (value, bytes) in values.iter_mut().zip(numbers) {
+        *value = number(*bytes);
     }
 }
 
@@ -66,7 +65,7 @@ mod tests {
         for (dtype, reference) in
             [(Dtype::F16, reference(DType::F16)), (Dtype::BF16, reference(DType::BF16))]
         {
-            let mut values = Vec::new();
+            let mut values = vec![0.0; 1 << 16];
             dtype.decode(&bytes, &mut values);
             for (bits, (ours, theirs)) in values.iter().zip(&reference).enumerate() {
                 let same = ours.to_bits() == theirs.to_bits();

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use crate::Dtype;
 use crate::config::{BertConfig, FILE};
 use crate::error::EngineError;
-use crate::weights::{Stored, Values, Weights};
+use crate::weights::{Floats, Stored, Values, Weights};
 
 /// Rows are tokens of the vocabulary.
 const VOCABULARY: &str = "embeddings.word_embeddings.weight";
@@ -56,10 +56,10 @@ impl Network {
         let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32 };
         for Found { name, stored_name, dtype, shape } in find(&headers, config)? {
             let stored = weights.tensors.remove(&stored_name);
-            let Some(Stored { file, values: Values::Floats(_, values), .. }) = stored else {
+            let Some(Stored { file, values: Values::Floats(floats), .. }) = stored else {
                 return Err(EngineError::TensorMissing { tensor: name });
             };
-            check_finite(file, stored_name, &values)?;
+            let values = finite(file, stored_name, floats)?;
             if name == VOCABULARY {
                 network.dtype = dtype;
             }
@@ -150,12 +150,13 @@ fn check_header(
     Err(EngineError::TensorShapeMismatch { file, tensor, expected: expected.to_vec(), found })
 }
 
-fn check_finite(file: String, tensor: String, values: &[f32]) -> Result<(), EngineError> {
-    match values.iter().position(|value| !value.is_finite()) {
+fn finite(file: String, tensor: String, floats: Floats) -> Result<Vec<f32>, EngineError> {
+    let Floats { values, non_finite, .. } = floats;
+    match non_finite {
         Some(index) => {
             Err(EngineError::WeightsNonFinite { file, tensor, index, found: values[index] })
         }
-        None => Ok(()),
+        None => Ok(values),
     }
 }
 

@@ -3,8 +3,10 @@
 //! Loading has three phases, timed apart because they wait for different things:
 //!
 //! ```text
-//! read ──▶ Weights ──build──▶ Built ──transfer──▶ Box<dyn Engine>
-//! disk     floats in memory   checked, complete   on its device, ready to run
+//! read ─────▶ Weights ──┐
+//!             floats    ├──build──▶ Built ──────transfer──▶ Box<dyn Engine>
+//! prepare ──▶ Prepared ─┘           checked, complete      on its device, ready to run
+//!             tokenizer, settings
 //! ```
 //!
 //! What decides an output — layers, activation, pooling, normalisation, longest text — is read
@@ -23,6 +25,7 @@ mod floats;
 pub mod golden;
 mod layout;
 mod load;
+mod memory;
 mod pooling;
 mod sentence;
 mod tokenizer;
@@ -35,7 +38,7 @@ pub use batch::embed_texts;
 pub use describe::{Description, describe};
 pub use error::EngineError;
 pub use layout::TensorHeader;
-pub use load::{Built, build, transfer};
+pub use load::{Built, Prepared, build, prepare, transfer};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};
 
@@ -46,6 +49,11 @@ pub trait Engine: Send + Sync {
 
     /// How much may be given to [`Engine::embed`] at once.
     fn limits(&self) -> Limits;
+
+    /// What has to run before runs cost what they will cost.
+    fn coldness(&self) -> Coldness {
+        Coldness::EachShape
+    }
 
     /// Splits each text into tokens, with the special tokens that the model expects around them.
     ///
@@ -108,6 +116,15 @@ pub struct Limits {
     pub max_batch_tokens: usize,
     /// Number of texts.
     pub max_batch_texts: usize,
+}
+
+/// What the first runs of an engine cost that later ones do not.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Coldness {
+    /// Code is chosen, compiled or tuned for each shape when it runs first.
+    EachShape,
+    /// One code runs every shape. What is cold is memory, of which the largest batch takes most.
+    Memory,
 }
 
 /// A text as the model reads it.

@@ -11,6 +11,22 @@ use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 use crate::{Device, Engine, Facts};
 
+/// What an artifact says beside its weights, read and understood.
+pub struct Prepared {
+    config: BertConfig,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+}
+
+/// Reads the configuration and the tokenizer of the artifact in `dir`. The tokenizer of a small
+/// model takes longer than its weights: this does not need them, so it may run beside [`crate::read`].
+pub fn prepare(dir: &Path) -> Result<Prepared, EngineError> {
+    let config = BertConfig::read(dir)?;
+    let recipe = Recipe::read(dir, &config)?;
+    let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
+    Ok(Prepared { config, recipe, tokenizer })
+}
+
 /// A model that is complete and checked, in the host's memory.
 pub struct Built {
     config: BertConfig,
@@ -26,14 +42,11 @@ impl Built {
     }
 }
 
-/// Reads the configuration and the tokenizer of the artifact in `dir` and checks that its
-/// weights are of the shape that the configuration says and finite.
-pub fn build(weights: Weights, dir: &Path) -> Result<Built, EngineError> {
-    let config = BertConfig::read(dir)?;
-    let recipe = Recipe::read(dir, &config)?;
+/// Puts a model together, if its weights are of the shape that the configuration says and finite.
+pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError> {
+    let Prepared { config, recipe, tokenizer } = prepared;
     let parameters = weights.parameters();
     let network = Network::take(weights, &config)?;
-    let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
     let facts = Facts {
         architecture: config.architecture().to_owned(),
         vocabulary: config.vocab_size,

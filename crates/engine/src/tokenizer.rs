@@ -8,6 +8,7 @@ use tokenizers::{Encoding, PostProcessor as _};
 
 use crate::Tokens;
 use crate::error::EngineError;
+use crate::vocabulary::highest_id;
 
 const FILE: &str = "tokenizer.json";
 
@@ -31,12 +32,14 @@ impl Tokenizer {
             |problem: String| EngineError::TokenizerInvalid { file: FILE.to_owned(), problem };
         let path = dir.join(FILE);
         let json = std::fs::read(&path).map_err(|source| EngineError::Read { path, source })?;
+        // The library goes over ids of added tokens that are others than the vocabulary's.
+        let stated = highest_id(&json)?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(json).map_err(|error| invalid(error.to_string()))?;
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
         let highest = inner.get_vocab(true).into_values().max();
-        let highest = highest.ok_or_else(|| invalid("it has no tokens".to_owned()))?;
+        let highest = highest.map_or(stated, |highest| highest.max(stated));
         if usize::try_from(highest).map_or(true, |highest| highest >= rows) {
             return Err(EngineError::TokenizerVocabMismatch { highest, rows });
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::check_finite;
 use crate::error::EngineError;
-use crate::{Engine, Limits, Tokens};
+use crate::{Coldness, Engine, Limits, Tokens};
 
 /// The shortest length that is run; real texts are rarely shorter.
 const SHORTEST: usize = 16;
@@ -32,7 +32,8 @@ pub struct Warmup {
     pub settled: bool,
 }
 
-/// Runs every length × batch size up to the engine's limits, then the smallest shape until five
+/// Runs every length × batch size up to the engine's limits, or of an engine whose memory alone is
+/// cold the smallest and the largest, then the smallest shape until five
 /// runs in a row lie within 20 % of their median or `budget` is over.
 ///
 /// A model whose times do not settle is not broken, the machine is busy: that is reported, not
@@ -46,7 +47,7 @@ pub fn warm_up(
 ) -> Result<Warmup, EngineError> {
     let begun = now();
     let material = material(engine)?;
-    let shapes = shapes(engine.limits(), engine.facts().max_tokens);
+    let shapes = shapes(engine.limits(), engine.facts().max_tokens, engine.coldness());
     let run = |(length, texts): (usize, usize), number: u64| {
         let batch = batch(&material, length, texts, number);
         let started = now();
@@ -85,8 +86,9 @@ pub fn warm_up(
     })
 }
 
-/// Lengths double up to the longest text; batch sizes quadruple up to the largest that fits.
-fn shapes(limits: Limits, max_tokens: usize) -> Vec<(usize, usize)> {
+/// Lengths double up to the longest text; batch sizes quadruple up to the largest that fits. Of
+/// these the first and the last, where the others would find nothing cold.
+fn shapes(limits: Limits, max_tokens: usize, coldness: Coldness) -> Vec<(usize, usize)> {
     let mut lengths = vec![max_tokens.max(1)];
     let doubling = std::iter::successors(Some(SHORTEST), |length| length.checked_mul(2));
     lengths.extend(doubling.take_while(|length| *length < max_tokens));
@@ -97,7 +99,11 @@ fn shapes(limits: Limits, max_tokens: usize) -> Vec<(usize, usize)> {
         growing.take_while(move |size| *size < most).chain([most])
     };
     let of_length = |length: usize| sizes(length).map(move |size| (length, size));
-    lengths.into_iter().flat_map(of_length).collect()
+    let all: Vec<_> = lengths.into_iter().flat_map(of_length).collect();
+    match (coldness, all.as_slice()) {
+        (Coldness::Memory, [smallest, .., largest]) => vec![*smallest, *largest],
+        _ => all,
+    }
 }
 
 /// The special tokens around a text and many different tokens to put between them.

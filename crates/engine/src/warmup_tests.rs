@@ -13,6 +13,7 @@ struct Fake {
     /// Milliseconds that the run of this number and shape takes.
     takes: fn(u64, (usize, usize)) -> u64,
     value: f32,
+    coldness: Coldness,
     batches: Mutex<Vec<Vec<Tokens>>>,
 }
 
@@ -32,6 +33,7 @@ impl Fake {
             clock: AtomicU64::new(0),
             takes,
             value: 1.0,
+            coldness: Coldness::EachShape,
             batches: Mutex::new(Vec::new()),
         }
     }
@@ -55,6 +57,10 @@ impl Engine for Fake {
 
     fn limits(&self) -> Limits {
         Limits { max_batch_tokens: 256, max_batch_texts: 8 }
+    }
+
+    fn coldness(&self) -> Coldness {
+        self.coldness
     }
 
     fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
@@ -95,6 +101,14 @@ fn every_length_runs_in_every_batch_size_up_to_the_limits() {
     ];
     assert_eq!(fake.shapes_run()[..expected.len()], expected);
     assert!(fake.shapes_run()[expected.len()..].iter().all(|shape| *shape == (16, 1)));
+}
+
+#[test]
+fn where_only_memory_is_cold_the_smallest_and_the_largest_shape_run() {
+    let fake = Fake { coldness: Coldness::Memory, ..Fake::new(|_, _| 1) };
+    fake.warm_up(1_000).unwrap();
+    assert_eq!(fake.shapes_run()[..2], [(16, 1), (100, 2)]);
+    assert!(fake.shapes_run()[2..].iter().all(|shape| *shape == (16, 1)));
 }
 
 /// Guarantees: gates-05.

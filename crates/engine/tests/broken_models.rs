@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::num::NonZeroUsize;
 
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::{EngineError, read};
@@ -329,7 +330,7 @@ fn broken_weight_files_are_errors_wherever_they_end() {
     let whole = fs::read(&path).unwrap();
     let read_bytes = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        read(dir.path(), &[WEIGHTS], &|_| {}).unwrap_err()
+        read(dir.path(), &[WEIGHTS], NonZeroUsize::MIN, &|_| {}).unwrap_err()
     };
     for length in [0, 7, 8, 100, whole.len() - 1] {
         let error = read_bytes(&whole[..length]);
@@ -340,7 +341,7 @@ fn broken_weight_files_are_errors_wherever_they_end() {
         assert_eq!(name(&read_bytes(bytes)), "HeaderInvalid");
     }
     fs::write(&path, &whole).unwrap();
-    let error = read(dir.path(), &[WEIGHTS, WEIGHTS], &|_| {}).unwrap_err();
+    let error = read(dir.path(), &[WEIGHTS, WEIGHTS], NonZeroUsize::MIN, &|_| {}).unwrap_err();
     assert_eq!(name(&error), "HeaderInvalid", "{error}");
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::validation::{self, Check};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Pooling, build, embed_texts, read, transfer, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Pooling, build, embed_texts, prepare, read,
+    transfer, warmup,
 };
 
 const GOLDEN: &str = include_str!("golden/all-minilm-l6-v2.json");
@@ -19,8 +21,8 @@ fn engine() -> &'static dyn Engine {
     static ENGINE: OnceLock<Box<dyn Engine>> = OnceLock::new();
     let load = || {
         let dir = PathBuf::from(std::env::var("LAMPLIGHTER_MINILM").unwrap());
-        let weights = read(&dir, &["model.safetensors"], &|_| {}).unwrap();
-        transfer(build(weights, &dir).unwrap(), Device::Cpu).unwrap()
+        let weights = read(&dir, &["model.safetensors"], NonZeroUsize::MIN, &|_| {}).unwrap();
+        transfer(build(weights, prepare(&dir).unwrap()).unwrap(), Device::Cpu).unwrap()
     };
     ENGINE.get_or_init(load).as_ref()
 }

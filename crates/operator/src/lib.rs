@@ -41,6 +41,7 @@ pub mod error;
 pub mod lease;
 pub mod metrics;
 pub mod polls;
+pub mod quantity;
 pub mod rbac;
 pub mod reconcile;
 pub mod reports;

@@ -33,6 +33,7 @@ pub mod blueprint;
 pub mod collecting;
 pub mod compare;
 pub mod fetch;
+pub mod fitting;
 pub mod memory;
 pub mod observe;
 pub mod ownership;

@@ -57,6 +57,8 @@ pub enum Reason {
     DeviceUnavailable,
     /// The container ran out of memory.
     OutOfMemory,
+    /// The models need more memory than the container may have: found out before they were loaded.
+    HostMemoryExceeded,
     /// A warm-up run failed.
     WarmupFailed,
     /// Not every shape ran before the warm-up's deadline.
@@ -99,7 +101,7 @@ pub enum Class {
 
 impl Reason {
     /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -122,6 +124,7 @@ impl Reason {
         Self::PoolingUnknown,
         Self::DeviceUnavailable,
         Self::OutOfMemory,
+        Self::HostMemoryExceeded,
         Self::WarmupFailed,
         Self::WarmupTimeout,
         Self::OutputNonFinite,
@@ -165,6 +168,7 @@ impl Reason {
             | Self::PoolingUnknown
             | Self::DeviceUnavailable
             | Self::OutOfMemory
+            | Self::HostMemoryExceeded
             | Self::WarmupFailed
             | Self::OutputNonFinite
             | Self::NoValidationCases
@@ -205,6 +209,7 @@ impl Reason {
             Self::PoolingUnknown => "PoolingUnknown",
             Self::DeviceUnavailable => "DeviceUnavailable",
             Self::OutOfMemory => "OutOfMemory",
+            Self::HostMemoryExceeded => "HostMemoryExceeded",
             Self::WarmupFailed => "WarmupFailed",
             Self::WarmupTimeout => "WarmupTimeout",
             Self::OutputNonFinite => "OutputNonFinite",

@@ -21,9 +21,11 @@
 
 pub mod failure;
 pub mod manifest;
+pub mod memory;
 pub mod place;
 pub mod report;
 pub mod resolve;
+mod words;
 
 pub use failure::{Class, Failure, Reason};
 pub use manifest::{
@@ -31,7 +33,8 @@ pub use manifest::{
     ValidationMode, ValidationPlan,
 };
 pub use report::{
-    CaseResult, ModelFacts, ModelReport, ModelState, Phase, PhaseTiming, Report, Revalidation,
-    ValidationReport, WarmupReport, WorkerState,
+    CaseResult, MemoryReport, ModelFacts, ModelReport, ModelState, Phase, PhaseTiming, Report,
+    Revalidation, ValidationReport, WarmupReport, WorkerState,
 };
 pub use resolve::{ResolveField, ResolveRecord, ResolveRecordError, ResolveReportError};
+pub use words::bytes_in_words;

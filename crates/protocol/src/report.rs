@@ -39,11 +39,32 @@ pub struct Report {
     /// that does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revalidation: Option<Revalidation>,
+    /// What the process has in memory; none from a worker that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryReport>,
     /// How many connections of the serving listener are open that were accepted before the last
     /// shed, down to 0. None if there was no shed since the process started, and from a worker
     /// that does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_before_shed: Option<u64>,
+}
+
+/// What a worker has in the host's memory, in bytes. Files that are mapped or cached can be given
+/// back at any time and do not count.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryReport {
+    /// What it may have: the container's limit, or what the machine has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    /// What it has now.
+    pub used_bytes: u64,
+    /// The most that it had at a time.
+    pub peak_bytes: u64,
+    /// The most that it had until all models were loaded, warmed up and validated: what a start
+    /// takes. None before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_bytes: Option<u64>,
 }
 
 /// What came of asking the validation cases again while requests are served. A wrong answer is
@@ -185,6 +206,9 @@ pub struct PhaseTiming {
     /// Left out while there are none; warming up and validating never have any.
     #[serde(default, skip_serializing_if = "is_none")]
     pub bytes: u64,
+    /// Bytes a second so far, or in all when `done`; left out where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     /// Whether it has ended.
     pub done: bool,
 }

@@ -64,6 +64,10 @@ pub struct ResolveRecord {
     pub parameters: u64,
     /// Size of all files of the artifact, in bytes.
     pub bytes: u64,
+    /// Memory that it takes on its device at least: weights as they are run, and what one largest
+    /// batch takes beside them, in bytes.
+    #[serde(default)]
+    pub memory: u64,
     /// SHA-256 of `tokenizer.json`, as `sha256:` and 64 hexadecimal digits.
     pub tokenizer_digest: String,
     /// `sha256:` and 64 hexadecimal digits over the sorted list of (path, size, sha256).

@@ -4,10 +4,10 @@
 //! A new optional field goes into a new file, and the old one must still be read.
 
 use lamplighter_protocol::{
-    Case, CaseResult, Check, Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey,
-    ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report, ResolveRecord,
-    Revalidation, Source, Task, ValidationMode, ValidationPlan, ValidationReport, WarmupReport,
-    WorkerState,
+    Case, CaseResult, Check, Device, Failure, Manifest, MemoryReport, ModelEntry, ModelFacts,
+    ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report,
+    ResolveRecord, Revalidation, Source, Task, ValidationMode, ValidationPlan, ValidationReport,
+    WarmupReport, WorkerState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -100,15 +100,16 @@ fn failure() -> Failure {
     }
 }
 
+fn timing(phase: Phase, seconds: f64, bytes: u64) -> PhaseTiming {
+    PhaseTiming { phase, seconds, bytes, bytes_per_second: None, done: true }
+}
+
 fn report() -> Report {
     let ready = ModelReport {
         key: key("embedder", "2.0.0"),
         task: Task::Embedding,
         state: ModelState::Ready,
-        phases: vec![
-            PhaseTiming { phase: Phase::Fetch, seconds: 1.5, bytes: 90_900_000, done: true },
-            PhaseTiming { phase: Phase::Validate, seconds: 0.25, bytes: 0, done: true },
-        ],
+        phases: vec![timing(Phase::Fetch, 1.5, 90_900_000), timing(Phase::Validate, 0.25, 0)],
         facts: Some(ModelFacts {
             digest: digest('b'),
             architecture: "BertModel".to_owned(),
@@ -156,6 +157,7 @@ fn report() -> Report {
         models: vec![ready, failed],
         validated_seconds_ago: None,
         revalidation: None,
+        memory: None,
         connections_before_shed: None,
     }
 }
@@ -177,6 +179,7 @@ fn record() -> ResolveRecord {
         dtype: "F32".to_owned(),
         parameters: 22_713_216,
         bytes: 91_624_612,
+        memory: 152_698_880,
         tokenizer_digest: digest('c'),
         digest: digest('a'),
         pin: digest('d'),
@@ -197,12 +200,19 @@ fn a_report_reads_and_writes_as_its_golden_file() {
 
 #[test]
 fn a_report_of_a_worker_that_asks_its_cases_again_reads_and_writes_as_its_golden_file() {
-    let later = Report {
+    let mut later = Report {
         validated_seconds_ago: Some(7.5),
         revalidation: Some(Revalidation { rounds: 4, wrong: 1, inconclusive: 2 }),
+        memory: Some(MemoryReport {
+            limit_bytes: Some(536_870_912),
+            used_bytes: 130_023_424,
+            peak_bytes: 201_326_592,
+            ready_bytes: Some(188_743_680),
+        }),
         connections_before_shed: Some(3),
         ..report()
     };
+    later.models[0].phases[0].bytes_per_second = Some(60_600_000);
     assert_golden(&later, include_str!("golden/report_revalidated.json"));
 }
 
@@ -231,6 +241,7 @@ fn a_resolve_record_of_an_earlier_worker_with_fewer_fields_is_still_read() {
         intermediate: 0,
         max_tokens: 0,
         pooling: String::new(),
+        memory: 0,
         ..record()
     };
     let golden = include_str!("golden/resolve_earlier.json");

@@ -3,7 +3,7 @@
 use lamplighter_protocol::place::RESOLVE_RECORD_LIMIT;
 use lamplighter_protocol::{
     Failure, ModelKey, Reason, ResolveField, ResolveRecord, ResolveRecordError, ResolveReportError,
-    Task,
+    Task, memory,
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,7 @@ fn record() -> ResolveRecord {
         dtype: "F".repeat(16),
         parameters: u64::MAX,
         bytes: u64::MAX,
+        memory: u64::MAX,
         tokenizer_digest: format!("sha256:{}", "0".repeat(64)),
         digest: format!("sha256:{}", "1".repeat(64)),
         pin: format!("sha256:{}", "2".repeat(64)),
@@ -40,6 +41,14 @@ fn the_longest_record_fits_into_a_containers_share() {
     assert!(line.len() <= RESOLVE_RECORD_LIMIT, "{} bytes", line.len());
     const { assert!(RESOLVE_RECORD_LIMIT <= SHARE) };
     assert_eq!(ResolveRecord::from_termination_message(&line), Ok(record()));
+}
+
+#[test]
+fn the_memory_of_several_models_is_their_weights_and_the_largest_batch_of_one() {
+    let model = |parameters: u64, memory: u64| ResolveRecord { parameters, memory, ..record() };
+    let records = [model(100, 450), model(10, 240), model(1, 0)];
+    assert_eq!(memory::at_least(&records), memory::WORKER + 400 + 40 + 4 + 200);
+    assert_eq!(memory::at_least(&[model(u64::MAX, u64::MAX)]), u64::MAX);
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelFacts, ModelKey, Phase, Report, Revalidation, Task,
-    ValidationReport, WarmupReport, WorkerState,
+    Device, Failure, Manifest, MemoryReport, ModelFacts, ModelKey, Phase, Report, Revalidation,
+    Task, ValidationReport, WarmupReport, WorkerState,
 };
 use lamplighter_telemetry::probe::Readiness;
 
 use crate::lifecycle::{self, Event, ModelProgress, PhaseEnd};
+use crate::memory::{self, Usage};
 use crate::metrics::Metrics;
 use crate::revalidate::{Answer, Trigger};
 use crate::server::Shedding;
@@ -46,6 +47,8 @@ struct Inner {
     models: Vec<(ModelKey, Task, ModelProgress)>,
     /// What came of asking the cases again; none before the worker was ready.
     revalidation: Option<Revalidation>,
+    /// The most that the process had in memory until it was ready.
+    ready_bytes: Option<u64>,
     /// When the first of the cases was asked that all passed last.
     validated: Option<Instant>,
 }
@@ -69,6 +72,7 @@ impl Board {
                 state: WorkerState::Starting,
                 models,
                 revalidation: None,
+                ready_bytes: None,
                 validated: None,
             }),
         };
@@ -114,9 +118,20 @@ impl Board {
         inner.state = lifecycle::next(inner.state, event);
         if inner.state == WorkerState::Ready {
             inner.revalidation.get_or_insert_default();
+            self.note_memory(&mut inner);
         }
         self.tell_readiness(&inner);
         inner.state
+    }
+
+    fn note_memory(&self, inner: &mut Inner) {
+        match memory::usage() {
+            Ok(Usage { peak, .. }) => {
+                let bytes = *inner.ready_bytes.get_or_insert(peak);
+                self.metrics.memory_ready(bytes);
+            }
+            Err(error) => tracing::warn!(%error, "how much memory is used is not known"),
+        }
     }
 
     /// A case was asked again.
@@ -153,6 +168,21 @@ impl Board {
         self.happened(Event::TurnedWrong);
     }
 
+    /// How the start went, once it is over: seconds, bytes of all artifacts, and memory.
+    pub fn tell_start(&self) {
+        let Usage { now, peak } = memory::usage().unwrap_or_default();
+        let inner = self.lock();
+        let bytes = |(_, _, progress): &(_, _, ModelProgress)| progress.bytes();
+        tracing::info!(
+            seconds = self.started.elapsed().as_secs_f64(),
+            models = inner.models.len(),
+            bytes = inner.models.iter().map(bytes).sum::<u64>(),
+            memory_bytes = now,
+            peak_memory_bytes = peak,
+            "every model passed: ready"
+        );
+    }
+
     /// A handle for the load of one model, by its place in the manifest.
     pub fn track(self: &Arc<Self>, index: usize) -> Tracker {
         Tracker { board: Arc::clone(self), index }
@@ -185,6 +215,7 @@ impl Board {
                 .collect(),
             validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
             revalidation: inner.revalidation,
+            memory: memory_report(inner.ready_bytes),
             connections_before_shed: self.shedding.before(),
         }
     }
@@ -211,6 +242,16 @@ impl Board {
     }
 }
 
+fn memory_report(ready_bytes: Option<u64>) -> Option<MemoryReport> {
+    let Usage { now, peak } = memory::usage().ok()?;
+    Some(MemoryReport {
+        limit_bytes: memory::limit(),
+        used_bytes: now,
+        peak_bytes: peak,
+        ready_bytes,
+    })
+}
+
 fn waiting_for(inner: &Inner) -> String {
     let waiting: Vec<String> = inner
         .models
@@ -235,6 +276,11 @@ impl Tracker {
     /// A phase begins; the one before has ended.
     pub fn begin(&self, phase: Phase) {
         self.change(|progress, now| progress.begin(phase, now));
+    }
+
+    /// The phase that ran has ended; the next one waits for its turn.
+    pub fn pause(&self) {
+        self.change(ModelProgress::pause);
     }
 
     /// The running phase handled more bytes.
@@ -283,6 +329,9 @@ impl Tracker {
     /// Every gate is passed.
     pub fn pass(&self) {
         self.change(ModelProgress::pass);
+        if let Some((key, _, progress)) = self.board.lock().models.get(self.index) {
+            tracing::info!(model = %key, phases = progress.summary(), "passed every gate");
+        }
     }
 
     /// The model gave up.
@@ -309,6 +358,7 @@ impl Tracker {
                 phase = ended.phase.as_str(),
                 seconds = ended.took.as_secs_f64(),
                 bytes = (ended.bytes > 0).then_some(ended.bytes),
+                bytes_per_second = ended.bytes_per_second(),
                 "phase ended"
             );
             self.board.metrics.phase(key, ended);

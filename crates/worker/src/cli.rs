@@ -150,9 +150,33 @@ pub struct ServeArgs {
     #[arg(long, env = "LAMPLIGHTER_REVALIDATION_INTERVAL_SECONDS", default_value = "300", value_parser = seconds(0..=DAY), value_name = "SECONDS")]
     pub revalidation_interval_seconds: Duration,
 
+    /// How models are loaded.
+    #[command(flatten)]
+    pub load: LoadArgs,
+
     /// Limits of what is served.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// How models are loaded.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Loading")]
+pub struct LoadArgs {
+    /// How many models load at a time; by default all of the manifest. Those that wait their turn
+    /// go in the order of the manifest.
+    #[arg(long, env = "LAMPLIGHTER_MODELS_AT_A_TIME", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "MODELS")]
+    pub models_at_a_time: Option<u32>,
+
+    /// How many threads read the weights of a model; the default is the number of cores that the
+    /// container has.
+    #[arg(long, env = "LAMPLIGHTER_LOAD_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
+    pub load_threads: Option<u32>,
+
+    /// How many bytes may be in memory on their way from stores into the cache, of all models
+    /// together; at least one request, which has at most 8388608. Large models go first.
+    #[arg(long, env = "LAMPLIGHTER_MAX_DOWNLOAD_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
+    pub max_download_bytes_in_flight: u64,
 }
 
 /// Limits of what is served.

@@ -1,10 +1,11 @@
 //! `lamplighter-worker golden`: records an artifact's own validation cases.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
 use lamplighter_engine::golden::{FILE, Golden};
-use lamplighter_engine::{Device, EngineError, build, read, transfer};
+use lamplighter_engine::{Device, EngineError, build, prepare, read, transfer};
 use lamplighter_protocol::{Failure, Phase, Reason};
 
 use crate::cli::GoldenArgs;
@@ -73,8 +74,9 @@ fn answers(
     texts: Option<Vec<String>>,
     min_cosine: &str,
 ) -> Result<String, EngineError> {
-    let weights = read(&artifact.root, &artifact.weights.files(), &|_| {})?;
-    let engine = transfer(build(weights, &artifact.root)?, Device::Cpu)?;
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let weights = read(&artifact.root, &artifact.weights.files(), threads, &|_| {})?;
+    let engine = transfer(build(weights, prepare(&artifact.root)?)?, Device::Cpu)?;
     let digest = artifact.digest.to_string();
     // A text of the user's that is too long is an error; one of ours is left out.
     let fits = |text: &&str| engine.tokenize(&[text]).is_ok();

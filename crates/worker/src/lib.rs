@@ -36,6 +36,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod load;
 mod manifest;
+pub mod memory;
 pub mod metrics;
 mod progress;
 pub mod registry;

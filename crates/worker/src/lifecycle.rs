@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lamplighter_protocol::{
     Failure, ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Task,
-    ValidationReport, WarmupReport, WorkerState,
+    ValidationReport, WarmupReport, WorkerState, bytes_in_words,
 };
 
 /// What happens to a worker.
@@ -74,6 +74,22 @@ pub struct PhaseEnd {
     pub bytes: u64,
 }
 
+impl PhaseEnd {
+    /// None for a phase that handles no bytes.
+    pub fn bytes_per_second(&self) -> Option<u64> {
+        per_second(self.bytes, self.took)
+    }
+}
+
+/// Whole bytes a second; none without bytes, and none of a time that was too short to be seen.
+fn per_second(bytes: u64, took: Duration) -> Option<u64> {
+    let nanos = took.as_nanos();
+    if bytes == 0 || nanos == 0 {
+        return None;
+    }
+    Some(u64::try_from(u128::from(bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX))
+}
+
 impl Default for ModelProgress {
     fn default() -> Self {
         Self {
@@ -97,6 +113,11 @@ impl ModelProgress {
     pub fn running(&self) -> Option<Phase> {
         let last = self.phases.last()?;
         last.took.is_none().then_some(last.phase)
+    }
+
+    /// Size of the artifact in bytes; 0 until it is known.
+    pub fn bytes(&self) -> u64 {
+        self.facts.as_ref().map_or(0, |facts| facts.bytes)
     }
 
     /// A phase begins; the one before has ended. A model that has passed or failed stays so.
@@ -162,6 +183,11 @@ impl ModelProgress {
         self.end(at)
     }
 
+    /// The phase that ran has ended; the next one waits for its turn.
+    pub fn pause(&mut self, at: Duration) -> Option<PhaseEnd> {
+        if self.is_over() { None } else { self.end(at) }
+    }
+
     /// A model that had passed turned out to be wrong.
     pub fn retract(&mut self, failure: Failure) {
         if self.state == ModelState::Ready {
@@ -172,11 +198,15 @@ impl ModelProgress {
 
     /// All of it, as it is told to others.
     pub fn report(&self, key: ModelKey, task: Task, now: Duration) -> ModelReport {
-        let timing = |timed: &Timed| PhaseTiming {
-            phase: timed.phase,
-            seconds: timed.took.unwrap_or_else(|| now.saturating_sub(timed.begun)).as_secs_f64(),
-            bytes: timed.bytes,
-            done: timed.took.is_some(),
+        let timing = |timed: &Timed| {
+            let took = timed.took.unwrap_or_else(|| now.saturating_sub(timed.begun));
+            PhaseTiming {
+                phase: timed.phase,
+                seconds: took.as_secs_f64(),
+                bytes: timed.bytes,
+                bytes_per_second: per_second(timed.bytes, took),
+                done: timed.took.is_some(),
+            }
         };
         ModelReport {
             key,
@@ -188,6 +218,21 @@ impl ModelProgress {
             validation: self.validation.clone(),
             failure: self.failure.clone(),
         }
+    }
+
+    /// The phases that have ended, in one line.
+    pub fn summary(&self) -> String {
+        let ended = self.phases.iter().filter_map(|timed| {
+            let took = timed.took?;
+            let time = format!("{} {:.3} s", timed.phase.as_str(), took.as_secs_f64());
+            Some(match per_second(timed.bytes, took) {
+                Some(rate) => {
+                    format!("{time} ({}, {}/s)", bytes_in_words(timed.bytes), bytes_in_words(rate))
+                }
+                None => time,
+            })
+        });
+        ended.collect::<Vec<_>>().join(", ")
     }
 
     fn is_over(&self) -> bool {
@@ -256,7 +301,10 @@ mod tests {
         assert_eq!(model.begin(Phase::Verify, at(3)), Some(fetched));
         assert_eq!(model.state(), ModelState::Loading);
         assert_eq!(model.running(), Some(Phase::Verify));
-        model.begin(Phase::WarmUp, at(4));
+        let verified = PhaseEnd { phase: Phase::Verify, took: at(1), bytes: 0 };
+        assert_eq!(model.pause(at(4)), Some(verified));
+        assert_eq!((model.pause(at(4)), model.running()), (None, None));
+        assert_eq!(model.begin(Phase::WarmUp, at(5)), None, "the time between is nobody's");
         assert_eq!(model.state(), ModelState::WarmingUp);
         model.begin(Phase::Validate, at(6));
         assert_eq!(model.state(), ModelState::Validating);
@@ -274,12 +322,18 @@ mod tests {
             .iter()
             .map(|timing| (timing.phase, timing.seconds, timing.bytes, timing.done))
             .collect();
+        assert_eq!(passed.phases[0].bytes_per_second, Some(50));
+        assert_eq!(passed.phases[1].bytes_per_second, None);
+        assert_eq!(
+            model.summary(),
+            "Fetch 2.000 s (100 B, 50 B/s), Verify 1.000 s, WarmUp 1.000 s, Validate 4.000 s"
+        );
         assert_eq!(
             timings,
             [
                 (Phase::Fetch, 2.0, 100, true),
                 (Phase::Verify, 1.0, 0, true),
-                (Phase::WarmUp, 2.0, 0, true),
+                (Phase::WarmUp, 1.0, 0, true),
                 (Phase::Validate, 4.0, 0, true),
             ]
         );

@@ -1,18 +1,22 @@
 //! One model's way from an address to right answers, and all models' ways side by side.
 //!
-//! A model's phases run one after the other; the models run in parallel. The first one that
-//! fails ends the start, because a pod that serves less than its manifest serves nothing.
+//! A model's phases run one after the other; the models run in parallel, and large ones go first
+//! where they have to take turns. The first one that fails ends the start, because a pod that serves
+//! less than its manifest serves nothing.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lamplighter_artifact::{Artifact, ArtifactError, Digest, Location, Places, fetch, verify};
+use lamplighter_artifact::{
+    Artifact, ArtifactError, Budget, Digest, Location, Places, fetch, verify,
+};
 use lamplighter_engine::validation::Case;
-use lamplighter_engine::{Engine, EngineError, build, read, transfer, warmup};
+use lamplighter_engine::{Engine, EngineError, build, prepare, read, transfer, warmup};
 use lamplighter_protocol::{
     Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, ValidationMode,
     WarmupReport,
@@ -20,6 +24,7 @@ use lamplighter_protocol::{
 use tokio::task::JoinSet;
 
 use crate::board::{Board, Tracker};
+use crate::memory::Room;
 use crate::registry::{Model, Registry};
 use crate::{cases, failure};
 
@@ -38,6 +43,32 @@ pub struct Setup {
     pub device: Device,
     /// How long one warm-up may take.
     pub warm_up_deadline: Duration,
+    /// How many threads read the weights of a model.
+    pub threads: NonZeroUsize,
+    /// What the models take turns with.
+    pub turns: Turns,
+    /// The memory that the models' weights may take.
+    pub room: Arc<Room>,
+}
+
+/// What the models of a worker take turns with while they load.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// Bytes on their way from stores into the cache.
+    pub in_flight: Arc<Budget>,
+    /// Loads.
+    pub loads: Arc<Budget>,
+    /// Warm-ups and validations: as many as there will be batches at a time when it serves. More
+    /// would only take memory, and measure each other.
+    pub runs: Arc<Budget>,
+}
+
+impl Turns {
+    /// So many bytes in flight, loads and runs at a time.
+    pub fn new(in_flight: u64, loads: u64, runs: u64) -> Self {
+        let budget = |units| Arc::new(Budget::new(units));
+        Self { in_flight: budget(in_flight), loads: budget(loads), runs: budget(runs) }
+    }
 }
 
 /// Loads every model of the manifest in parallel with `load`; the first failure is the answer.
@@ -92,10 +123,12 @@ pub async fn load_model(
     entry: ModelEntry,
     tracker: Tracker,
 ) -> Result<Model, Failure> {
+    let _turn = setup.turns.loads.take(1, 0).await;
     #[cfg(any(test, feature = "faults"))]
     crate::faults::before_load(&setup.cache, &tracker).await?;
     let artifact = fetch_and_verify(&setup, &entry, &tracker).await?;
-    let engine = bring_up(&artifact, setup.device, &tracker).await?;
+    setup.room.take(weights_in_memory(&artifact))?;
+    let engine = bring_up(&artifact, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
@@ -107,9 +140,16 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
+    tracker.pause();
+    let _turn = setup.turns.runs.take(1, artifact.bytes).await;
     warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
     let cases = validate(&engine, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases })
+}
+
+/// Weights run as 32-bit floats, however they are stored.
+fn weights_in_memory(artifact: &Artifact) -> u64 {
+    artifact.weights.parameters().saturating_mul(4)
 }
 
 async fn fetch_and_verify(
@@ -125,6 +165,7 @@ async fn fetch_and_verify(
         image: entry.source.image.clone().map(PathBuf::from),
         credentials: entry.source.credentials.clone().map(PathBuf::from),
         user: Some(setup.user.clone()),
+        in_flight: Arc::clone(&setup.turns.in_flight),
     };
     let attempt = async || -> Result<Artifact, ArtifactError> {
         tracker.begin(Phase::Fetch);
@@ -163,31 +204,34 @@ fn expected_digest(setup: &Setup, entry: &ModelEntry) -> Result<Option<Digest>, 
 
 async fn bring_up(
     artifact: &Artifact,
-    device: Device,
+    setup: &Setup,
     tracker: &Tracker,
 ) -> Result<Arc<dyn Engine>, Failure> {
     let root = artifact.root.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepare(&root));
+    let (root, threads) = (artifact.root.clone(), setup.threads);
     let files: Vec<String> = artifact.weights.files().into_iter().map(str::to_owned).collect();
     let heard = tracker.clone();
     let (weights, stored) = blocking(Phase::Read, tracker, move || {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        let stored = Cell::new(0);
-        let weights = read(&root, &files, &|bytes| {
-            stored.set(stored.get() + bytes);
+        let stored = AtomicU64::new(0);
+        let weights = read(&root, &files, threads, &|bytes| {
+            stored.fetch_add(bytes, Ordering::Relaxed);
             heard.add_bytes(bytes);
         })?;
-        Ok((weights, stored.get()))
+        Ok((weights, stored.into_inner()))
     })
     .await?;
-    let root = artifact.root.clone();
-    let built = blocking(Phase::Build, tracker, move || build(weights, &root)).await?;
+    tracker.begin(Phase::Build);
+    let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
+    let built = on_thread(Phase::Build, move || build(weights, prepared?)).await?;
     tracker.add_bytes(stored);
     let verified = artifact.clone();
     tokio::task::spawn_blocking(move || verified.unchanged())
         .await
         .map_err(|lost| failure::of_lost_task(&lost))?
         .map_err(|error| failure::of_artifact(&error))?;
-    let device = match device {
+    let device = match setup.device {
         Device::Cpu => lamplighter_engine::Device::Cpu,
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
@@ -250,6 +294,13 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, Failure> {
     tracker.begin(phase);
+    on_thread(phase, work).await
+}
+
+async fn on_thread<T: Send + 'static>(
+    phase: Phase,
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|lost| failure::of_lost_task(&lost))?

@@ -86,7 +86,8 @@ pub struct Metrics {
     non_finite: Family<Model, Counter>,
     model_state: Family<ModelInState, Gauge>,
     load_seconds: Family<ModelPhase, Seconds>,
-    load_bytes: Family<Model, Counter>,
+    load_bytes: Family<ModelPhase, Counter>,
+    memory_ready: Gauge,
     validation_cases: Family<ModelCases, Gauge>,
     revalidation_rounds: Counter,
     revalidation_answers: Family<ModelAnswer, Counter>,
@@ -110,6 +111,7 @@ impl Metrics {
             model_state: Family::default(),
             load_seconds: Family::default(),
             load_bytes: Family::default(),
+            memory_ready: Gauge::default(),
             validation_cases: Family::default(),
             revalidation_rounds: Counter::default(),
             revalidation_answers: Family::default(),
@@ -149,8 +151,13 @@ impl Metrics {
         to.register("load_seconds", "Time of each phase of a start", self.load_seconds.clone());
         to.register(
             "load_bytes",
-            "Bytes handled by all phases of a start",
+            "Bytes handled by each phase of a start",
             self.load_bytes.clone(),
+        );
+        to.register(
+            "memory_ready_bytes",
+            "Most memory of the process until every model had passed; 0 before",
+            self.memory_ready.clone(),
         );
         to.register(
             "validation_cases",
@@ -226,7 +233,12 @@ impl Metrics {
     pub fn phase(&self, model: &ModelKey, ended: PhaseEnd) {
         let labels = ModelPhase { model: model.to_string(), phase: ended.phase.as_str() };
         self.load_seconds.get_or_create(&labels).set(ended.took.as_secs_f64());
-        self.load_bytes.get_or_create(&label(model)).inc_by(ended.bytes);
+        self.load_bytes.get_or_create(&labels).inc_by(ended.bytes);
+    }
+
+    /// The process had at most so many bytes in memory until every model had passed.
+    pub fn memory_ready(&self, bytes: u64) {
+        self.memory_ready.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A model's validation cases have run.

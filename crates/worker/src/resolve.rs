@@ -86,6 +86,7 @@ async fn look_at(
             image: entry.source.image.clone().map(PathBuf::from),
             credentials: entry.source.credentials.clone().map(PathBuf::from),
             user: Some(manifest.user()),
+            ..Places::default()
         },
     };
     look(sought).await

@@ -1,10 +1,11 @@
 //! `lamplighter-worker serve`: the whole life of a worker.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_protocol::{Failure, Manifest, ModelEntry, Reason, WorkerState};
+use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Reason, WorkerState};
 use lamplighter_telemetry::admin::{self, Admin};
 use lamplighter_telemetry::metrics::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
@@ -15,8 +16,9 @@ use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
 use crate::http::{self, App, Limits};
 use crate::lifecycle::Event;
-use crate::load::{Setup, load_all, load_model};
+use crate::load::{Setup, Turns, load_all, load_model};
 use crate::manifest;
+use crate::memory::{self, Room};
 use crate::metrics::Metrics;
 use crate::registry::{Model, Registry};
 use crate::revalidate::until_wrong;
@@ -33,12 +35,36 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         user: manifest.user(),
         device: manifest.device,
         warm_up_deadline: args.warm_up_deadline_seconds,
+        threads: load_threads(args),
+        turns: turns(args, &manifest),
+        room: Arc::new(Room::new(room(manifest.device))),
     };
     let worker = Worker::bind(args, manifest).await?;
     #[cfg(any(test, feature = "faults"))]
     crate::faults::when_ready(&worker.board, &args.cache_dir);
     let load = move |entry, tracker| load_model(setup.clone(), entry, tracker);
     worker.run(load, stop).await
+}
+
+/// What the container may use, not what the host has.
+fn load_threads(args: &ServeArgs) -> NonZeroUsize {
+    let asked = args.load.load_threads.and_then(|threads| NonZeroUsize::new(count(threads)));
+    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// On a GPU, weights are in the host's memory one model at a time at least, and not for long.
+fn room(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => memory::limit(),
+        Device::Cuda => None,
+    }
+}
+
+fn turns(args: &ServeArgs, manifest: &Manifest) -> Turns {
+    let all = manifest.models.len() as u64;
+    let loads = args.load.models_at_a_time.map_or(all, u64::from);
+    let runs = threads(&args.limits) as u64;
+    Turns::new(args.load.max_download_bytes_in_flight, loads.max(1), runs)
 }
 
 /// How often the cases are asked again; never, where it is 0.
@@ -137,7 +163,7 @@ impl Worker {
             Some(Ok(registry)) => {
                 self.app.open(registry);
                 self.board.happened(Event::AllPassed);
-                tracing::info!("every model passed: ready");
+                self.board.tell_start();
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => None,

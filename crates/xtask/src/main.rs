@@ -1,5 +1,6 @@
-//! Developer commands: demo, test, e2e, explore, mutants, cluster, images, generate.
+//! Developer commands: demo, test, e2e, explore, mutants, faults, fuzz, bench, cluster, images, generate.
 
+mod bench;
 mod charts;
 mod cluster;
 mod count;
@@ -8,6 +9,7 @@ mod e2e;
 mod exec;
 mod explore;
 mod faults;
+mod fuzz;
 mod generate;
 mod guarantees;
 mod images;
@@ -53,6 +55,12 @@ enum Command {
     /// Plays every way in which an artifact, its store or its cache can be broken, and shows what
     /// the worker says to it.
     Faults,
+    /// Gives damaged files and messages to whoever reads them: none may panic, be slow, or accept
+    /// before the weights are read what is refused after.
+    Fuzz(fuzz::FuzzArgs),
+    /// Measures how fast the worker is, in one run with what others take for the same.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// A real Kubernetes on this machine.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -92,6 +100,8 @@ fn run(command: Command) -> Result<()> {
         Command::Explore(args) => explore::run(&args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Faults => faults::run(&workspace),
+        Command::Fuzz(args) => fuzz::run(&workspace, &args),
+        Command::Bench(command) => bench::run(&workspace, &command),
         Command::Cluster(command) => cluster::run(command),
         Command::Kubectl { args } => cluster::kubectl(args),
         Command::Images(args) => images::run(&workspace, &args),

@@ -4,6 +4,9 @@
 //! [`s3s-fs`](https://docs.rs/s3s-fs): `<root>/<bucket>/<key>`. Signatures are checked
 //! against one pair of keys; `GET /healthz` answers without one.
 
+mod distance;
+mod memory;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +23,10 @@ use s3s::{Body, HttpError, HttpResponse};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 
+pub use distance::Distance;
+use distance::Far;
+use memory::InMemory;
+
 /// Route that says whether the server answers, without credentials.
 pub const HEALTH_ROUTE: &str = "/healthz";
 
@@ -35,6 +42,10 @@ pub struct Store {
     pub access_key: String,
     /// Its secret key.
     pub secret_key: String,
+    /// Whether objects are kept in memory, read when it starts and never written.
+    pub in_memory: bool,
+    /// How far away it is.
+    pub distance: Distance,
 }
 
 /// Serves until `stop` resolves, then finishes open requests for at most ten seconds.
@@ -45,6 +56,7 @@ pub async fn serve(
     store: Store,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let distance = store.distance;
     let service = signed(store)?;
     let connections = GracefulShutdown::new();
     let server = Builder::new(TokioExecutor::new());
@@ -62,7 +74,14 @@ pub async fn serve(
             }
         };
         let service = service.clone();
-        let answering = service_fn(move |request| answer(service.clone(), request));
+        let answering = service_fn(move |request| {
+            let service = service.clone();
+            async move {
+                tokio::time::sleep(distance.latency).await;
+                answer(service, request).await
+            }
+        });
+        let socket = Far::new(socket, distance);
         let connection = connections
             .watch(server.serve_connection(TokioIo::new(socket), answering).into_owned());
         tokio::spawn(async move {
@@ -82,9 +101,13 @@ pub async fn serve(
 fn signed(store: Store) -> anyhow::Result<S3Service> {
     let root = store.root.display();
     ensure!(store.root.is_dir(), "the store's root {root} is not a folder");
-    let files = FileSystem::new(&store.root)
-        .map_err(|error| anyhow!("the store's root {root} cannot be used: {error:?}"))?;
-    let mut builder = S3ServiceBuilder::new(files);
+    let mut builder = if store.in_memory {
+        S3ServiceBuilder::new(InMemory::read(&store.root)?)
+    } else {
+        let files = FileSystem::new(&store.root)
+            .map_err(|error| anyhow!("the store's root {root} cannot be used: {error:?}"))?;
+        S3ServiceBuilder::new(files)
+    };
     builder.set_auth(SimpleAuth::from_single(store.access_key, store.secret_key));
     Ok(builder.build())
 }

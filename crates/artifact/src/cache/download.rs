@@ -1,7 +1,9 @@
 //! From a store into the cache.
 
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,9 @@ use crate::fetch::{Fetched, Sums};
 use crate::folder::Folder;
 use crate::source::{Activity, Object, Origin, Remote};
 
-/// Two files with four requests each keep a fast line busy and hold at most 64 MiB in memory.
-const FILES_AT_A_TIME: usize = 2;
+/// Most files are small: with that many at a time, their latencies overlap. What large ones may hold
+/// in memory is bounded by the budget.
+const FILES_AT_A_TIME: usize = 8;
 const REQUESTS_PER_FILE: usize = 4;
 const REQUEST_BYTES: u64 = 8 << 20;
 
@@ -249,10 +252,14 @@ async fn receive(
     progress: &dyn Progress,
     activity: &Activity,
 ) -> Result<Vec<FileRecord>, ArtifactError> {
-    progress.total(total(objects));
+    let bytes = total(objects);
+    progress.total(bytes);
+    // The largest first: what is begun last must not be what takes longest.
+    let mut objects: Vec<&Object> = objects.iter().collect();
+    objects.sort_by_key(|object| Reverse(object.size));
     let files: Vec<_> = objects
-        .iter()
-        .map(|object| receive_file(remote, object, into, progress, activity))
+        .into_iter()
+        .map(|object| receive_file(remote, object, bytes, into, progress, activity))
         .collect();
     stream::iter(files).buffer_unordered(FILES_AT_A_TIME).try_collect().await
 }
@@ -260,6 +267,7 @@ async fn receive(
 async fn receive_file(
     remote: &Remote,
     object: &Object,
+    urgency: u64,
     into: Sink<'_>,
     progress: &dyn Progress,
     activity: &Activity,
@@ -274,10 +282,16 @@ async fn receive_file(
         let begin = first + index * step;
         begin..size.min(begin + step)
     });
-    let requests = ranges.map(|range| remote.read(object, range, progress, activity));
-    let mut pieces = stream::iter(requests).buffered(REQUESTS_PER_FILE);
-    while let Some(piece) = pieces.try_next().await? {
+    let request = async |range: Range<u64>| -> Result<_, ArtifactError> {
+        let length = range.end - range.start;
+        let share = activity.queued(remote.in_flight.take(length, urgency)).await;
+        let read = remote.read(object, range, progress, activity);
+        Ok((activity.asked(read).await?, share))
+    };
+    let mut pieces = stream::iter(ranges.map(request)).buffered(REQUESTS_PER_FILE);
+    while let Some((piece, share)) = pieces.try_next().await? {
         received = activity.local(move || received.append(&piece)).await?;
+        drop(share);
     }
     let sha256 = activity.local(move || received.finish()).await?;
     match object.sha256 {

@@ -85,7 +85,12 @@ fn at(store: &str, client: Arc<dyn ObjectStore>) -> Remote {
         uri: URI.to_owned(),
         endpoint: "AWS_ENDPOINT_URL",
     };
-    Remote { source: Box::new(bucket), origin: origin(store), patience: PATIENCE }
+    Remote {
+        source: Box::new(bucket),
+        origin: origin(store),
+        patience: PATIENCE,
+        in_flight: Arc::default(),
+    }
 }
 
 /// As the tests that pin no digest call it.
@@ -265,7 +270,15 @@ fn asked(store: &InMemory, until: u64) -> (Remote, Arc<AtomicU64>) {
     let bytes = Arc::new(AtomicU64::new(0));
     let asked = Asked { inner: store.fork(), bytes: Arc::clone(&bytes), until };
     let source = Box::new(asked);
-    (Remote { source, origin: origin("http://one"), patience: PATIENCE }, bytes)
+    (
+        Remote {
+            source,
+            origin: origin("http://one"),
+            patience: PATIENCE,
+            in_flight: Arc::default(),
+        },
+        bytes,
+    )
 }
 
 #[tokio::test]
@@ -442,10 +455,15 @@ async fn a_slow_fetch_is_not_given_up_while_bytes_arrive() {
         ThrottleConfig { wait_get_per_call: PATIENCE.mul_f64(0.9), ..ThrottleConfig::default() };
     let memory = InMemory::new();
     put(&memory, &model(99)).await;
+    // More files than are asked for at a time, so that one answer is not the last.
+    let more: Vec<String> =
+        (0..2 * FILES_AT_A_TIME).map(|number| format!("minilm/more-{number}")).collect();
+    let more: Vec<_> = more.iter().map(|path| (path.as_str(), vec![1])).collect();
+    put(&memory, &more).await;
     let slow = remote(Arc::new(ThrottledStore::new(memory, config)));
     let begun = Instant::now();
     fetch(&slow, &shelf, &Counts::default()).await.unwrap();
-    assert!(begun.elapsed() > 2 * PATIENCE);
+    assert!(begun.elapsed() > 2 * PATIENCE, "{:?}", begun.elapsed());
 }
 
 /// Answers every request with `answer(request line)`, then closes the connection.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use lamplighter_engine::{Built, Device, Engine, EngineError, build, read, transfer};
+use lamplighter_engine::{Built, Device, Engine, EngineError, build, prepare, read, transfer};
 use serde_json::{Value, json};
 
 pub(crate) const HIDDEN: usize = 8;
@@ -130,7 +131,7 @@ impl Tiny {
     pub(crate) fn build(&self) -> Result<Built, EngineError> {
         let dir = tempfile::tempdir().unwrap();
         self.write(dir.path());
-        build(read(dir.path(), &[WEIGHTS], &|_| {})?, dir.path())
+        build(read(dir.path(), &[WEIGHTS], NonZeroUsize::MIN, &|_| {})?, prepare(dir.path())?)
     }
 
     pub(crate) fn engine(&self) -> Box<dyn Engine> {

@@ -16,6 +16,7 @@ use kube::{Resource, ResourceExt};
 use lamplighter_api::{ModelDeployment, names};
 use lamplighter_plan::rollout::{CommandKind, Environment};
 
+use super::fitting::Measured;
 use super::ownership::is_controlled_by;
 use crate::context::Context;
 use crate::polls::{self, Answer};
@@ -57,6 +58,8 @@ pub struct Fetched {
     /// What pods said about themselves, by the pod's name; only for pods that have something to
     /// tell.
     pub reports: BTreeMap<String, Answer>,
+    /// What the pods that serve had in memory until they were ready.
+    pub measured: Option<Measured>,
     /// Uids of the pods that were told to shed their connections since the last switch.
     pub told_to_shed: BTreeSet<String>,
     /// Uid of the pod that answered a request through the Service, if one was made.
@@ -180,6 +183,7 @@ fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
         resolvers: resolvers(context, deployment),
         collectors: children(&caches.collectors, deployment),
         sharers: sharers(&caches.deployments, deployment),
+        measured: Measured::of(deployment),
         service: named(&caches.services, deployment, &service),
         replica_sets,
         ..Fetched::default()

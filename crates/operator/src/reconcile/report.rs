@@ -200,6 +200,9 @@ fn active(
         worker_outdated: is_outdated(decided, &placed.revision),
         since: same.map_or_else(|| Time(subject.now), |active| active.since.clone()),
         models: if known.is_empty() { models(subject, &placed.revision) } else { known },
+        memory: same
+            .and_then(|active| active.memory.clone())
+            .or_else(|| progress::memory(subject.fetched, placed.revision.as_str())),
     })
 }
 

@@ -15,6 +15,7 @@ use lamplighter_protocol as protocol;
 use lamplighter_protocol::ResolveRecord;
 
 use super::fetch::Fetched;
+use super::fitting::misfit;
 use super::observe::{Ages, end, end_of_pod, revision_of, said_at_end};
 use super::render::Digests;
 use super::revision::Snapshot;
@@ -52,7 +53,8 @@ pub fn resolved(
     }
 }
 
-/// What was found out, unless it contradicts what is served: then since when.
+/// What was found out, unless it contradicts what is served or cannot be in memory: then since when.
+/// A revision that served has shown that it can.
 fn known(
     record: &ControllerRevision,
     records: &[ResolveRecord],
@@ -60,7 +62,12 @@ fn known(
     fetched: &Fetched,
     since: Seconds,
 ) -> Resolved {
-    match contradiction(record, records, memory, fetched) {
+    let unfit = || {
+        let own = revision_of(record)?;
+        let served = served(memory, &own);
+        misfit(record, records, fetched).filter(|_| !served)
+    };
+    match contradiction(record, records, memory, fetched).or_else(unfit) {
         Some(failure) => Resolved::Failed(failure, since),
         None => Resolved::Known(facts(records)),
     }

@@ -162,6 +162,7 @@ pub(crate) fn found(model: &lamplighter_api::Model) -> Value {
         "model": format!("{}:{}", model.name, model.version), "task": "Embedding",
         "architecture": "BertModel", "layers": 6, "hidden": 384, "vocabulary": 30522,
         "dimensions": 384, "dtype": "F32", "parameters": 22_713_216, "bytes": 91_000_000,
+        "memory": 151_670_272,
         "tokenizerDigest": digest, "digest": digest, "pin": digest,
     })
 }
@@ -195,6 +196,7 @@ pub(crate) fn serving(revision: &str) -> ModelDeploymentStatus {
             since: ago(5000),
             worker_outdated: false,
             models: Vec::new(),
+            memory: None,
         }),
         known_good: vec![KnownGood { revision: revision.to_owned(), proven_time: ago(4000) }],
         ..ModelDeploymentStatus::default()

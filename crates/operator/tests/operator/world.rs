@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod as KubePod;
 use lamplighter_operator::reconcile::fetch::Fetched;
+use lamplighter_operator::reconcile::fitting::Measured;
 use lamplighter_operator::reconcile::memory::{Remembered, remembered};
 use lamplighter_operator::reconcile::observe::{Ages, world};
 use lamplighter_operator::reconcile::resolving;
-use lamplighter_operator::reconcile::validate::validate;
+use lamplighter_operator::reconcile::validate::{Valid, validate};
 use lamplighter_plan::rollout::{Class, Failed, Memory, Pod, Resolved, Stage, World};
 use lamplighter_plan::{FailureClass, PodName, RevisionId, Seconds};
 use lamplighter_protocol::{Failure, Reason};
@@ -303,6 +305,84 @@ fn a_version_that_served_never_changes_its_bytes() {
 
     memory.memory.known_good.push(RevisionId::new(wanted()));
     assert!(matches!(of_wanted(&memory), Resolved::Known(_)), "it served, too");
+}
+
+/// The fixture's spec with this memory limit, and a record of it among others.
+fn limited(memory: &str, others: &[ControllerRevision]) -> (Valid, Fetched) {
+    let deployment = deployment_of(&SPEC.replace("memory: 4Gi", &format!("memory: {memory}")));
+    let valid = validate(&deployment, &Fetched::default(), IMAGE).unwrap();
+    let mut fetched = with_pods(Vec::new());
+    fetched.records = others.iter().cloned().map(Arc::new).collect();
+    fetched.records.push(Arc::new(record(&valid, 2)));
+    (valid, fetched)
+}
+
+fn resolved_in((valid, fetched): &(Valid, Fetched), remembered: &Remembered) -> Resolved {
+    let world = world(valid, remembered, BTreeMap::new(), fetched, &Ages::at(now()));
+    world.revisions[&valid.wanted.revision].resolved.clone()
+}
+
+/// Guarantees: capacity-06.
+#[test]
+fn models_that_cannot_be_in_the_memory_of_a_pod_are_refused_before_there_is_one() {
+    let nothing = remembered(None, now());
+    let fits = |memory| matches!(resolved_in(&limited(memory, &[]), &nothing), Resolved::Known(_));
+    // Two models of 22,713,216 numbers, and one largest batch of 58 MiB.
+    assert!(fits("300Mi"));
+    assert!(fits("250M"));
+    let Resolved::Failed(failure, _) = resolved_in(&limited("200Mi", &[]), &nothing) else {
+        panic!("not refused")
+    };
+    assert_eq!(failure.reason, "HostMemoryExceeded");
+    assert_eq!(failure.class, FailureClass::Deterministic);
+    for said in ["235.2 MiB of 200 MiB usable", "173.2 MiB for the weights", "limits.memory"] {
+        assert!(failure.message.contains(said), "{said}: {}", failure.message);
+    }
+
+    let served = limited("200Mi", &[]);
+    let mut memory = remembered(None, now());
+    memory.memory.known_good.push(served.0.wanted.revision.clone());
+    assert!(
+        matches!(resolved_in(&served, &memory), Resolved::Known(_)),
+        "it has shown that it can"
+    );
+}
+
+/// Guarantees: capacity-06.
+#[test]
+fn what_pods_of_the_same_models_measured_counts_more_than_the_estimate() {
+    let serving = record(&valid(), 1);
+    let refused = |memory: &str, measured: Option<u64>, edit: fn(&mut ControllerRevision)| {
+        let mut other = serving.clone();
+        edit(&mut other);
+        let (valid, mut fetched) = limited(memory, &[other]);
+        let revision = RevisionId::new(wanted());
+        fetched.measured = measured.map(|bytes| Measured { revision, bytes });
+        match resolved_in(&(valid, fetched), &remembered(None, now())) {
+            Resolved::Failed(failure, _) => Some(failure.message),
+            _ => None,
+        }
+    };
+    let as_it_is = |_: &mut ControllerRevision| {};
+    let message = refused("400Mi", Some(410 << 20), as_it_is).expect("refused");
+    assert!(message.contains("410 MiB of 400 MiB usable, as was measured"), "{message}");
+    assert_eq!(refused("410Mi", Some(410 << 20), as_it_is), None);
+    assert_eq!(refused("400Mi", None, as_it_is), None);
+    // Another processor limit, another image or other bytes: it says nothing.
+    let cpu = |other: &mut ControllerRevision| {
+        other.data.as_mut().unwrap().0["worker"]["resources"]["limits"]["cpu"] = "8".into();
+    };
+    let image = |other: &mut ControllerRevision| {
+        other.data.as_mut().unwrap().0["image"] = "other:1".into();
+    };
+    let bytes = |other: &mut ControllerRevision| {
+        for text in other.metadata.annotations.as_mut().unwrap().values_mut() {
+            *text = text.replace("abab", "cdcd");
+        }
+    };
+    for edit in [cpu, image, bytes] {
+        assert_eq!(refused("400Mi", Some(410 << 20), edit), None);
+    }
 }
 
 #[test]

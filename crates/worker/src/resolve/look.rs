@@ -100,6 +100,7 @@ fn record(
         dtype: resolved.weights.dtype().unwrap_or_default(),
         parameters: resolved.weights.parameters(),
         bytes: resolved.bytes,
+        memory: description.memory,
         tokenizer_digest: format!("sha256:{}", resolved.tokenizer),
         digest: resolved.digest.to_string(),
         pin: resolved.pin.to_string(),

@@ -69,9 +69,8 @@ fn sought<'a>(args: &'a ResolveArgs, index: usize, uri: &'a str) -> Sought<'a> {
         places: Places {
             cache: args.cache_dir.clone().unwrap_or_default(),
             claims: args.claims_dir.clone(),
-            image: None,
             credentials: args.credentials.clone(),
-            user: None,
+            ..Places::default()
         },
     }
 }

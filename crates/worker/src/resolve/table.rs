@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lamplighter_protocol::{ResolveRecord, Task};
+use lamplighter_protocol::{ResolveRecord, Task, bytes_in_words};
 
 /// What stands for a commit where the store has none.
 const NONE: &str = "none";
@@ -28,6 +28,7 @@ fn rows(record: &ResolveRecord) -> Vec<(&'static str, String)> {
         ("number format", record.dtype.clone()),
         ("parameters", record.parameters.to_string()),
         ("size", size(record.bytes)),
+        ("memory", format!("at least {}", bytes_in_words(record.memory))),
         ("tokenizer", record.tokenizer_digest.clone()),
         ("digest", record.digest.clone()),
         ("pin", record.pin.clone()),
@@ -77,13 +78,7 @@ fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
 
 /// In the unit that people use, and exactly.
 fn size(bytes: u64) -> String {
-    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-        if bytes >= unit {
-            let tenths = u128::from(bytes) * 10 / u128::from(unit);
-            return format!("{}.{} {name} ({bytes} bytes)", tenths / 10, tenths % 10);
-        }
-    }
-    format!("{bytes} bytes")
+    format!("{} ({bytes} bytes)", bytes_in_words(bytes))
 }
 
 #[cfg(test)]
@@ -109,6 +104,7 @@ mod tests {
             dtype: "F32".to_owned(),
             parameters: 22_713_216,
             bytes: 91_624_612,
+            memory: 150_000_000,
             tokenizer_digest: format!("sha256:{}", "0".repeat(64)),
             digest: format!("sha256:{}", "1".repeat(64)),
             pin: format!("sha256:{}", "2".repeat(64)),

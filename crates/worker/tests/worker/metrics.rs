@@ -51,7 +51,7 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     expect(r#"model_state{model="other:1",state="Loading"}"#, 1.0);
     expect(r#"model_state{model="other:1",state="Ready"}"#, 0.0);
     expect(r#"model_state{model="embedder:1",state="Pending"}"#, 1.0);
-    expect(r#"load_bytes_total{model="other:1"}"#, 90.0);
+    expect(r#"load_bytes_total{model="other:1",phase="Read"}"#, 90.0);
     expect("in_flight", 0.0);
     expect("queued_texts", 0.0);
     assert!(

@@ -3,10 +3,11 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use lamplighter_e2e::s3::{self, Store};
+use lamplighter_e2e::s3::{self, Distance, Store};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the folders below a root as S3 buckets to one pair of keys.
@@ -31,6 +32,18 @@ struct Options {
     /// The secret key that clients must sign with.
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", value_name = "KEY", hide_env_values = true)]
     secret_key: String,
+
+    /// Reads all objects when it starts, and keeps them in memory; nothing can be written then.
+    #[arg(long, env = "LAMPLIGHTER_S3_IN_MEMORY")]
+    in_memory: bool,
+
+    /// Milliseconds by which each answer is late, as from a store that is far away.
+    #[arg(long, env = "LAMPLIGHTER_S3_LATENCY", default_value_t = 0, value_name = "MILLISECONDS")]
+    latency: u32,
+
+    /// Bytes a second that each connection carries to its client; unset for no limit.
+    #[arg(long, env = "LAMPLIGHTER_S3_BYTES_PER_SECOND", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    bytes_per_second: Option<u32>,
 }
 
 #[tokio::main]
@@ -52,6 +65,11 @@ async fn main() -> anyhow::Result<()> {
         root: options.root,
         access_key: options.access_key,
         secret_key: options.secret_key,
+        in_memory: options.in_memory,
+        distance: Distance {
+            latency: Duration::from_millis(options.latency.into()),
+            bytes_per_second: options.bytes_per_second,
+        },
     };
     s3::serve(listener, store, stop).await
 }

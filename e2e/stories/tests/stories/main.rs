@@ -10,6 +10,7 @@ mod drain;
 mod gates;
 mod installation;
 mod leadership;
+mod memory;
 mod metrics;
 mod quiet;
 mod repair;

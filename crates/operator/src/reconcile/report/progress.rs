@@ -62,6 +62,15 @@ pub(super) fn served_models(fetched: &Fetched, revision: &str) -> Vec<ServedMode
         .unwrap_or_default()
 }
 
+/// The most that a pod of this revision had in memory until it was ready, in whole mebibytes; none
+/// where none of those that were asked tells.
+pub(super) fn memory(fetched: &Fetched, revision: &str) -> Option<String> {
+    let reports = fetched.reports.values().filter_map(|report| report.as_ref().ok());
+    let of_revision = reports.filter(|report| report.revision == revision);
+    let bytes = of_revision.filter_map(|report| report.memory?.ready_bytes).max()?;
+    Some(format!("{}Mi", bytes.div_ceil(1 << 20)))
+}
+
 /// A model as its record says.
 pub(super) fn served_model(record: &ResolveRecord) -> ServedModel {
     let large = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

@@ -1,0 +1,102 @@
+//! Whether the models of a revision can be in memory, before a pod is made for them.
+//!
+//! What is refused here could never have run. The need is a lower bound from what the models are;
+//! where pods of the same models, image and processor limit serve, it is what they measured.
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use lamplighter_api::{Device, ModelDeployment, WorkerSpec};
+use lamplighter_plan::{Failure, FailureClass, RevisionId};
+use lamplighter_protocol::{self as protocol, ResolveRecord, bytes_in_words, memory};
+
+use super::fetch::Fetched;
+use super::observe::revision_of;
+use super::resolving;
+use super::revision::Snapshot;
+use crate::quantity;
+
+/// What pods of a revision had in memory until they were ready.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Measured {
+    /// The revision.
+    pub revision: RevisionId,
+    /// Bytes of one pod.
+    pub bytes: u64,
+}
+
+impl Measured {
+    /// What the status says of the revision that serves.
+    pub fn of(deployment: &ModelDeployment) -> Option<Self> {
+        let active = deployment.status.as_ref()?.active.as_ref()?;
+        let bytes = quantity::whole(active.memory.as_deref()?)?;
+        Some(Self { revision: RevisionId::new(active.revision.clone()), bytes })
+    }
+}
+
+/// Why the models of a recorded revision cannot fit into its pods.
+pub fn misfit(
+    record: &ControllerRevision,
+    records: &[ResolveRecord],
+    fetched: &Fetched,
+) -> Option<Failure> {
+    let snapshot = Snapshot::from_record(record)?;
+    let worker = snapshot.worker().ok()?;
+    if worker.effective_device() == Device::Cuda {
+        return None;
+    }
+    let usable = quantity::whole(limit(&worker, "memory")?)?;
+    let estimate = memory::at_least(records);
+    let measured = measured(&snapshot, &worker, records, fetched).filter(|&found| found > estimate);
+    let need = measured.unwrap_or(estimate);
+    if need <= usable {
+        return None;
+    }
+    let how = match measured {
+        Some(_) => "as was measured in the pods that serve the same models".to_owned(),
+        None => format!(
+            "{} for the weights as they run and the rest for one largest batch",
+            bytes_in_words(records.iter().map(|record| record.parameters.saturating_mul(4)).sum())
+        ),
+    };
+    Some(Failure {
+        container: None,
+        reason: protocol::Reason::HostMemoryExceeded.as_str().to_owned(),
+        message: format!(
+            "a pod needs {} of {} usable, {how}; raise spec.worker.resources.limits.memory, or \
+             serve the models from several ModelDeployments",
+            bytes_in_words(need),
+            bytes_in_words(usable)
+        ),
+        class: FailureClass::Deterministic,
+    })
+}
+
+/// What pods measured that differ in nothing that memory depends on.
+fn measured(
+    snapshot: &Snapshot,
+    worker: &WorkerSpec,
+    records: &[ResolveRecord],
+    fetched: &Fetched,
+) -> Option<u64> {
+    let Measured { revision, bytes } = fetched.measured.as_ref()?;
+    let mut others = fetched.records.iter();
+    let other = others.find(|other| revision_of(other.as_ref()).as_ref() == Some(revision))?;
+    let serving = Snapshot::from_record(other)?;
+    let pods = serving.worker().ok()?;
+    let digests = |records: &[ResolveRecord]| -> Vec<String> {
+        let mut digests: Vec<_> = records.iter().map(|record| record.digest.clone()).collect();
+        digests.sort_unstable();
+        digests
+    };
+    let is_same = serving.image() == snapshot.image()
+        && pods.env == worker.env
+        && pods.env_from == worker.env_from
+        && limit(&pods, "cpu") == limit(worker, "cpu")
+        && digests(&resolving::kept(other)?) == digests(records);
+    is_same.then_some(*bytes)
+}
+
+fn limit<'a>(worker: &'a WorkerSpec, resource: &str) -> Option<&'a str> {
+    let ResourceRequirements { limits, .. } = worker.resources.as_ref()?;
+    limits.as_ref()?.get(resource).map(|quantity| quantity.0.as_str())
+}

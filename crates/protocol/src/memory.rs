@@ -1,0 +1,19 @@
+//! How much memory a worker needs at least, by what is known of its models before they are loaded.
+
+use crate::resolve::ResolveRecord;
+
+/// What a worker takes before it has loaded anything, in bytes: threads, buffers, its allocator's
+/// own needs. Measured at 6 MiB on Linux x86-64 with two cores; less than that is certain.
+pub const WORKER: u64 = 4 << 20;
+
+/// Bytes of the host's memory that a worker needs at least to serve these models on the processor:
+/// weights as 32-bit floats, and the largest batch of one of them.
+///
+/// What has less than that could never have served. What has more may still be too little: further
+/// batches at the same time, tokenizers and the allocator come on top.
+pub fn at_least(records: &[ResolveRecord]) -> u64 {
+    let weights = |record: &ResolveRecord| record.parameters.saturating_mul(4);
+    let batch = |record: &ResolveRecord| record.memory.saturating_sub(weights(record));
+    let all = records.iter().map(weights).fold(WORKER, u64::saturating_add);
+    all.saturating_add(records.iter().map(batch).max().unwrap_or_default())
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask bench`: how fast the worker is, beside what this machine can do and what others take.
+
+#![expect(clippy::cast_precision_loss, reason = "bytes and counts become rates")]
+
+mod load;
+mod machine;
+mod process;
+mod python;
+mod table;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// From files to ready: one model that is in the page cache, and eight from a store.
+    ///
+    /// The store is a local S3 server whose answers come 20 ms late and whose connections carry
+    /// 100 MB/s each. The same eight are loaded one after the other by one thread, in turns with
+    /// the others, and the same files by Python. Takes about five minutes; curl has to be installed.
+    Load(LoadArgs),
+}
+
+/// Options of `cargo xtask bench load`.
+#[derive(Args, Debug)]
+pub(crate) struct LoadArgs {
+    /// How often each is measured; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    runs: u32,
+    /// Prints one line of JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Leaves Python out, whose packages take 6 GB of disk.
+    #[arg(long)]
+    without_python: bool,
+}
+
+/// Measures, and prints what came of it.
+pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Load(args) => load::run(workspace, args),
+    }
+}
+
+/// The middle one; of an even number the mean of the two in the middle. 0 of none.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match (sorted.get(half.wrapping_sub(1)), sorted.get(half)) {
+        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => {
+            f64::midpoint(*below, *above)
+        }
+        (_, Some(middle)) => *middle,
+        (_, None) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "these are exact")]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([]), 0.0);
+        assert_eq!(median([3.0]), 3.0);
+        assert_eq!(median([9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 9.0]), 3.0);
+    }
+}
