@@ -28,6 +28,14 @@ fmt:
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
 
+# From files to ready, beside what the machine can do and what Python takes.
+bench-load *args:
+    cargo xtask bench load {{ args }}
+
+# Damaged files and messages for everyone who reads them.
+fuzz *args:
+    cargo xtask fuzz {{ args }}
+
 # Write crds/, config/ and charts/ from their source.
 generate:
     cargo xtask generate
