@@ -107,7 +107,8 @@ pub struct ActiveRevision {
     #[schemars(length(max = 8))]
     pub models: Vec<ServedModel>,
 
-    /// The most memory that one of its pods took until it was ready.
+    /// The most memory that one of its pods took until it was ready, of those that were asked when it
+    /// began to serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub memory: Option<String>,

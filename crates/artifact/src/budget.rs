@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// Bytes that may be in memory on their way from stores to the cache, of all fetches together:
 /// eight requests of the largest size, which keep a fast line busy.
-const DEFAULT: u64 = 64 << 20;
+const DOWNLOADS: u64 = 64 << 20;
 
 /// A number of units, such as bytes of memory. Whoever takes some waits until they are free; of
 /// those who wait, the most urgent is first, then who came first. Nobody overtakes the first, so
@@ -44,13 +44,12 @@ pub struct Share {
     units: u64,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self::new(DEFAULT)
-    }
-}
-
 impl Budget {
+    /// Bytes for downloads, as many as keep a fast line busy.
+    pub fn for_downloads() -> Self {
+        Self::new(DOWNLOADS)
+    }
+
     /// That many units, all of them free.
     pub fn new(total: u64) -> Self {
         let state = State { free: total, tickets: 0, waiting: BTreeMap::new() };

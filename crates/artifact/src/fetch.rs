@@ -13,7 +13,7 @@ use crate::location::Location;
 use crate::source::Remote;
 
 /// Where this machine keeps things.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Places {
     /// Where downloads are kept, as `<name>/<version>/<digest>/`. May be shared by several
     /// processes, on several machines.
@@ -29,9 +29,22 @@ pub struct Places {
     /// Who relies on what is fetched, as a file name: a cached copy that somebody relies on is
     /// not removed from the cache. None leaves no trace.
     pub user: Option<String>,
-    /// Bytes that may be in memory on their way into the cache. Fetches that share it take turns:
-    /// those of large artifacts first, because what follows takes longest for them.
+    /// Bytes that may be in memory on their way into the cache, of all fetches that share it. A file
+    /// that a server only hands out as a whole may take more.
     pub in_flight: Arc<Budget>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            cache: PathBuf::new(),
+            claims: PathBuf::new(),
+            image: None,
+            credentials: None,
+            user: None,
+            in_flight: Arc::new(Budget::for_downloads()),
+        }
+    }
 }
 
 /// Files that have been brought to this machine and not been looked at yet.

@@ -105,7 +105,12 @@ fn remote(store: &InMemory) -> Remote {
         uri: origin.uri.clone(),
         endpoint: "AWS_ENDPOINT_URL",
     };
-    Remote { source: Box::new(bucket), origin, patience: PATIENCE, in_flight: Arc::default() }
+    Remote {
+        source: Box::new(bucket),
+        origin,
+        patience: PATIENCE,
+        in_flight: Arc::new(crate::Budget::for_downloads()),
+    }
 }
 
 fn kept(shelf: &Shelf) -> Kept<'_> {

@@ -172,7 +172,12 @@ impl Remote {
             }
         };
         let origin = Origin { store, uri: location.to_string() };
-        Ok(Some(Self { source, origin, patience: PATIENCE, in_flight: Arc::default() }))
+        Ok(Some(Self {
+            source,
+            origin,
+            patience: PATIENCE,
+            in_flight: Arc::new(Budget::for_downloads()),
+        }))
     }
 
     /// The artifact's files, sorted by path.

@@ -16,7 +16,7 @@ use crate::{Coldness, Engine, Facts, Limits, Tokens};
 
 /// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
 /// waits a few hundred milliseconds at most.
-const MAX_BATCH_TOKENS: usize = 512;
+const MAX_BATCH_TOKENS: usize = 256;
 const MAX_BATCH_TEXTS: usize = 32;
 
 pub(crate) struct Bert {

@@ -18,6 +18,7 @@
 mod batch;
 mod bert;
 mod config;
+mod cpu;
 mod describe;
 mod encoder;
 mod error;

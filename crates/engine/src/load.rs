@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::bert::Bert;
 use crate::config::BertConfig;
+use crate::cpu::Cpu;
 use crate::error::EngineError;
 use crate::layout::Network;
 use crate::sentence::Recipe;
@@ -36,6 +37,12 @@ pub struct Built {
 }
 
 impl Built {
+    /// Bytes of its weights in memory; what it does not need of the files is gone.
+    pub fn bytes(&self) -> u64 {
+        let numbers = self.network.tensors.iter().map(|weight| weight.values.len() as u64);
+        numbers.sum::<u64>() * size_of::<f32>() as u64
+    }
+
     /// What the model is.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -64,13 +71,14 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
 /// is [`EngineError::DeviceUnavailable`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
     let Built { config, network, tokenizer, facts } = built;
-    let device = match device {
-        Device::Cpu => candle_core::Device::Cpu,
-        Device::Cuda => candle_core::Device::new_cuda(0).map_err(|error| {
-            let source = error.into();
-            EngineError::DeviceUnavailable { device, source }
-        })?,
-    };
-    let engine = Bert::new(&config, network, tokenizer, facts, device)?;
-    Ok(Box::new(engine))
+    match device {
+        Device::Cpu => Ok(Box::new(Cpu::new(&config, network, tokenizer, facts)?)),
+        Device::Cuda => {
+            let cuda = candle_core::Device::new_cuda(0).map_err(|error| {
+                let source = error.into();
+                EngineError::DeviceUnavailable { device, source }
+            })?;
+            Ok(Box::new(Bert::new(&config, network, tokenizer, facts, cuda)?))
+        }
+    }
 }

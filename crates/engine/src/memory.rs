@@ -18,14 +18,11 @@ pub(crate) fn at_least(config: &BertConfig, max_tokens: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-/// Numbers of the larger of a layer's two widest moments, in a batch of the longest texts.
+/// Numbers of a batch: of each token its vector, queries, keys and values, what a layer adds, and the
+/// inner vector; and the scores of one head of the longest text.
 fn activations(config: &BertConfig, max_tokens: usize) -> usize {
-    let BertConfig { hidden_size, intermediate_size, num_attention_heads, .. } = *config;
-    let tokens = limits(max_tokens).max_batch_tokens;
-    // The layer's input, and the inner vectors before and after the activation.
-    let feed_forward = hidden_size.saturating_add(intermediate_size.saturating_mul(2));
-    // The layer's input and the values, and the scores before and after the softmax.
-    let scores = num_attention_heads.saturating_mul(max_tokens);
-    let attention = hidden_size.saturating_add(scores).saturating_mul(2);
-    tokens.saturating_mul(feed_forward.max(attention))
+    let BertConfig { hidden_size, intermediate_size, .. } = *config;
+    let of_token = hidden_size.saturating_mul(5).saturating_add(intermediate_size);
+    let tokens = limits(max_tokens).max_batch_tokens.saturating_mul(of_token);
+    tokens.saturating_add(max_tokens.saturating_mul(max_tokens))
 }

@@ -33,7 +33,7 @@ pub struct Warmup {
 }
 
 /// Runs every length × batch size up to the engine's limits, or of an engine whose memory alone is
-/// cold the smallest and the largest, then the smallest shape until five
+/// cold those that take most of it, then the smallest shape until five
 /// runs in a row lie within 20 % of their median or `budget` is over.
 ///
 /// A model whose times do not settle is not broken, the machine is busy: that is reported, not
@@ -86,8 +86,9 @@ pub fn warm_up(
     })
 }
 
-/// Lengths double up to the longest text; batch sizes quadruple up to the largest that fits. Of
-/// these the first and the last, where the others would find nothing cold.
+/// Lengths double up to the longest text; batch sizes quadruple up to the largest that fits. Where
+/// memory alone is cold, of these the smallest, the one with most tokens, and the one with the longest
+/// texts: the others find nothing cold.
 fn shapes(limits: Limits, max_tokens: usize, coldness: Coldness) -> Vec<(usize, usize)> {
     let mut lengths = vec![max_tokens.max(1)];
     let doubling = std::iter::successors(Some(SHORTEST), |length| length.checked_mul(2));
@@ -100,10 +101,14 @@ fn shapes(limits: Limits, max_tokens: usize, coldness: Coldness) -> Vec<(usize, 
     };
     let of_length = |length: usize| sizes(length).map(move |size| (length, size));
     let all: Vec<_> = lengths.into_iter().flat_map(of_length).collect();
-    match (coldness, all.as_slice()) {
-        (Coldness::Memory, [smallest, .., largest]) => vec![*smallest, *largest],
-        _ => all,
+    if coldness == Coldness::EachShape {
+        return all;
     }
+    let most = all.iter().max_by_key(|(length, texts)| length * texts);
+    let mut chosen: Vec<_> =
+        [all.first(), most, all.last()].into_iter().flatten().copied().collect();
+    chosen.dedup();
+    chosen
 }
 
 /// The special tokens around a text and many different tokens to put between them.

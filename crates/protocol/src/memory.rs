@@ -7,13 +7,10 @@ use crate::resolve::ResolveRecord;
 pub const WORKER: u64 = 4 << 20;
 
 /// Bytes of the host's memory that a worker needs at least to serve these models on the processor:
-/// weights as 32-bit floats, and the largest batch of one of them.
+/// of each its weights and one largest batch, whose memory it keeps.
 ///
-/// What has less than that could never have served. What has more may still be too little: further
+/// What has less than that could not have served. What has more may still be too little: further
 /// batches at the same time, tokenizers and the allocator come on top.
 pub fn at_least(records: &[ResolveRecord]) -> u64 {
-    let weights = |record: &ResolveRecord| record.parameters.saturating_mul(4);
-    let batch = |record: &ResolveRecord| record.memory.saturating_sub(weights(record));
-    let all = records.iter().map(weights).fold(WORKER, u64::saturating_add);
-    all.saturating_add(records.iter().map(batch).max().unwrap_or_default())
+    records.iter().map(|record| record.memory).fold(WORKER, u64::saturating_add)
 }

@@ -44,11 +44,10 @@ fn the_longest_record_fits_into_a_containers_share() {
 }
 
 #[test]
-fn the_memory_of_several_models_is_their_weights_and_the_largest_batch_of_one() {
-    let model = |parameters: u64, memory: u64| ResolveRecord { parameters, memory, ..record() };
-    let records = [model(100, 450), model(10, 240), model(1, 0)];
-    assert_eq!(memory::at_least(&records), memory::WORKER + 400 + 40 + 4 + 200);
-    assert_eq!(memory::at_least(&[model(u64::MAX, u64::MAX)]), u64::MAX);
+fn the_memory_of_several_models_is_that_of_each_and_the_workers_own() {
+    let model = |memory: u64| ResolveRecord { memory, ..record() };
+    assert_eq!(memory::at_least(&[model(450), model(240), model(0)]), memory::WORKER + 690);
+    assert_eq!(memory::at_least(&[model(u64::MAX), model(u64::MAX)]), u64::MAX);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Board {
     started: Instant,
     readiness: Readiness,
     metrics: Metrics,
+    /// What the process may have in memory.
+    memory_limit: Option<u64>,
     shedding: Shedding,
     trigger: Trigger,
     inner: Mutex<Inner>,
@@ -66,6 +68,7 @@ impl Board {
             started: Instant::now(),
             readiness: Readiness::not_ready_yet("Starting", "no model has begun to load"),
             metrics,
+            memory_limit: memory::limit(),
             shedding: Shedding::default(),
             trigger: Trigger::default(),
             inner: Mutex::new(Inner {
@@ -196,6 +199,8 @@ impl Board {
     /// All of it, as it is told to the operator.
     pub fn report(&self) -> Report {
         let now = self.started.elapsed();
+        // Before the lock, which every piece of a load waits for.
+        let usage = memory::usage().ok();
         let inner = self.lock();
         let was_ready = inner.revalidation.is_some();
         let validated = inner.validated.filter(|_| was_ready);
@@ -215,7 +220,12 @@ impl Board {
                 .collect(),
             validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
             revalidation: inner.revalidation,
-            memory: memory_report(inner.ready_bytes),
+            memory: usage.map(|usage| MemoryReport {
+                limit_bytes: self.memory_limit,
+                used_bytes: usage.now,
+                peak_bytes: usage.peak,
+                ready_bytes: inner.ready_bytes,
+            }),
             connections_before_shed: self.shedding.before(),
         }
     }
@@ -242,16 +252,6 @@ impl Board {
     }
 }
 
-fn memory_report(ready_bytes: Option<u64>) -> Option<MemoryReport> {
-    let Usage { now, peak } = memory::usage().ok()?;
-    Some(MemoryReport {
-        limit_bytes: memory::limit(),
-        used_bytes: now,
-        peak_bytes: peak,
-        ready_bytes,
-    })
-}
-
 fn waiting_for(inner: &Inner) -> String {
     let waiting: Vec<String> = inner
         .models
@@ -273,6 +273,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// Of models that wait, those that the manifest names first go first.
+    pub fn urgency(&self) -> u64 {
+        u64::MAX - self.index as u64
+    }
+
     /// A phase begins; the one before has ended.
     pub fn begin(&self, phase: Phase) {
         self.change(|progress, now| progress.begin(phase, now));

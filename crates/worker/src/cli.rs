@@ -168,13 +168,14 @@ pub struct LoadArgs {
     #[arg(long, env = "LAMPLIGHTER_MODELS_AT_A_TIME", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "MODELS")]
     pub models_at_a_time: Option<u32>,
 
-    /// How many threads read the weights of a model; the default is the number of cores that the
-    /// container has.
+    /// How many threads read weights, of all models that are read at a time together; the default is
+    /// the number of cores that the container has.
     #[arg(long, env = "LAMPLIGHTER_LOAD_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
     pub load_threads: Option<u32>,
 
     /// How many bytes may be in memory on their way from stores into the cache, of all models
-    /// together; at least one request, which has at most 8388608. Large models go first.
+    /// together; at least one request, which has at most 8388608, or the whole file where a server
+    /// gives no parts.
     #[arg(long, env = "LAMPLIGHTER_MAX_DOWNLOAD_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
     pub max_download_bytes_in_flight: u64,
 }

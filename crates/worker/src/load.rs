@@ -1,7 +1,7 @@
 //! One model's way from an address to right answers, and all models' ways side by side.
 //!
-//! A model's phases run one after the other; the models run in parallel, and large ones go first
-//! where they have to take turns. The first one that fails ends the start, because a pod that serves
+//! A model's phases run one after the other; the models run in parallel, and take turns where more at
+//! a time would only be slower: in the order of the manifest, large ones first once they are there. The first one that fails ends the start, because a pod that serves
 //! less than its manifest serves nothing.
 
 use std::collections::BTreeMap;
@@ -51,6 +51,9 @@ pub struct Setup {
     pub room: Arc<Room>,
 }
 
+/// Fetches at a time.
+const FETCHES: u64 = 2;
+
 /// What the models of a worker take turns with while they load.
 #[derive(Clone, Debug)]
 pub struct Turns {
@@ -58,16 +61,23 @@ pub struct Turns {
     pub in_flight: Arc<Budget>,
     /// Loads.
     pub loads: Arc<Budget>,
-    /// Warm-ups and validations: as many as there will be batches at a time when it serves. More
-    /// would only take memory, and measure each other.
-    pub runs: Arc<Budget>,
+    /// Fetches. Two at a time keep the line busy, and what came first is built meanwhile.
+    pub fetches: Arc<Budget>,
+    /// From reading to validating: as many as there will be batches at a time when it serves. More
+    /// would only take memory, and measure each other. Large models first.
+    pub cores: Arc<Budget>,
 }
 
 impl Turns {
-    /// So many bytes in flight, loads and runs at a time.
-    pub fn new(in_flight: u64, loads: u64, runs: u64) -> Self {
+    /// So many bytes in flight, and so many loads and cores.
+    pub fn new(in_flight: u64, loads: u64, cores: u64) -> Self {
         let budget = |units| Arc::new(Budget::new(units));
-        Self { in_flight: budget(in_flight), loads: budget(loads), runs: budget(runs) }
+        Self {
+            in_flight: budget(in_flight),
+            loads: budget(loads),
+            fetches: budget(FETCHES),
+            cores: budget(cores),
+        }
     }
 }
 
@@ -123,11 +133,15 @@ pub async fn load_model(
     entry: ModelEntry,
     tracker: Tracker,
 ) -> Result<Model, Failure> {
-    let _turn = setup.turns.loads.take(1, 0).await;
+    let in_order = tracker.urgency();
+    let _load = setup.turns.loads.take(1, in_order).await;
+    let fetch = setup.turns.fetches.take(1, in_order).await;
     #[cfg(any(test, feature = "faults"))]
     crate::faults::before_load(&setup.cache, &tracker).await?;
     let artifact = fetch_and_verify(&setup, &entry, &tracker).await?;
-    setup.room.take(weights_in_memory(&artifact))?;
+    drop(fetch);
+    tracker.pause();
+    let _core = setup.turns.cores.take(1, artifact.bytes).await;
     let engine = bring_up(&artifact, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
@@ -140,14 +154,12 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
-    tracker.pause();
-    let _turn = setup.turns.runs.take(1, artifact.bytes).await;
     warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
     let cases = validate(&engine, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases })
 }
 
-/// Weights run as 32-bit floats, however they are stored.
+/// While they are read, all floats that are stored; as 32-bit ones, however they are stored.
 fn weights_in_memory(artifact: &Artifact) -> u64 {
     artifact.weights.parameters().saturating_mul(4)
 }
@@ -207,6 +219,8 @@ async fn bring_up(
     setup: &Setup,
     tracker: &Tracker,
 ) -> Result<Arc<dyn Engine>, Failure> {
+    let needed = weights_in_memory(artifact);
+    setup.room.take(needed)?;
     let root = artifact.root.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&root));
     let (root, threads) = (artifact.root.clone(), setup.threads);
@@ -225,6 +239,7 @@ async fn bring_up(
     tracker.begin(Phase::Build);
     let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
     let built = on_thread(Phase::Build, move || build(weights, prepared?)).await?;
+    setup.room.give_back(needed.saturating_sub(built.bytes()));
     tracker.add_bytes(stored);
     let verified = artifact.clone();
     tokio::task::spawn_blocking(move || verified.unchanged())

@@ -81,6 +81,11 @@ impl Room {
         Self { limit, taken: AtomicU64::new(WORKER) }
     }
 
+    /// So many bytes of what was counted are gone again.
+    pub fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Counts a model whose weights take that many bytes.
     pub fn take(&self, bytes: u64) -> Result<(), Failure> {
         let need = self.taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);

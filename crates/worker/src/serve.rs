@@ -35,7 +35,7 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         user: manifest.user(),
         device: manifest.device,
         warm_up_deadline: args.warm_up_deadline_seconds,
-        threads: load_threads(args),
+        threads: load_threads(args, &manifest),
         turns: turns(args, &manifest),
         room: Arc::new(Room::new(room(manifest.device))),
     };
@@ -46,10 +46,13 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
     worker.run(load, stop).await
 }
 
-/// What the container may use, not what the host has.
-fn load_threads(args: &ServeArgs) -> NonZeroUsize {
-    let asked = args.load.load_threads.and_then(|threads| NonZeroUsize::new(count(threads)));
-    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+/// Threads for each model: what the container may use, not what the host has, over as many models as
+/// are read at a time.
+fn load_threads(args: &ServeArgs, manifest: &Manifest) -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let all = args.load.load_threads.map_or(cores, count);
+    let models = manifest.models.len().min(threads(&args.limits)).max(1);
+    NonZeroUsize::new(all / models).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// On a GPU, weights are in the host's memory one model at a time at least, and not for long.
@@ -63,8 +66,8 @@ fn room(device: Device) -> Option<u64> {
 fn turns(args: &ServeArgs, manifest: &Manifest) -> Turns {
     let all = manifest.models.len() as u64;
     let loads = args.load.models_at_a_time.map_or(all, u64::from);
-    let runs = threads(&args.limits) as u64;
-    Turns::new(args.load.max_download_bytes_in_flight, loads.max(1), runs)
+    let cores = threads(&args.limits) as u64;
+    Turns::new(args.load.max_download_bytes_in_flight, loads.max(1), cores.max(1))
 }
 
 /// How often the cases are asked again; never, where it is 0.

@@ -252,14 +252,13 @@ async fn receive(
     progress: &dyn Progress,
     activity: &Activity,
 ) -> Result<Vec<FileRecord>, ArtifactError> {
-    let bytes = total(objects);
-    progress.total(bytes);
+    progress.total(total(objects));
     // The largest first: what is begun last must not be what takes longest.
     let mut objects: Vec<&Object> = objects.iter().collect();
     objects.sort_by_key(|object| Reverse(object.size));
     let files: Vec<_> = objects
         .into_iter()
-        .map(|object| receive_file(remote, object, bytes, into, progress, activity))
+        .map(|object| receive_file(remote, object, into, progress, activity))
         .collect();
     stream::iter(files).buffer_unordered(FILES_AT_A_TIME).try_collect().await
 }
@@ -267,7 +266,6 @@ async fn receive(
 async fn receive_file(
     remote: &Remote,
     object: &Object,
-    urgency: u64,
     into: Sink<'_>,
     progress: &dyn Progress,
     activity: &Activity,
@@ -284,7 +282,7 @@ async fn receive_file(
     });
     let request = async |range: Range<u64>| -> Result<_, ArtifactError> {
         let length = range.end - range.start;
-        let share = activity.queued(remote.in_flight.take(length, urgency)).await;
+        let share = activity.queued(remote.in_flight.take(length, 0)).await;
         let read = remote.read(object, range, progress, activity);
         Ok((activity.asked(read).await?, share))
     };

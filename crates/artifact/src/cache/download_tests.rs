@@ -89,7 +89,7 @@ fn at(store: &str, client: Arc<dyn ObjectStore>) -> Remote {
         source: Box::new(bucket),
         origin: origin(store),
         patience: PATIENCE,
-        in_flight: Arc::default(),
+        in_flight: Arc::new(crate::Budget::for_downloads()),
     }
 }
 
@@ -275,7 +275,7 @@ fn asked(store: &InMemory, until: u64) -> (Remote, Arc<AtomicU64>) {
             source,
             origin: origin("http://one"),
             patience: PATIENCE,
-            in_flight: Arc::default(),
+            in_flight: Arc::new(crate::Budget::for_downloads()),
         },
         bytes,
     )

@@ -153,8 +153,10 @@ fn fill(
     let queue = Mutex::new(pieces.into_iter());
     let found =
         std::thread::scope(|scope| {
-            let readers: Vec<_> =
-                (1..threads).map(|_| scope.spawn(|| work(&queue, progress))).collect();
+            // Where no further thread can be had, those that there are do it.
+            let reader =
+                |_| std::thread::Builder::new().spawn_scoped(scope, || work(&queue, progress)).ok();
+            let readers: Vec<_> = (1..threads).map_while(reader).collect();
             let mut found = vec![work(&queue, progress)];
             found.extend(readers.into_iter().map(|reader| {
                 reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

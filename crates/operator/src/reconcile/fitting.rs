@@ -1,7 +1,7 @@
 //! Whether the models of a revision can be in memory, before a pod is made for them.
 //!
-//! What is refused here could never have run. The need is a lower bound from what the models are;
-//! where pods of the same models, image and processor limit serve, it is what they measured.
+//! What is refused here could not have run. The need is a lower bound from what the models are; where
+//! pods serve that differ in nothing that memory depends on, it is what they measured.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -51,24 +51,31 @@ pub fn misfit(
     if need <= usable {
         return None;
     }
+    let weights = records.iter().map(|record| record.parameters.saturating_mul(4));
+    let weights = weights.fold(0, u64::saturating_add);
+    let (needed, there) = apart(need, usable);
     let how = match measured {
         Some(_) => "as was measured in the pods that serve the same models".to_owned(),
         None => format!(
-            "{} for the weights as they run and the rest for one largest batch",
-            bytes_in_words(records.iter().map(|record| record.parameters.saturating_mul(4)).sum())
+            "{} for the weights as they run, the rest for a largest batch of each and the worker itself",
+            bytes_in_words(weights)
         ),
     };
     Some(Failure {
         container: None,
         reason: protocol::Reason::HostMemoryExceeded.as_str().to_owned(),
         message: format!(
-            "a pod needs {} of {} usable, {how}; raise spec.worker.resources.limits.memory, or \
-             serve the models from several ModelDeployments",
-            bytes_in_words(need),
-            bytes_in_words(usable)
+            "a pod needs {needed} of {there} usable, {how}; raise \
+             spec.worker.resources.limits.memory, or serve the models from several ModelDeployments"
         ),
         class: FailureClass::Deterministic,
     })
+}
+
+/// In words; in bytes where the words would be the same.
+fn apart(need: u64, usable: u64) -> (String, String) {
+    let words = (bytes_in_words(need), bytes_in_words(usable));
+    if words.0 == words.1 { (format!("{need} B"), format!("{usable} B")) } else { words }
 }
 
 /// What pods measured that differ in nothing that memory depends on.
@@ -91,7 +98,12 @@ fn measured(
     let is_same = serving.image() == snapshot.image()
         && pods.env == worker.env
         && pods.env_from == worker.env_from
-        && limit(&pods, "cpu") == limit(worker, "cpu")
+        // A start that finds its models in a cache takes less than one that downloads them.
+        && pods.cache.is_none()
+        && worker.cache.is_none()
+        && pods.effective_device() == worker.effective_device()
+        // Without a limit, the node's cores decide how much runs at a time.
+        && limit(worker, "cpu").is_some_and(|cpu| limit(&pods, "cpu") == Some(cpu))
         && digests(&resolving::kept(other)?) == digests(records);
     is_same.then_some(*bytes)
 }

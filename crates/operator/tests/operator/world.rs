@@ -309,7 +309,8 @@ fn a_version_that_served_never_changes_its_bytes() {
 
 /// The fixture's spec with this memory limit, and a record of it among others.
 fn limited(memory: &str, others: &[ControllerRevision]) -> (Valid, Fetched) {
-    let deployment = deployment_of(&SPEC.replace("memory: 4Gi", &format!("memory: {memory}")));
+    let limits = format!("cpu: \"4\", memory: {memory}");
+    let deployment = deployment_of(&SPEC.replace("memory: 4Gi", &limits));
     let valid = validate(&deployment, &Fetched::default(), IMAGE).unwrap();
     let mut fetched = with_pods(Vec::new());
     fetched.records = others.iter().cloned().map(Arc::new).collect();
@@ -327,15 +328,15 @@ fn resolved_in((valid, fetched): &(Valid, Fetched), remembered: &Remembered) -> 
 fn models_that_cannot_be_in_the_memory_of_a_pod_are_refused_before_there_is_one() {
     let nothing = remembered(None, now());
     let fits = |memory| matches!(resolved_in(&limited(memory, &[]), &nothing), Resolved::Known(_));
-    // Two models of 22,713,216 numbers, and one largest batch of 58 MiB.
+    // Two models of 22,713,216 numbers, each with 58 MiB for a largest batch.
     assert!(fits("300Mi"));
-    assert!(fits("250M"));
+    assert!(fits("294Mi"));
     let Resolved::Failed(failure, _) = resolved_in(&limited("200Mi", &[]), &nothing) else {
         panic!("not refused")
     };
     assert_eq!(failure.reason, "HostMemoryExceeded");
     assert_eq!(failure.class, FailureClass::Deterministic);
-    for said in ["235.2 MiB of 200 MiB usable", "173.2 MiB for the weights", "limits.memory"] {
+    for said in ["293.2 MiB of 200 MiB usable", "173.2 MiB for the weights", "limits.memory"] {
         assert!(failure.message.contains(said), "{said}: {}", failure.message);
     }
 
@@ -351,12 +352,15 @@ fn models_that_cannot_be_in_the_memory_of_a_pod_are_refused_before_there_is_one(
 /// Guarantees: capacity-06.
 #[test]
 fn what_pods_of_the_same_models_measured_counts_more_than_the_estimate() {
-    let serving = record(&valid(), 1);
+    let limits = SPEC.replace("memory: 4Gi", "cpu: \"4\", memory: 4Gi");
+    let serving = validate(&deployment_of(&limits), &Fetched::default(), IMAGE).unwrap();
+    let id = serving.wanted.revision.clone();
+    let serving = record(&serving, 1);
     let refused = |memory: &str, measured: Option<u64>, edit: fn(&mut ControllerRevision)| {
         let mut other = serving.clone();
         edit(&mut other);
         let (valid, mut fetched) = limited(memory, &[other]);
-        let revision = RevisionId::new(wanted());
+        let revision = id.clone();
         fetched.measured = measured.map(|bytes| Measured { revision, bytes });
         match resolved_in(&(valid, fetched), &remembered(None, now())) {
             Resolved::Failed(failure, _) => Some(failure.message),
@@ -380,7 +384,15 @@ fn what_pods_of_the_same_models_measured_counts_more_than_the_estimate() {
             *text = text.replace("abab", "cdcd");
         }
     };
-    for edit in [cpu, image, bytes] {
+    let no_cpu = |other: &mut ControllerRevision| {
+        let limits = &mut other.data.as_mut().unwrap().0["worker"]["resources"]["limits"];
+        limits.as_object_mut().unwrap().remove("cpu");
+    };
+    let cache = |other: &mut ControllerRevision| {
+        other.data.as_mut().unwrap().0["worker"]["cache"] =
+            json!({"persistentVolumeClaim": {"claimName": "models"}});
+    };
+    for edit in [cpu, image, bytes, no_cpu, cache] {
         assert_eq!(refused("400Mi", Some(410 << 20), edit), None);
     }
 }

@@ -22,6 +22,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// What the golden file says that it belongs to.
 const GOLDEN_DIGEST: &str =
     "sha256:6437aed75d651a386b58ab12761d4c743b5b02ff6bd344b5b889365fbedca0de";
+const THREADS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 const SHARDS: [&str; 2] = ["model-1.safetensors", "model-2.safetensors"];
 
 pub(crate) trait Reader {
@@ -130,7 +131,7 @@ impl Reader for InArtifact {
             (name.clone(), TensorHeader { file, dtype: tensor.dtype, shape })
         });
         let described = describe(&dir, &tensors.collect(), &resolved.tokenizer_json);
-        let weights = read(&dir, &resolved.weights.files(), NonZeroUsize::MIN, &|_| {});
+        let weights = read(&dir, &resolved.weights.files(), THREADS, &|_| {});
         // The headers were understood: so is what follows them.
         let weights = weights.map_err(|error| format!("resolved, but not read: {error}"))?;
         let built = prepare(&dir).and_then(|prepared| build(weights, prepared));

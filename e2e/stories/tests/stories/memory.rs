@@ -22,7 +22,7 @@ fn heavy(limit: &str) -> Value {
                 "similarity": {"texts": ["a cat", "a kitten"], "atLeast": "0.6"},
             }]}),
         )
-        .with("/spec/worker/resources/limits/memory", json!(limit))
+        .with("/spec/worker/resources/limits", json!({"cpu": "2", "memory": limit}))
 }
 
 /// Guarantees: capacity-06.

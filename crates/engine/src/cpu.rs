@@ -1,0 +1,105 @@
+//! The engine for the processor: its own kernels, on packed tokens.
+//!
+//! A batch runs on the thread that asks for it; whoever wants several cores asks from several threads.
+//! A text's vector is bit for bit the same alone and in any batch, because no number of it depends on
+//! what else is computed.
+
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into the dispatched function has no vector instructions"
+)]
+
+mod activation;
+mod encoder;
+mod panels;
+mod rows;
+
+use std::sync::{Mutex, PoisonError};
+
+use encoder::{Encoder, Scratch};
+
+use crate::bert::limits;
+use crate::config::BertConfig;
+use crate::error::EngineError;
+use crate::layout::Network;
+use crate::pooling::normalize;
+use crate::tokenizer::Tokenizer;
+use crate::{Coldness, Engine, Facts, Limits, Tokens};
+
+pub(crate) struct Cpu {
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    facts: Facts,
+    /// As many as ran at the same time.
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+impl Cpu {
+    pub(crate) fn new(
+        config: &BertConfig,
+        network: Network,
+        tokenizer: Tokenizer,
+        facts: Facts,
+    ) -> Result<Self, EngineError> {
+        let encoder = Encoder::load(network, config)?;
+        Ok(Self { encoder, tokenizer, facts, scratches: Mutex::default() })
+    }
+
+    fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let scratches = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = scratches().pop().unwrap_or_default();
+        let done = work(&mut scratch);
+        scratches().push(scratch);
+        done
+    }
+}
+
+impl Engine for Cpu {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn limits(&self) -> Limits {
+        limits(self.facts.max_tokens)
+    }
+
+    fn coldness(&self) -> Coldness {
+        Coldness::Memory
+    }
+
+    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        self.tokenizer.encode(texts)
+    }
+
+    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        self.tokenizer.encode_truncated(texts)
+    }
+
+    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+        if self.limits().check(batch)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let vectors = self.with_scratch(|scratch| {
+            self.encoder.forward(batch, scratch)?;
+            let mut rest = scratch.tokens.as_slice();
+            let vectors = batch.iter().map(|text| {
+                let (tokens, after) = rest.split_at(text.ids.len() * self.facts.dimensions);
+                rest = after;
+                let mut vector = self.facts.pooling.apply(tokens, self.facts.dimensions);
+                if self.facts.normalized {
+                    normalize(&mut vector);
+                }
+                vector
+            });
+            Some(vectors.collect::<Vec<_>>())
+        });
+        let vectors = vectors.ok_or_else(|| EngineError::run(OutOfTable))?;
+        crate::batch::check_finite(&vectors)?;
+        Ok(vectors)
+    }
+}
+
+/// Why a batch was not run.
+#[derive(Debug, thiserror::Error)]
+#[error("a token id is outside the vocabulary, or a text has more tokens than there are positions")]
+struct OutOfTable;

@@ -1,0 +1,123 @@
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use serde_json::json;
+
+use super::*;
+use crate::Dtype;
+use crate::layout::needed;
+
+const VOCABULARY: u32 = 50;
+const POSITIONS: usize = 40;
+
+/// An encoder with weights by lot, and the same one as candle runs it.
+fn both(
+    hidden: usize,
+    heads: usize,
+    inner: usize,
+    act: &str,
+) -> (Encoder, crate::encoder::Encoder) {
+    let config = json!({
+        "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
+        "num_attention_heads": heads, "intermediate_size": inner, "hidden_act": act,
+        "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    });
+    let config: BertConfig = serde_json::from_value(config).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut number = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
+    };
+    let tensors: Vec<Weight> = needed(&config)
+        .map(|(name, shape)| {
+            let values = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
+            Weight { name, shape, values }
+        })
+        .collect();
+    let of_candle: HashMap<String, Tensor> = tensors
+        .iter()
+        .map(|weight| {
+            let (values, shape) = (weight.values.clone(), weight.shape.clone());
+            (weight.name.clone(), Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        })
+        .collect();
+    let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
+    let candle =
+        crate::encoder::Encoder::load(&of_candle, &config, config.activation().unwrap()).unwrap();
+    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config).unwrap();
+    (own, candle)
+}
+
+fn text(length: usize, seed: u32) -> Tokens {
+    let ids = (0..u32::try_from(length).unwrap()).map(|at| (at * 7 + seed * 13) % VOCABULARY);
+    Tokens { ids: ids.collect(), truncated: false }
+}
+
+fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
+    let mut scratch = Scratch::default();
+    encoder.forward(batch, &mut scratch).unwrap();
+    scratch.tokens
+}
+
+#[test]
+fn token_vectors_are_those_of_candle() {
+    for (hidden, heads, inner, act) in [
+        (32, 2, 64, "gelu"),
+        (48, 3, 100, "gelu_new"),
+        (8, 2, 16, "relu"),
+        (36, 6, 20, "gelu"),
+        (130, 5, 33, "gelu_pytorch_tanh"),
+    ] {
+        let (own, candle) = both(hidden, heads, inner, act);
+        for length in [1, 2, 6, 7, 17, POSITIONS] {
+            let text = text(length, 3);
+            let found = run(&own, std::slice::from_ref(&text));
+            let ids = Tensor::from_vec(text.ids, (1, length), &Device::Cpu).unwrap();
+            let expected = candle.forward(&ids, &[length]).unwrap().flatten_all().unwrap();
+            let expected: Vec<f32> = expected.to_vec1().unwrap();
+            assert_eq!(found.len(), expected.len());
+            let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-5, "{hidden}/{heads}/{inner} {act}, {length} tokens: {far:e}");
+        }
+    }
+}
+
+#[test]
+fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
+    let (own, _) = both(48, 3, 100, "gelu");
+    let texts: Vec<Tokens> =
+        [5, 1, 40, 17, 8].into_iter().zip(0..).map(|(l, s)| text(l, s)).collect();
+    let alone: Vec<Vec<f32>> =
+        texts.iter().map(|text| run(&own, std::slice::from_ref(text))).collect();
+    for order in [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]] {
+        let batch: Vec<Tokens> = order.iter().map(|&at| texts[at].clone()).collect();
+        let mut rest = run(&own, &batch);
+        for at in order {
+            let after = rest.split_off(alone[at].len());
+            let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&rest), bits(&alone[at]), "text {at} in {order:?}");
+            rest = after;
+        }
+    }
+}
+
+#[test]
+fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
+    let (own, _) = both(48, 3, 100, "gelu");
+    let mut scratch = Scratch::default();
+    own.forward(&[text(40, 1), text(40, 2)], &mut scratch).unwrap();
+    own.forward(&[text(9, 4)], &mut scratch).unwrap();
+    assert_eq!(scratch.tokens, run(&own, &[text(9, 4)]));
+}
+
+#[test]
+fn an_id_or_a_position_that_is_not_there_is_no_answer() {
+    let (own, _) = both(8, 2, 16, "relu");
+    let strange = Tokens { ids: vec![1, VOCABULARY], truncated: false };
+    for batch in [strange, text(POSITIONS + 1, 1)] {
+        assert_eq!(own.forward(&[batch], &mut Scratch::default()), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! Products of matrices of 32-bit floats.
+//!
+//! The right-hand matrix is put into panels before: as many of its columns as fill two vector
+//! registers, and of these one number after the other along the depth. The left-hand one is put
+//! into panels of [`ROWS`] rows when it is used. Each tile of the product is then a sum that stays in
+//! registers, over two streams that are read once, in order.
+//!
+//! A number of the product is summed in the order of the depth, whatever else is computed beside
+//! it. So a row's result does not depend on how many rows there are.
+
+use pulp::{Simd, WithSimd};
+
+use super::activation::{Activated, Gelu, GeluTanh, Relu, Same};
+use crate::config::Activation;
+
+/// Rows of a tile: with two vectors a row, as many sums as fit into sixteen registers beside what
+/// is read.
+const ROWS: usize = 6;
+/// Tiles of the left-hand matrix that are used with one panel before the next: they stay in the
+/// second-level cache.
+const TILES: usize = 8;
+/// The widest panel of any instruction set: two vectors of sixteen floats.
+const WIDEST: usize = 32;
+
+/// A right-hand matrix.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    numbers: Vec<f32>,
+    columns: usize,
+    depth: usize,
+    /// Columns of a panel.
+    width: usize,
+}
+
+/// Numbers of which one row begins `stride` after the one before.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(numbers: &'a [f32], stride: usize) -> Self {
+        Self { numbers, stride }
+    }
+
+    fn row(self, index: usize, length: usize) -> &'a [f32] {
+        &self.numbers[index * self.stride..][..length]
+    }
+}
+
+/// What becomes of a sum.
+#[derive(Clone, Copy)]
+pub(crate) enum Finish<'a> {
+    /// Nothing.
+    Plain,
+    /// A number for each column is added.
+    Bias(&'a [f32]),
+    /// And what comes of that is activated.
+    Activated(&'a [f32], Activation),
+}
+
+impl Panels {
+    /// Columns of a panel on this machine.
+    pub(crate) fn width(arch: pulp::Arch) -> usize {
+        struct Width;
+        impl WithSimd for Width {
+            type Output = usize;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> usize {
+                2 * S::F32_LANES
+            }
+        }
+        arch.dispatch(Width)
+    }
+
+    /// Of a matrix whose rows are the columns of this one, as the weights of a layer are.
+    pub(crate) fn of_columns(columns: Rows<'_>, count: usize, depth: usize, width: usize) -> Self {
+        let mut panels = Self::default();
+        panels.fill_columns(columns, count, depth, width);
+        panels
+    }
+
+    /// As [`Panels::of_columns`], in the memory of this one.
+    pub(crate) fn fill_columns(
+        &mut self,
+        columns: Rows<'_>,
+        count: usize,
+        depth: usize,
+        width: usize,
+    ) {
+        self.clear(count, depth, width);
+        for (panel, numbers) in self.numbers.chunks_exact_mut((depth * width).max(1)).enumerate() {
+            let first = panel * width;
+            for column in first..count.min(first + width) {
+                let places = numbers.iter_mut().skip(column - first).step_by(width);
+                for (place, number) in places.zip(columns.row(column, depth)) {
+                    *place = *number;
+                }
+            }
+        }
+    }
+
+    /// Of a matrix with these rows, in the memory of this one.
+    pub(crate) fn fill_rows(&mut self, rows: Rows<'_>, count: usize, depth: usize, width: usize) {
+        self.clear(count, depth, width);
+        for at in 0..depth {
+            for (panel, part) in rows.row(at, count).chunks(width).enumerate() {
+                self.numbers[(panel * depth + at) * width..][..part.len()].copy_from_slice(part);
+            }
+        }
+    }
+
+    fn clear(&mut self, columns: usize, depth: usize, width: usize) {
+        self.numbers.clear();
+        self.numbers.resize(columns.div_ceil(width) * depth * width, 0.0);
+        (self.columns, self.depth, self.width) = (columns, depth, width);
+    }
+
+    /// Rows.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Columns with the ones that fill the last panel, which are zero.
+    pub(crate) fn padded_columns(&self) -> usize {
+        self.columns.next_multiple_of(self.width.max(1))
+    }
+}
+
+/// `out = left × right`, finished. `out` has a row of `out_stride` for each of the left-hand rows; of
+/// each as many numbers are written as there are columns, or with `padded` as there are in all panels.
+pub(crate) struct Product<'a> {
+    pub(crate) left: Rows<'a>,
+    pub(crate) rows: usize,
+    pub(crate) right: &'a Panels,
+    pub(crate) finish: Finish<'a>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_stride: usize,
+    pub(crate) padded: bool,
+    /// Memory to be used again.
+    pub(crate) scratch: &'a mut Vec<f32>,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.finish {
+            Finish::Plain => multiply::<S, Same>(simd, self, &[]),
+            Finish::Bias(bias) => multiply::<S, Same>(simd, self, bias),
+            Finish::Activated(bias, Activation::Relu) => multiply::<S, Relu>(simd, self, bias),
+            Finish::Activated(bias, Activation::Gelu) => multiply::<S, Gelu>(simd, self, bias),
+            Finish::Activated(bias, Activation::GeluTanh) => {
+                multiply::<S, GeluTanh>(simd, self, bias);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) {
+    let Product { left, rows, right, out, out_stride, padded, scratch, .. } = product;
+    let Panels { numbers, depth, width, .. } = right;
+    let columns = if padded { right.padded_columns() } else { right.columns };
+    for begin in (0..rows).step_by(ROWS * TILES) {
+        let count = (rows - begin).min(ROWS * TILES);
+        pack(left, begin, count, *depth, scratch);
+        for (panel, right) in numbers.chunks_exact((depth * width).max(1)).enumerate() {
+            let column = panel * width;
+            let written = (columns - column).min(*width);
+            let added = bias.get(column..).unwrap_or_default();
+            for (tile, left) in scratch.chunks_exact((depth * ROWS).max(1)).enumerate() {
+                let sums = sum(simd, left, right);
+                let first = begin + tile * ROWS;
+                for (row, sums) in sums.iter().take(rows - first).enumerate() {
+                    let place = &mut out[(first + row) * out_stride + column..][..written];
+                    write::<S, A>(simd, *sums, added, place);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of the left-hand matrix in panels; rows that fill the last one are zero.
+#[inline(always)]
+fn pack(left: Rows<'_>, begin: usize, count: usize, depth: usize, scratch: &mut Vec<f32>) {
+    scratch.clear();
+    scratch.resize(count.div_ceil(ROWS) * ROWS * depth, 0.0);
+    for row in 0..count {
+        let panel = &mut scratch[row / ROWS * ROWS * depth..][..ROWS * depth];
+        let places = panel.as_chunks_mut::<ROWS>().0.iter_mut();
+        for (place, number) in places.zip(left.row(begin + row, depth)) {
+            place[row % ROWS] = *number;
+        }
+    }
+}
+
+/// A tile of the product.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> [[S::f32s; 2]; ROWS] {
+    let (right, _) = S::as_simd_f32s(right);
+    let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
+    for (left, right) in left.as_chunks::<ROWS>().0.iter().zip(right.as_chunks::<2>().0) {
+        for (sums, left) in sums.iter_mut().zip(left) {
+            let left = simd.splat_f32s(*left);
+            sums[0] = simd.mul_add_e_f32s(left, right[0], sums[0]);
+            sums[1] = simd.mul_add_e_f32s(left, right[1], sums[1]);
+        }
+    }
+    sums
+}
+
+/// Adds, finishes and writes a row of a tile.
+#[inline(always)]
+fn write<S: Simd, A: Activated>(simd: S, mut sums: [S::f32s; 2], added: &[f32], place: &mut [f32]) {
+    let (added, _) = S::as_simd_f32s(added);
+    for (sum, added) in sums.iter_mut().zip(added) {
+        *sum = simd.add_f32s(*sum, *added);
+    }
+    let values = [A::of(simd, sums[0]), A::of(simd, sums[1])];
+    let (places, rest) = S::as_mut_simd_f32s(place);
+    if rest.is_empty() && places.len() == 2 {
+        places[0] = values[0];
+        places[1] = values[1];
+        return;
+    }
+    let mut whole = [0.0; WIDEST];
+    let (vectors, _) = S::as_mut_simd_f32s(&mut whole);
+    vectors[..2].copy_from_slice(&values);
+    let length = place.len();
+    place.copy_from_slice(&whole[..length]);
+}
+
+/// The numbers of a bias, with zeros for the columns that fill the last panel.
+pub(crate) fn padded(bias: &[f32], width: usize) -> Vec<f32> {
+    let mut padded = bias.to_vec();
+    padded.resize(bias.len().next_multiple_of(width), 0.0);
+    padded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers of three digits, so that sums of a few hundred are exact enough to compare.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        let number = |at: usize| u16::try_from((at * 7919 + seed * 104_729) % 2001).unwrap();
+        (0..count).map(|at| f32::from(number(at)) / 1000.0 - 1.0).collect()
+    }
+
+    fn reference(left: &[f32], right: &[f32], shape: (usize, usize, usize)) -> Vec<f64> {
+        let (rows, columns, depth) = shape;
+        let number = |row: usize, column: usize| {
+            let products = (0..depth).map(|at| {
+                f64::from(left[row * depth + at]) * f64::from(right[column * depth + at])
+            });
+            products.sum::<f64>()
+        };
+        (0..rows * columns).map(|at| number(at / columns, at % columns)).collect()
+    }
+
+    fn check(shape: (usize, usize, usize), arch: pulp::Arch) {
+        let (rows, columns, depth) = shape;
+        let width = Panels::width(arch);
+        let (left, right) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
+        let bias = numbers(columns, 3);
+        let mut transposed = vec![0.0; right.len()];
+        for (at, number) in right.iter().enumerate() {
+            transposed[at % depth * columns + at / depth] = *number;
+        }
+        let mut of_rows = Panels::default();
+        of_rows.fill_rows(Rows::new(&transposed, columns), columns, depth, width);
+        let of_columns = Panels::of_columns(Rows::new(&right, depth), columns, depth, width);
+        let expected = reference(&left, &right, shape);
+        for panels in [&of_columns, &of_rows] {
+            let mut out = vec![9.0; rows * columns];
+            arch.dispatch(Product {
+                left: Rows::new(&left, depth),
+                rows,
+                right: panels,
+                finish: Finish::Bias(&padded(&bias, width)),
+                out: &mut out,
+                out_stride: columns,
+                padded: false,
+                scratch: &mut Vec::new(),
+            });
+            for (at, (found, expected)) in out.iter().zip(&expected).enumerate() {
+                let expected = expected + f64::from(bias[at % columns]);
+                let apart = (f64::from(*found) - expected).abs();
+                assert!(apart < 1e-4, "{shape:?} at {at}: {found} instead of {expected}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_product_is_that_of_the_definition(
+            rows in 1..70_usize, columns in 1..70_usize, depth in 1..70_usize,
+        ) {
+            check((rows, columns, depth), pulp::Arch::new());
+            check((rows, columns, depth), pulp::Arch::Scalar);
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_and_among_others() {
+        let arch = pulp::Arch::new();
+        let (depth, columns, width) = (37, 50, Panels::width(arch));
+        let right = numbers(columns * depth, 5);
+        let right = Panels::of_columns(Rows::new(&right, depth), columns, depth, width);
+        let left = numbers(61 * depth, 6);
+        let product = |left: &[f32]| {
+            let rows = left.len() / depth;
+            let mut out = vec![0.0; rows * columns];
+            arch.dispatch(Product {
+                left: Rows::new(left, depth),
+                rows,
+                right: &right,
+                finish: Finish::Plain,
+                out: &mut out,
+                out_stride: columns,
+                padded: false,
+                scratch: &mut Vec::new(),
+            });
+            out
+        };
+        let all = product(&left);
+        for (row, one) in left.chunks_exact(depth).enumerate() {
+            let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&product(one)), bits(&all[row * columns..][..columns]), "row {row}");
+        }
+    }
+}
