@@ -52,7 +52,7 @@ pub struct Setup {
 }
 
 /// Fetches at a time.
-const FETCHES: u64 = 2;
+const FETCHES: u64 = 4;
 
 /// What the models of a worker take turns with while they load.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct Turns {
     pub in_flight: Arc<Budget>,
     /// Loads.
     pub loads: Arc<Budget>,
-    /// Fetches. Two at a time keep the line busy, and what came first is built meanwhile.
+    /// Fetches. A few at a time keep line and disk busy, and what came first is built meanwhile.
     pub fetches: Arc<Budget>,
     /// From reading to validating: as many as there will be batches at a time when it serves. More
     /// would only take memory, and measure each other. Large models first.

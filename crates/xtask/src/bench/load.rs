@@ -16,7 +16,7 @@ use super::table::{aligned, row};
 use super::{LoadArgs, median};
 use crate::exec::Exec;
 use crate::workspace::{Profile, Workspace};
-use crate::{model, term};
+use crate::{images, model, term};
 
 /// How many models come from the store.
 const MODELS: u32 = 8;
@@ -231,7 +231,8 @@ impl Bench {
         args.extend(flags.iter().map(|&flag| flag.to_owned()));
         let before = store.map(Running::cpu_seconds).transpose()?.unwrap_or_default();
         let log = self.logs.join("bench-worker.log");
-        let mut worker = Running::start(&self.worker, args, envs, &log)?;
+        let envs = [envs, &images::WORKER_ALLOCATOR].concat();
+        let mut worker = Running::start(&self.worker, args, &envs, &log)?;
         let took = worker.until_answered(&format!("http://{admin}/readyz"), DEADLINE)?;
         let cpu_seconds = worker.cpu_seconds()?;
         let after = store.map(Running::cpu_seconds).transpose()?.unwrap_or_default();
