@@ -1,5 +1,6 @@
 //! `config.json`: the shape of the network.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -147,6 +148,18 @@ pub(crate) fn read_json<T: DeserializeOwned>(dir: &Path, file: &str) -> Result<T
         .ok_or_else(|| EngineError::config(file, "the file to be there", "none"))
 }
 
+/// Whether there is no file of the name, or could not be: names come from the artifact.
+fn is_no_file(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    )
+}
+
 /// As [`read_json`], but the file may be missing.
 pub(crate) fn read_json_if_any<T: DeserializeOwned>(
     dir: &Path,
@@ -155,7 +168,7 @@ pub(crate) fn read_json_if_any<T: DeserializeOwned>(
     let path = dir.join(file);
     let json = match std::fs::read(&path) {
         Ok(json) => json,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_no_file(error.kind()) => return Ok(None),
         Err(source) => return Err(EngineError::Read { path, source }),
     };
     serde_json::from_slice(&json)

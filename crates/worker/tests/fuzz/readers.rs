@@ -9,7 +9,7 @@ use std::path::Path;
 use lamplighter_artifact::{Location, Places, Progress, Unsummed, resolve};
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::{EngineError, TensorHeader, build, describe, prepare, read};
-use lamplighter_protocol::{Failure, Manifest, Report, ResolveRecord};
+use lamplighter_protocol::{Class, Failure, Manifest, Reason, Report, ResolveRecord};
 use lamplighter_worker::failure;
 use serde_json::json;
 use sha2::Digest as _;
@@ -124,7 +124,7 @@ impl Reader for InArtifact {
         let resolving = resolve(&location, "m", "1", None, &places, Unsummed::Drop, &Unheard);
         let resolved = match self.runtime.block_on(resolving) {
             Ok(resolved) => resolved,
-            Err(error) => return Ok(failure::of_artifact(&error).reason.to_string()),
+            Err(error) => return contents(failure::of_artifact(&error).reason),
         };
         let tensors = resolved.weights.tensors().iter().map(|(name, tensor)| {
             let (file, shape) = (tensor.file.clone(), tensor.shape.clone());
@@ -137,8 +137,8 @@ impl Reader for InArtifact {
         let built = prepare(&dir).and_then(|prepared| build(weights, prepared));
         match (described, built) {
             (Ok(_), Ok(_)) => Ok(ACCEPTED.to_owned()),
-            (Err(_) | Ok(_), Err(error)) if only_when_loaded(&error) => Ok(reason(&error)),
-            (Err(error), Err(_)) => Ok(reason(&error)),
+            (Err(_) | Ok(_), Err(error)) if only_when_loaded(&error) => contents(reason(&error)),
+            (Err(error), Err(_)) => contents(reason(&error)),
             (Ok(_), Err(error)) => Err(format!("described, but not built: {error}")),
             (Err(error), Ok(_)) => Err(format!("built, but not described: {error}")),
         }
@@ -155,8 +155,17 @@ fn only_when_loaded(error: &EngineError) -> bool {
     )
 }
 
-fn reason(error: &EngineError) -> String {
-    failure::of_engine(error, lamplighter_protocol::Phase::Build).reason.to_string()
+fn reason(error: &EngineError) -> Reason {
+    failure::of_engine(error, lamplighter_protocol::Phase::Build).reason
+}
+
+/// What is wrong with contents stays wrong: who would try again, because it is told as the fault of
+/// store or volume, would try for ever.
+fn contents(reason: Reason) -> Result<String, String> {
+    match reason.class() {
+        Class::Deterministic => Ok(reason.to_string()),
+        other => Err(format!("{reason} is {other:?}")),
+    }
 }
 
 struct Unheard;
