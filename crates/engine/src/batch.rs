@@ -3,6 +3,16 @@
 use crate::error::EngineError;
 use crate::{Engine, Limits, Tokens};
 
+/// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
+/// waits a few hundred milliseconds at most.
+const MAX_BATCH_TOKENS: usize = 256;
+const MAX_BATCH_TEXTS: usize = 32;
+
+/// How much is computed at once by a model whose longest text has `max_tokens`.
+pub(crate) fn limits(max_tokens: usize) -> Limits {
+    Limits { max_batch_tokens: MAX_BATCH_TOKENS.max(max_tokens), max_batch_texts: MAX_BATCH_TEXTS }
+}
+
 impl Limits {
     /// The tokens of the longest text; none for an empty batch.
     pub(crate) fn check(self, batch: &[Tokens]) -> Result<Option<usize>, EngineError> {

@@ -1,4 +1,4 @@
-//! A BERT model: tokenizer, encoder and pooling behind the trait.
+//! A BERT model on a device that candle has code for; on the processor it is [`crate::cpu`].
 //!
 //! Batches are padded on the right to their longest text. Padding takes no part: no token looks
 //! at it, and pooling takes only a text's own tokens.
@@ -6,18 +6,14 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::encoder::Encoder;
 use crate::error::EngineError;
 use crate::layout::Network;
 use crate::pooling::normalize;
 use crate::tokenizer::Tokenizer;
-use crate::{Coldness, Engine, Facts, Limits, Tokens};
-
-/// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
-/// waits a few hundred milliseconds at most.
-const MAX_BATCH_TOKENS: usize = 256;
-const MAX_BATCH_TEXTS: usize = 32;
+use crate::{Engine, Facts, Limits, Tokens};
 
 pub(crate) struct Bert {
     encoder: Encoder,
@@ -70,11 +66,6 @@ impl Bert {
     }
 }
 
-/// How much is computed at once by a model whose longest text has `max_tokens`.
-pub(crate) fn limits(max_tokens: usize) -> Limits {
-    Limits { max_batch_tokens: MAX_BATCH_TOKENS.max(max_tokens), max_batch_texts: MAX_BATCH_TEXTS }
-}
-
 impl Engine for Bert {
     fn facts(&self) -> &Facts {
         &self.facts
@@ -82,10 +73,6 @@ impl Engine for Bert {
 
     fn limits(&self) -> Limits {
         limits(self.facts.max_tokens)
-    }
-
-    fn coldness(&self) -> Coldness {
-        if self.device.is_cpu() { Coldness::Memory } else { Coldness::EachShape }
     }
 
     fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {

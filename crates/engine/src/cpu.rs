@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use encoder::{Encoder, Scratch};
 
-use crate::bert::limits;
+use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::error::EngineError;
 use crate::layout::Network;

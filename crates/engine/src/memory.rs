@@ -1,6 +1,6 @@
 //! How much memory a model takes, before it is there.
 
-use crate::bert::limits;
+use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::layout::needed;
 
