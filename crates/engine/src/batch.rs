@@ -1,7 +1,7 @@
 //! Batches: whether they fit, and how many texts become several.
 
 use crate::error::EngineError;
-use crate::{Engine, Limits, Tokens};
+use crate::{Engine, Limits, Shape, Tokens};
 
 /// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
 /// waits a few hundred milliseconds at most.
@@ -9,34 +9,44 @@ const MAX_BATCH_TOKENS: usize = 256;
 const MAX_BATCH_TEXTS: usize = 32;
 
 /// How much is computed at once by a model whose longest text has `max_tokens`.
-pub(crate) fn limits(max_tokens: usize) -> Limits {
-    Limits { max_batch_tokens: MAX_BATCH_TOKENS.max(max_tokens), max_batch_texts: MAX_BATCH_TEXTS }
+pub(crate) fn limits(max_tokens: usize, shape: Shape) -> Limits {
+    let max_batch_tokens = MAX_BATCH_TOKENS.max(max_tokens);
+    Limits { max_batch_tokens, max_batch_texts: MAX_BATCH_TEXTS, shape }
 }
 
 impl Limits {
-    /// The tokens of the longest text; none for an empty batch.
-    pub(crate) fn check(self, batch: &[Tokens]) -> Result<Option<usize>, EngineError> {
-        let Some(length) = batch.iter().map(|text| text.ids.len()).max() else {
-            return Ok(None);
-        };
-        if let Some(index) = batch.iter().position(|text| text.ids.is_empty()) {
-            let problem = "it has no token".to_owned();
-            return Err(EngineError::Untokenizable { index, problem });
+    /// Tokens that texts of these lengths count as.
+    pub fn tokens(self, lengths: impl IntoIterator<Item = usize>) -> usize {
+        let (mut count, mut sum, mut longest) = (0_usize, 0_usize, 0);
+        for length in lengths {
+            count += 1;
+            sum = sum.saturating_add(length);
+            longest = longest.max(length);
         }
-        if self.hold(batch.len(), length) {
-            Ok(Some(length))
-        } else {
-            Err(EngineError::BatchTooLarge {
-                texts: batch.len(),
-                tokens: batch.len().saturating_mul(length),
-                limits: self,
-            })
+        match self.shape {
+            Shape::Packed => sum,
+            Shape::Padded => count.saturating_mul(longest),
         }
     }
 
-    /// Whether that many texts of at most that many tokens fit.
-    pub(crate) fn hold(self, texts: usize, length: usize) -> bool {
-        texts <= self.max_batch_texts && texts.saturating_mul(length) <= self.max_batch_tokens
+    /// Whether texts of these lengths may be computed at once.
+    pub fn hold(self, lengths: &[usize]) -> bool {
+        lengths.len() <= self.max_batch_texts
+            && self.tokens(lengths.iter().copied()) <= self.max_batch_tokens
+    }
+
+    /// The tokens of the longest text; none for an empty batch.
+    pub(crate) fn check(self, batch: &[Tokens]) -> Result<Option<usize>, EngineError> {
+        let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
+        if let Some(index) = lengths.iter().position(|length| *length == 0) {
+            let problem = "it has no token".to_owned();
+            return Err(EngineError::Untokenizable { index, problem });
+        }
+        if self.hold(&lengths) {
+            return Ok(lengths.into_iter().max());
+        }
+        let tokens = self.tokens(lengths);
+        Err(EngineError::BatchTooLarge { texts: batch.len(), tokens, limits: self })
     }
 }
 
@@ -49,10 +59,10 @@ pub fn embed_texts(engine: &dyn Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>,
     let mut rest: &[Tokens] = &engine.tokenize(texts)?;
     let mut vectors = Vec::with_capacity(rest.len());
     while !rest.is_empty() {
-        let mut longest = 0;
-        let fitting = rest.iter().enumerate().take_while(|(before, text)| {
-            longest = longest.max(text.ids.len());
-            limits.hold(before + 1, longest)
+        let mut lengths = Vec::new();
+        let fitting = rest.iter().take_while(|text| {
+            lengths.push(text.ids.len());
+            limits.hold(&lengths)
         });
         // A text that is above the limits alone is left for the engine to refuse.
         let (batch, after) = rest.split_at(fitting.count().max(1));

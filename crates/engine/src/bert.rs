@@ -11,9 +11,8 @@ use crate::config::BertConfig;
 use crate::encoder::Encoder;
 use crate::error::EngineError;
 use crate::layout::Network;
-use crate::pooling::normalize;
 use crate::tokenizer::Tokenizer;
-use crate::{Engine, Facts, Limits, Tokens};
+use crate::{Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
 
 pub(crate) struct Bert {
     encoder: Encoder,
@@ -21,6 +20,8 @@ pub(crate) struct Bert {
     tokenizer: Tokenizer,
     facts: Facts,
     padding: u32,
+    /// Length of a token's vector.
+    width: usize,
 }
 
 impl Bert {
@@ -50,6 +51,7 @@ impl Bert {
             tokenizer,
             facts,
             padding: config.pad_token_id,
+            width: config.hidden_size,
         })
     }
 
@@ -72,33 +74,25 @@ impl Engine for Bert {
     }
 
     fn limits(&self) -> Limits {
-        limits(self.facts.max_tokens)
+        limits(self.facts.max_tokens, Shape::Padded)
     }
 
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.tokenizer.encode(texts)
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.tokenizer.encode(texts, too_long)
     }
 
-    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.tokenizer.encode_truncated(texts)
-    }
-
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let Some(length) = self.limits().check(batch)? else {
             return Ok(Vec::new());
         };
-        let dimensions = self.facts.dimensions;
+        let gives = &self.facts.gives;
+        gives.check(output)?;
+        let width = self.width;
         let outputs = self.forward(batch, length).map_err(EngineError::run)?;
-        let texts = batch.iter().zip(outputs.chunks_exact(length * dimensions));
-        let vectors = texts.map(|(text, rows)| {
-            let tokens = &rows[..text.ids.len() * dimensions];
-            let mut vector = self.facts.pooling.apply(tokens, dimensions);
-            if self.facts.normalized {
-                normalize(&mut vector);
-            }
-            vector
-        });
-        let vectors: Vec<_> = vectors.collect();
+        let texts = batch.iter().zip(outputs.chunks_exact(length * width));
+        let outputs =
+            texts.map(|(text, rows)| gives.finish(&rows[..text.ids.len() * width], width, output));
+        let vectors: Vec<_> = outputs.collect();
         crate::batch::check_finite(&vectors)?;
         Ok(vectors)
     }

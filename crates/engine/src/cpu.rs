@@ -22,9 +22,8 @@ use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::error::EngineError;
 use crate::layout::Network;
-use crate::pooling::normalize;
 use crate::tokenizer::Tokenizer;
-use crate::{Coldness, Engine, Facts, Limits, Tokens};
+use crate::{Coldness, Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
 
 pub(crate) struct Cpu {
     encoder: Encoder,
@@ -60,38 +59,33 @@ impl Engine for Cpu {
     }
 
     fn limits(&self) -> Limits {
-        limits(self.facts.max_tokens)
+        limits(self.facts.max_tokens, Shape::Packed)
     }
 
     fn coldness(&self) -> Coldness {
         Coldness::Memory
     }
 
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.tokenizer.encode(texts)
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.tokenizer.encode(texts, too_long)
     }
 
-    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.tokenizer.encode_truncated(texts)
-    }
-
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         if self.limits().check(batch)?.is_none() {
             return Ok(Vec::new());
         }
+        let gives = &self.facts.gives;
+        gives.check(output)?;
+        let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
             self.encoder.forward(batch, scratch)?;
             let mut rest = scratch.tokens.as_slice();
-            let vectors = batch.iter().map(|text| {
-                let (tokens, after) = rest.split_at(text.ids.len() * self.facts.dimensions);
+            let outputs = batch.iter().map(|text| {
+                let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;
-                let mut vector = self.facts.pooling.apply(tokens, self.facts.dimensions);
-                if self.facts.normalized {
-                    normalize(&mut vector);
-                }
-                vector
+                gives.finish(tokens, width, output)
             });
-            Some(vectors.collect::<Vec<_>>())
+            Some(outputs.collect::<Vec<_>>())
         });
         let vectors = vectors.ok_or_else(|| EngineError::run(OutOfTable))?;
         crate::batch::check_finite(&vectors)?;

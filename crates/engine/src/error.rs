@@ -122,6 +122,12 @@ pub enum EngineError {
         /// The rows of the embedding table.
         rows: usize,
     },
+    /// The model does not have the output that was asked for.
+    #[error("the model has no such output: {output:?}")]
+    NoSuchOutput {
+        /// What was asked for.
+        output: crate::Output,
+    },
     /// The device that was asked for is not there.
     #[error("the device {device:?} is not available: {source}")]
     DeviceUnavailable {
@@ -149,11 +155,11 @@ pub enum EngineError {
         problem: String,
     },
     /// More was given at once than the engine's limits allow.
-    #[error("a batch of {texts} texts with {tokens} padded tokens is above the limits {limits:?}")]
+    #[error("a batch of {texts} texts with {tokens} tokens is above the limits {limits:?}")]
     BatchTooLarge {
         /// The number of texts.
         texts: usize,
-        /// The number of texts times the longest one's tokens.
+        /// Their tokens, counted as the limits count them.
         tokens: usize,
         /// The limits.
         limits: crate::Limits,

@@ -58,23 +58,59 @@ pub trait Engine: Send + Sync {
 
     /// Splits each text into tokens, with the special tokens that the model expects around them.
     ///
-    /// A text of more than [`Facts::max_tokens`] is an [`EngineError::TooLong`] that names the
-    /// first such text.
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError>;
+    /// A text of more than [`Facts::max_tokens`] is cut as `too_long` says, or an
+    /// [`EngineError::TooLong`] that names the first such text.
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError>;
 
-    /// As [`Engine::tokenize`], but longer texts lose their end and are marked. An engine that
-    /// cannot do that refuses them.
-    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.tokenize(texts)
+    /// [`Engine::split`] of single texts, of which none may be too long.
+    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+        let texts: Vec<Text<'_>> = texts.iter().map(|text| Text::One(text)).collect();
+        self.split(&texts, TooLong::Refuse)
     }
 
-    /// One vector of [`Facts::dimensions`] for each text, in order, pooled and normalised as the
-    /// artifact says. All numbers are finite.
+    /// The output of each text, in order. All numbers are finite.
     ///
     /// The batch must respect [`Engine::limits`]; a larger one is an
-    /// [`EngineError::BatchTooLarge`]. A text's vector does not depend on its company beyond
-    /// the noise of rounding.
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError>;
+    /// [`EngineError::BatchTooLarge`]. An output that the model does not have is an
+    /// [`EngineError::NoSuchOutput`]. A text's output does not depend on its company beyond the
+    /// noise of rounding.
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// [`Engine::run`] for vectors of texts.
+    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.run(batch, Output::Vector)
+    }
+}
+
+/// What is to come out of a run, for each text.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Output {
+    /// One vector of the model's dimensions, pooled and normalised as the artifact says.
+    Vector,
+    /// The vectors of all its tokens, one after the other: tokens times the network's width.
+    TokenVectors,
+    /// One number for each label, as the head gives it: no sigmoid, no softmax.
+    Scores,
+}
+
+/// What a model reads: a text, or two that it looks at together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Text<'a> {
+    /// A text.
+    One(&'a str),
+    /// A query and a passage, say.
+    Pair(&'a str, &'a str),
+}
+
+/// What becomes of a text that is longer than the model reads.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum TooLong {
+    /// It is refused.
+    Refuse,
+    /// It loses its end. Of a pair, the longer one is cut.
+    CutEnd,
+    /// It loses its beginning. Of a pair, the longer one is cut.
+    CutStart,
 }
 
 /// What a model is.
@@ -84,19 +120,57 @@ pub struct Facts {
     pub architecture: String,
     /// Rows of the embedding table: every token id is below it.
     pub vocabulary: usize,
-    /// Length of an output vector.
-    pub dimensions: usize,
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
     /// Number of weights: the elements of all floating-point tensors in the weight files, also
     /// of those that no output depends on, such as a head.
     pub parameters: u64,
-    /// How token vectors become one.
-    pub pooling: Pooling,
-    /// Whether output vectors have length 1.
-    pub normalized: bool,
+    /// What comes out.
+    pub gives: Gives,
     /// The number format in which the artifact stores its weights; they run as [`Dtype::F32`].
     pub dtype: Dtype,
+}
+
+/// What a model makes of a text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Gives {
+    /// [`Output::Vector`] and [`Output::TokenVectors`].
+    Vectors {
+        /// Length of a text's vector.
+        dimensions: usize,
+        /// How token vectors become one.
+        pooling: Pooling,
+        /// Whether a text's vector has length 1.
+        normalized: bool,
+    },
+    /// [`Output::Scores`].
+    Scores {
+        /// Names of the numbers, in order.
+        labels: Vec<String>,
+        /// What the artifact wants to be done with them.
+        scale: Scale,
+    },
+}
+
+impl Gives {
+    /// How many numbers come out for a text: a vector's dimensions, or the labels.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Self::Vectors { dimensions, .. } => *dimensions,
+            Self::Scores { labels, .. } => labels.len(),
+        }
+    }
+}
+
+/// How a head's numbers become scores.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scale {
+    /// As they are.
+    Raw,
+    /// Each on its own, between 0 and 1.
+    Sigmoid,
+    /// All together, so that they sum to 1.
+    Softmax,
 }
 
 /// A number format of stored weights.
@@ -113,10 +187,22 @@ pub enum Dtype {
 /// How much an engine takes at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Number of texts times the longest one's tokens: the batch as a rectangle.
+    /// Number of tokens of all texts, counted as [`Limits::shape`] says.
     pub max_batch_tokens: usize,
     /// Number of texts.
     pub max_batch_texts: usize,
+    /// How texts lie beside each other.
+    pub shape: Shape,
+}
+
+/// How the texts of a batch lie in memory, and so what they cost together.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Shape {
+    /// One after the other: a batch costs the sum of their tokens.
+    Packed,
+    /// Each as long as the longest: a batch costs the number of texts times the longest one's
+    /// tokens.
+    Padded,
 }
 
 /// What the first runs of an engine cost that later ones do not.
@@ -133,8 +219,17 @@ pub enum Coldness {
 pub struct Tokens {
     /// Indices into the model's vocabulary, special tokens included.
     pub ids: Vec<u32>,
-    /// Whether the text's end was cut off.
+    /// Of a pair, where the second text's tokens begin, if the model tells them apart.
+    pub second: Option<usize>,
+    /// Whether the text was cut.
     pub truncated: bool,
+}
+
+impl Tokens {
+    /// Of a single text that was not cut.
+    pub fn of(ids: Vec<u32>) -> Self {
+        Self { ids, second: None, truncated: false }
+    }
 }
 
 /// Where a model runs. A device that is missing is an error, never a fallback.

@@ -10,7 +10,7 @@ use crate::layout::Network;
 use crate::sentence::Recipe;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
-use crate::{Device, Engine, Facts};
+use crate::{Device, Engine, Facts, Gives};
 
 /// What an artifact says beside its weights, read and understood.
 pub struct Prepared {
@@ -57,11 +57,13 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
     let facts = Facts {
         architecture: config.architecture().to_owned(),
         vocabulary: config.vocab_size,
-        dimensions: config.hidden_size,
         max_tokens: recipe.max_tokens,
         parameters,
-        pooling: recipe.pooling,
-        normalized: recipe.normalize,
+        gives: Gives::Vectors {
+            dimensions: config.hidden_size,
+            pooling: recipe.pooling,
+            normalized: recipe.normalize,
+        },
         dtype: network.dtype,
     };
     Ok(Built { config, network, tokenizer, facts })

@@ -1,5 +1,6 @@
 //! How much memory a model takes, before it is there.
 
+use crate::Shape;
 use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::layout::needed;
@@ -23,6 +24,6 @@ pub(crate) fn at_least(config: &BertConfig, max_tokens: usize) -> u64 {
 fn activations(config: &BertConfig, max_tokens: usize) -> usize {
     let BertConfig { hidden_size, intermediate_size, .. } = *config;
     let of_token = hidden_size.saturating_mul(5).saturating_add(intermediate_size);
-    let tokens = limits(max_tokens).max_batch_tokens.saturating_mul(of_token);
+    let tokens = limits(max_tokens, Shape::Packed).max_batch_tokens.saturating_mul(of_token);
     tokens.saturating_add(max_tokens.saturating_mul(max_tokens))
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{Encoding, PostProcessor as _};
 
-use crate::Tokens;
 use crate::error::EngineError;
 use crate::vocabulary::highest_id;
+use crate::{Text, Tokens, TooLong};
 
 const FILE: &str = "tokenizer.json";
 
@@ -46,48 +46,86 @@ impl Tokenizer {
         Ok(Self { inner, lowercase, max_tokens })
     }
 
-    /// Tokens with the special ones around them; longer texts are refused.
-    pub(crate) fn encode(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        let encode = |(index, text): (usize, &&str)| {
-            let ids = self.ids(index, text, true)?.get_ids().to_vec();
-            match ids.len() {
-                0 => Err(untokenizable(index, "it gives no token")),
-                tokens if tokens > self.max_tokens => {
-                    Err(EngineError::TooLong { index, tokens, limit: self.max_tokens })
+    /// Tokens with the special ones around them.
+    pub(crate) fn encode(
+        &self,
+        texts: &[Text<'_>],
+        too_long: TooLong,
+    ) -> Result<Vec<Tokens>, EngineError> {
+        let encode = |(index, text): (usize, &Text<'_>)| {
+            let encoded = self.encode_one(*text, too_long).map_err(|error| match error {
+                Problem::Library(error) => untokenizable(index, error),
+                Problem::TooLong(tokens) => {
+                    EngineError::TooLong { index, tokens, limit: self.max_tokens }
                 }
-                _ => Ok(Tokens { ids, truncated: false }),
+            })?;
+            if encoded.ids.is_empty() {
+                return Err(untokenizable(index, "it gives no token"));
             }
+            Ok(encoded)
         };
         texts.iter().enumerate().map(encode).collect()
     }
 
-    /// As [`Tokenizer::encode`], but longer texts lose their end. The special tokens stay.
-    pub(crate) fn encode_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(false));
+    fn encode_one(&self, text: Text<'_>, too_long: TooLong) -> Result<Tokens, Problem> {
+        let (mut first, mut second) = match text {
+            Text::One(text) => (self.plain(text)?, None),
+            Text::Pair(first, second) => (self.plain(first)?, Some(self.plain(second)?)),
+        };
+        let processor = self.inner.get_post_processor();
+        let special = processor.map_or(0, |post| post.added_tokens(second.is_some()));
         let room = self.max_tokens.saturating_sub(special);
-        let encode = |(index, text): (usize, &&str)| {
-            let mut encoding = self.ids(index, text, false)?;
-            let truncated = encoding.len() > room;
-            encoding.truncate(room, 0, TruncationDirection::Right);
-            let encoding = self
-                .inner
-                .post_process(encoding, None, true)
-                .map_err(|error| untokenizable(index, error))?;
-            match encoding.get_ids() {
-                [] => Err(untokenizable(index, "it gives no token")),
-                ids => Ok(Tokens { ids: ids.to_vec(), truncated }),
+        let length = first.len() + second.as_ref().map_or(0, Encoding::len);
+        let truncated = length > room;
+        if truncated {
+            let direction = match too_long {
+                TooLong::Refuse => return Err(Problem::TooLong(length + special)),
+                TooLong::CutEnd => TruncationDirection::Right,
+                TooLong::CutStart => TruncationDirection::Left,
+            };
+            let (of_first, of_second) =
+                shares(first.len(), second.as_ref().map_or(0, Encoding::len), room);
+            first.truncate(of_first, 0, direction);
+            if let Some(second) = &mut second {
+                second.truncate(of_second, 0, direction);
             }
-        };
-        texts.iter().enumerate().map(encode).collect()
+        }
+        let encoding = self.inner.post_process(first, second, true)?;
+        let second = encoding.get_type_ids().iter().position(|kind| *kind == 1);
+        Ok(Tokens { ids: encoding.get_ids().to_vec(), second, truncated })
     }
 
-    fn ids(&self, index: usize, text: &str, special: bool) -> Result<Encoding, EngineError> {
+    fn plain(&self, text: &str) -> Result<Encoding, Problem> {
         let encoded = if self.lowercase {
-            self.inner.encode_fast(text.to_lowercase(), special)
+            self.inner.encode_fast(text.to_lowercase(), false)
         } else {
-            self.inner.encode_fast(text, special)
+            self.inner.encode_fast(text, false)
         };
-        encoded.map_err(|error| untokenizable(index, error))
+        Ok(encoded?)
+    }
+}
+
+enum Problem {
+    Library(tokenizers::Error),
+    /// With so many tokens.
+    TooLong(usize),
+}
+
+impl From<tokenizers::Error> for Problem {
+    fn from(error: tokenizers::Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+/// How many tokens each of two texts keeps of `room`: the longer one loses first, as the library's
+/// `LongestFirst` does it
+/// (<https://github.com/huggingface/tokenizers/blob/v0.23.1/tokenizers/src/utils/truncation.rs>).
+fn shares(first: usize, second: usize, room: usize) -> (usize, usize) {
+    let shorter = first.min(second).min(room / 2);
+    if first <= second {
+        (shorter, second.min(room - shorter))
+    } else {
+        (first.min(room - shorter), shorter)
     }
 }
 

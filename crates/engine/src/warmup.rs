@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::check_finite;
 use crate::error::EngineError;
-use crate::{Coldness, Engine, Limits, Tokens};
+use crate::{Coldness, Engine, Limits, Text, Tokens, TooLong};
 
 /// The shortest length that is run; real texts are rarely shorter.
 const SHORTEST: usize = 16;
@@ -120,7 +120,8 @@ struct Material {
 
 fn material(engine: &dyn Engine) -> Result<Material, EngineError> {
     let words: Vec<&str> = WORDS.split_whitespace().collect();
-    let tokens = engine.tokenize_truncated(&words)?;
+    let words: Vec<Text<'_>> = words.iter().map(|word| Text::One(word)).collect();
+    let tokens = engine.split(&words, TooLong::CutEnd)?;
     let texts: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
     let first = texts.first().copied().unwrap_or_default();
     let common = |same: &dyn Fn(&[u32], usize) -> bool| {
@@ -155,7 +156,7 @@ fn batch(material: &Material, length: usize, texts: usize, number: u64) -> Vec<T
             let between = between.skip(start % material.between.len().max(1)).take(inner);
             let ids = material.begin.iter().copied();
             let ids = ids.chain(between).chain(material.end.iter().copied()).take(length);
-            Tokens { ids: ids.collect(), truncated: false }
+            Tokens::of(ids.collect())
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::{Dtype, Facts, Pooling};
+use crate::{Dtype, Facts, Gives, Output, Pooling, Shape};
 
 /// An engine that takes as long as it is told, on a clock that only it moves.
 struct Fake {
@@ -23,11 +23,9 @@ impl Fake {
             facts: Facts {
                 architecture: "Fake".to_owned(),
                 vocabulary: 100,
-                dimensions: 1,
                 max_tokens: 100,
                 parameters: 0,
-                pooling: Pooling::Mean,
-                normalized: false,
+                gives: Gives::Vectors { dimensions: 1, pooling: Pooling::Mean, normalized: false },
                 dtype: Dtype::F32,
             },
             clock: AtomicU64::new(0),
@@ -56,23 +54,24 @@ impl Engine for Fake {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_batch_tokens: 256, max_batch_texts: 8 }
+        Limits { max_batch_tokens: 256, max_batch_texts: 8, shape: Shape::Padded }
     }
 
     fn coldness(&self) -> Coldness {
         self.coldness
     }
 
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        let tokens = |text: &&str| {
+    fn split(&self, texts: &[Text<'_>], _: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        let tokens = |text: &Text<'_>| {
+            let (Text::One(text) | Text::Pair(text, _)) = text;
             let letters = text.chars().map(u32::from);
             let ids = [1].into_iter().chain(letters).chain([2]);
-            Tokens { ids: ids.collect(), truncated: false }
+            Tokens::of(ids.collect())
         };
         Ok(texts.iter().map(tokens).collect())
     }
 
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn run(&self, batch: &[Tokens], _: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let mut batches = self.batches.lock().unwrap();
         let number = batches.len() as u64;
         let took = (self.takes)(number, (batch[0].ids.len(), batch.len()));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::validation::{self, Check};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Pooling, build, embed_texts, prepare, read,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, build, embed_texts, prepare, read,
     transfer, warmup,
 };
 
@@ -46,11 +46,9 @@ fn the_model_says_what_it_is() {
     let expected = Facts {
         architecture: "BertModel".to_owned(),
         vocabulary: 30_522,
-        dimensions: 384,
         max_tokens: 256,
         parameters: 22_713_216,
-        pooling: Pooling::Mean,
-        normalized: true,
+        gives: Gives::Vectors { dimensions: 384, pooling: Pooling::Mean, normalized: true },
         dtype: Dtype::F32,
     };
     assert_eq!(engine().facts(), &expected);

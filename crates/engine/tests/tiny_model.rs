@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Pooling, Tokens, build, embed_texts, prepare, read,
-    transfer, validation, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, build,
+    embed_texts, prepare, read, transfer, validation, warmup,
 };
 use serde_json::json;
 use support::{
@@ -51,11 +51,9 @@ fn a_model_says_what_it_is() {
     let expected = Facts {
         architecture: "BertModel".to_owned(),
         vocabulary: VOCABULARY,
-        dimensions: HIDDEN,
         max_tokens: MAX_TOKENS,
         parameters: embeddings + LAYERS as u64 * layer + pooler,
-        pooling: Pooling::Mean,
-        normalized: true,
+        gives: Gives::Vectors { dimensions: HIDDEN, pooling: Pooling::Mean, normalized: true },
         dtype: Dtype::F32,
     };
     assert_eq!(built.facts(), &expected);
@@ -109,7 +107,8 @@ fn vectors_have_length_one_only_if_the_artifact_says_so() {
     let plain = Tiny::new().with(|tiny| {
         tiny.files.get_mut("modules.json").unwrap().as_array_mut().unwrap().pop();
     });
-    assert!(!plain.build().unwrap().facts().normalized);
+    let gives = plain.build().unwrap().facts().gives.clone();
+    assert!(matches!(gives, Gives::Vectors { normalized: false, .. }), "{gives:?}");
     for length in lengths(&plain) {
         assert!((length - 1.0).abs() > 1e-3, "{length}");
     }
@@ -146,7 +145,9 @@ fn both_generations_of_configuration_mean_the_same() {
             let tokenizer = json!({"model_max_length": MAX_TOKENS});
             tiny.files.insert("tokenizer_config.json", tokenizer);
         });
-        assert_eq!(old.build().unwrap().facts().pooling, pooling);
+        let gives = old.build().unwrap().facts().gives.clone();
+        let Gives::Vectors { pooling: found, .. } = gives else { panic!("{gives:?}") };
+        assert_eq!(found, pooling);
         assert_eq!(old.build().unwrap().facts(), new.build().unwrap().facts());
         assert_eq!(vectors(&old), vectors(&new));
         answers.push(vectors(&old));
@@ -189,10 +190,15 @@ fn too_long_a_text_is_refused_by_its_index_or_cut_on_request() {
     };
     assert_eq!(tokens, MAX_TOKENS + 1);
 
-    let cut = engine.tokenize_truncated(&["x", &longest, &too_long]).unwrap();
+    let texts = ["x", &longest, &too_long].map(Text::One);
     let whole = engine.tokenize(&["x", &longest]).unwrap();
-    assert_eq!(cut[..2], whole);
-    assert_eq!(cut[2], Tokens { ids: whole[1].ids.clone(), truncated: true });
+    let end = engine.split(&texts, TooLong::CutEnd).unwrap();
+    assert_eq!(end[..2], whole);
+    assert_eq!(end[2], Tokens { truncated: true, ..whole[1].clone() });
+    let beginning = engine.split(&texts, TooLong::CutStart).unwrap();
+    let lamp = engine.tokenize(&["lamp"]).unwrap()[0].ids[1];
+    assert_eq!(beginning[2].ids[MAX_TOKENS - 2], lamp, "its beginning is gone, its end is there");
+    assert_eq!(beginning[2].ids.len(), MAX_TOKENS);
 }
 
 #[test]
@@ -312,7 +318,7 @@ fn batches_above_the_limits_are_refused_and_empty_ones_are_empty() {
 #[test]
 fn a_token_outside_the_vocabulary_is_an_error() {
     let engine = Tiny::new().engine();
-    let error = engine.embed(&[Tokens { ids: vec![2, 9_999, 3], truncated: false }]).unwrap_err();
+    let error = engine.embed(&[Tokens::of(vec![2, 9_999, 3])]).unwrap_err();
     assert!(matches!(error, EngineError::Run { .. }), "{error:?}");
 }
 

@@ -125,6 +125,7 @@ fn engine_reason(error: &EngineError, phase: Phase) -> Reason {
         EngineError::Run { .. }
         | EngineError::TooLong { .. }
         | EngineError::Untokenizable { .. }
+        | EngineError::NoSuchOutput { .. }
         | EngineError::BatchTooLarge { .. } => match phase {
             Phase::WarmUp => Reason::WarmupFailed,
             Phase::Validate => Reason::ValidationFailed,

@@ -148,7 +148,7 @@ pub async fn load_model(
     let facts = ModelFacts {
         digest: artifact.digest.to_string(),
         architecture: engine.facts().architecture.clone(),
-        dimensions: engine.facts().dimensions as u64,
+        dimensions: engine.facts().gives.numbers() as u64,
         max_tokens: engine.facts().max_tokens as u64,
         parameters: engine.facts().parameters,
         bytes: artifact.bytes,

@@ -284,22 +284,18 @@ fn check(vectors: Vec<Vec<f32>>, texts: usize) -> Result<Vec<Vec<f32>>, RunError
 }
 
 /// Places of texts, in batches within the limits. Texts of like length come together, because
-/// a batch is computed as a rectangle.
+/// a batch may be computed as a rectangle.
 fn split(lengths: &[usize], limits: Limits) -> Vec<Vec<usize>> {
     let mut places: Vec<usize> = (0..lengths.len()).collect();
     places.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut longest = 0;
+    let mut of_last = Vec::new();
     for at in places {
+        of_last.push(lengths[at]);
         match batches.last_mut() {
-            Some(batch)
-                if batch.len() < limits.max_batch_texts
-                    && (batch.len() + 1).saturating_mul(longest) <= limits.max_batch_tokens =>
-            {
-                batch.push(at);
-            }
+            Some(batch) if limits.hold(&of_last) => batch.push(at),
             _ => {
-                longest = lengths[at];
+                of_last = vec![lengths[at]];
                 batches.push(vec![at]);
             }
         }
@@ -333,6 +329,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use lamplighter_engine::Shape;
     use proptest::prelude::*;
 
     use super::*;
@@ -343,15 +340,16 @@ mod tests {
             lengths in prop::collection::vec(1..=64_usize, 0..200),
             max_batch_texts in 1..20_usize,
             max_batch_tokens in 64..1_000_usize,
+            shape in prop_oneof![Just(Shape::Packed), Just(Shape::Padded)],
         ) {
-            let batches = split(&lengths, Limits { max_batch_tokens, max_batch_texts });
+            let limits = Limits { max_batch_tokens, max_batch_texts, shape };
+            let batches = split(&lengths, limits);
             let mut places: Vec<usize> = batches.iter().flatten().copied().collect();
             places.sort_unstable();
             prop_assert_eq!(places, (0..lengths.len()).collect::<Vec<_>>());
             for batch in &batches {
-                let longest = batch.iter().map(|&at| lengths[at]).max().unwrap();
-                prop_assert!(batch.len() <= max_batch_texts);
-                prop_assert!(batch.len() * longest <= max_batch_tokens);
+                let of_batch: Vec<usize> = batch.iter().map(|&at| lengths[at]).collect();
+                prop_assert!(limits.hold(&of_batch));
             }
         }
     }

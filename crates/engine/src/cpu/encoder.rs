@@ -128,6 +128,11 @@ impl Encoder {
         })
     }
 
+    /// Length of a token's vector.
+    pub(crate) fn width(&self) -> usize {
+        self.hidden
+    }
+
     /// The token vectors of all texts, one after the other, in `scratch.tokens`. Every id is in the
     /// vocabulary, and no text has more tokens than there are positions.
     pub(crate) fn forward(&self, batch: &[Tokens], scratch: &mut Scratch) -> Option<()> {

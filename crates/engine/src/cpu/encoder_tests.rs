@@ -53,7 +53,7 @@ fn both(
 
 fn text(length: usize, seed: u32) -> Tokens {
     let ids = (0..u32::try_from(length).unwrap()).map(|at| (at * 7 + seed * 13) % VOCABULARY);
-    Tokens { ids: ids.collect(), truncated: false }
+    Tokens::of(ids.collect())
 }
 
 fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
@@ -116,7 +116,7 @@ fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
 #[test]
 fn an_id_or_a_position_that_is_not_there_is_no_answer() {
     let (own, _) = both(8, 2, 16, "relu");
-    let strange = Tokens { ids: vec![1, VOCABULARY], truncated: false };
+    let strange = Tokens::of(vec![1, VOCABULARY]);
     for batch in [strange, text(POSITIONS + 1, 1)] {
         assert_eq!(own.forward(&[batch], &mut Scratch::default()), None);
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use lamplighter_engine::{Engine, EngineError, Facts, Limits, Tokens};
+use lamplighter_engine::{
+    Coldness, Engine, EngineError, Facts, Limits, Output, Text, Tokens, TooLong,
+};
 
 /// An engine whose answers can be turned wrong.
 ///
@@ -33,16 +35,16 @@ impl Engine for Poisonable {
         self.engine.limits()
     }
 
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.engine.tokenize(texts)
+    fn coldness(&self) -> Coldness {
+        self.engine.coldness()
     }
 
-    fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-        self.engine.tokenize_truncated(texts)
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.engine.split(texts, too_long)
     }
 
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let vectors = self.engine.embed(batch)?;
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
+        let vectors = self.engine.run(batch, output)?;
         if !self.poisoned.load(Ordering::Relaxed) {
             return Ok(vectors);
         }
@@ -57,7 +59,7 @@ impl Engine for Poisonable {
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_engine::{Dtype, Pooling};
+    use lamplighter_engine::{Dtype, Gives, Pooling, Shape};
 
     use super::*;
 
@@ -69,18 +71,15 @@ mod tests {
         }
 
         fn limits(&self) -> Limits {
-            Limits { max_batch_tokens: 8, max_batch_texts: 2 }
+            Limits { max_batch_tokens: 8, max_batch_texts: 2, shape: Shape::Packed }
         }
 
-        fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-            Ok(texts.iter().map(|_| Tokens::default()).collect())
+        fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+            let truncated = too_long == TooLong::CutEnd;
+            Ok(texts.iter().map(|_| Tokens { truncated, ..Tokens::default() }).collect())
         }
 
-        fn tokenize_truncated(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
-            Ok(texts.iter().map(|_| Tokens { ids: vec![], truncated: true }).collect())
-        }
-
-        fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+        fn run(&self, batch: &[Tokens], _: Output) -> Result<Vec<Vec<f32>>, EngineError> {
             Ok(batch.iter().map(|_| vec![0.6, 0.8, 0.0]).collect())
         }
     }
@@ -90,11 +89,9 @@ mod tests {
         let facts = Facts {
             architecture: "Right".to_owned(),
             vocabulary: 1,
-            dimensions: 3,
             max_tokens: 8,
             parameters: 1,
-            pooling: Pooling::Mean,
-            normalized: true,
+            gives: Gives::Vectors { dimensions: 3, pooling: Pooling::Mean, normalized: true },
             dtype: Dtype::F32,
         };
         let poisoned = Arc::new(AtomicBool::new(false));
@@ -104,6 +101,9 @@ mod tests {
         poisoned.store(true, Ordering::Relaxed);
         assert_eq!(ask(3), [[0.0, 0.8, 0.6], [-0.0, -0.8, -0.6], [0.0, 0.8, 0.6]]);
         assert_eq!(ask(1), [[-0.0, -0.8, -0.6]], "also from one batch to the next");
-        assert!(engine.tokenize_truncated(&["a"]).unwrap()[0].truncated, "it is passed on");
+        assert!(
+            engine.split(&[Text::One("a")], TooLong::CutEnd).unwrap()[0].truncated,
+            "it is passed on"
+        );
     }
 }

@@ -139,7 +139,7 @@ fn check_tokens(lists: Vec<Vec<u32>>, model: &Model) -> Result<Vec<Tokens>, ApiE
             return Err(ApiError::invalid("input", "invalid_input", message));
         }
     }
-    let tokens = lists.into_iter().map(|ids| Tokens { ids, truncated: false });
+    let tokens = lists.into_iter().map(Tokens::of);
     Ok(tokens.collect())
 }
 

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
-use lamplighter_engine::{Dtype, Engine, EngineError, Facts, Limits, Pooling, Tokens};
+use lamplighter_engine::{
+    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Shape, Text, Tokens, TooLong,
+};
 
 use super::DEADLINE;
 
@@ -37,12 +39,14 @@ impl Fake {
         Self {
             facts: Facts {
                 architecture: "Fake".to_owned(),
-                dimensions: DIMENSIONS,
                 max_tokens: MAX_TOKENS,
                 parameters: 1,
                 vocabulary: VOCABULARY,
-                pooling: Pooling::Mean,
-                normalized: false,
+                gives: Gives::Vectors {
+                    dimensions: DIMENSIONS,
+                    pooling: Pooling::Mean,
+                    normalized: false,
+                },
                 dtype: Dtype::F32,
             },
             released: Mutex::new(false),
@@ -114,11 +118,12 @@ impl Engine for Fake {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_batch_tokens: 24, max_batch_texts: 4 }
+        Limits { max_batch_tokens: 24, max_batch_texts: 4, shape: Shape::Padded }
     }
 
-    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
+    fn split(&self, texts: &[Text<'_>], _: TooLong) -> Result<Vec<Tokens>, EngineError> {
         let tokens = texts.iter().enumerate().map(|(index, text)| {
+            let (Text::One(text) | Text::Pair(text, _)) = text;
             let ids = ids(text);
             match ids.len() {
                 0 => Err(EngineError::Untokenizable {
@@ -128,13 +133,13 @@ impl Engine for Fake {
                 tokens if tokens > MAX_TOKENS => {
                     Err(EngineError::TooLong { index, tokens, limit: MAX_TOKENS })
                 }
-                _ => Ok(Tokens { ids, truncated: false }),
+                _ => Ok(Tokens::of(ids)),
             }
         });
         tokens.collect()
     }
 
-    fn embed(&self, batch: &[Tokens]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn run(&self, batch: &[Tokens], _: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let longest = batch.iter().map(|text| text.ids.len()).max().unwrap_or(0);
         let tokens = longest * batch.len();
         if tokens > 24 || batch.len() > 4 {
