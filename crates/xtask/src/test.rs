@@ -66,7 +66,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 14] {
+pub(crate) fn all_steps() -> [Step; 15] {
     use Tier::{Ci, Long, Quick};
     use steps as s;
     [
@@ -77,6 +77,7 @@ pub(crate) fn all_steps() -> [Step; 14] {
         step("unit", "unit, golden, property and wire tests", Quick, 6, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
+        step("soak", "memory stays flat under a load that goes on", Ci, 3, s::soak),
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
