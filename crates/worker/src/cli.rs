@@ -155,6 +155,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub load: LoadArgs,
 
+    /// Who may ask.
+    #[command(flatten)]
+    pub access: AccessArgs,
+
     /// Limits of what is served.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -179,6 +183,18 @@ pub struct LoadArgs {
     /// gives no parts.
     #[arg(long, env = "LAMPLIGHTER_MAX_DOWNLOAD_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
     pub max_download_bytes_in_flight: u64,
+}
+
+/// Who may ask.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Access")]
+pub struct AccessArgs {
+    /// A file of keys, one a line; empty lines and those that begin with # are left out. Requests to
+    /// the serving port then need one, as `Authorization: Bearer KEY` or `x-api-key: KEY`, or get
+    /// 401; /health, /ping, the Open Inference Protocol's health and /lamplighter/identity need none.
+    /// The file is read again when it changes; if it is gone or broken then, the keys stay.
+    #[arg(long, env = "LAMPLIGHTER_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
 }
 
 /// Limits of what is served.
