@@ -20,7 +20,7 @@ mod input;
 mod layers;
 mod models;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
@@ -28,10 +28,11 @@ use axum::http::HeaderValue;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use lamplighter_protocol::{WorkerState, place};
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::board::Board;
-use crate::registry::Registry;
+use crate::registry::{Model, Refused, Registry, Served};
 use crate::run::Runner;
 use budget::Budget;
 use error::ApiError;
@@ -39,7 +40,7 @@ use error::ApiError;
 /// What the routes need.
 pub struct App {
     board: Arc<Board>,
-    registry: OnceLock<Registry>,
+    registry: watch::Sender<Option<Arc<Registry>>>,
     runner: Runner,
     limits: Limits,
     bodies: Budget,
@@ -66,7 +67,7 @@ impl App {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             board,
-            registry: OnceLock::new(),
+            registry: watch::Sender::default(),
             runner,
             limits,
             bodies: Budget::new(limits.bodies),
@@ -75,11 +76,36 @@ impl App {
         }
     }
 
-    /// Lets requests in, to these models. A second registry is ignored: models never change.
+    /// Lets requests in, to these models. A second time is ignored: from then on models come and go
+    /// by [`App::change`].
     pub fn open(&self, registry: Registry) {
-        if self.registry.set(registry).is_err() {
+        let opened = self.registry.send_if_modified(|served| {
+            let is_first = served.is_none();
+            served.get_or_insert_with(|| Arc::new(registry));
+            is_first
+        });
+        if !opened {
             tracing::error!("a bug: a second set of models was to be served");
         }
+    }
+
+    /// Serves what `change` makes of the models, and returns what else it tells. Requests that have
+    /// begun keep the models that they began with.
+    pub fn change<T>(
+        &self,
+        change: impl FnOnce(&Registry) -> Result<(Registry, T), Refused>,
+    ) -> Result<T, Refused> {
+        let mut outcome = Err(Refused::NotServing);
+        self.registry.send_if_modified(|served| {
+            if let Some(now) = served {
+                outcome = change(now).map(|(next, told)| {
+                    *served = Some(Arc::new(next));
+                    told
+                });
+            }
+            outcome.is_ok()
+        });
+        outcome
     }
 
     /// What runs the models.
@@ -87,14 +113,24 @@ impl App {
         &self.runner
     }
 
-    /// The models that are served; none before they are.
-    pub fn served(&self) -> Option<&Registry> {
-        self.registry.get()
+    /// The models that are served, now and later.
+    pub fn served(&self) -> Served {
+        self.registry.subscribe()
     }
 
-    /// The models, once all passed their gates.
-    fn registry(&self) -> Result<&Registry, ApiError> {
-        self.registry.get().ok_or_else(|| match self.board.state() {
+    /// The model that a request means. Nothing else is held, so that the others can be unloaded.
+    fn model(&self, name: &str) -> Result<Arc<Model>, ApiError> {
+        let registry = self.registry()?;
+        registry.resolve(name).map(Arc::clone).ok_or_else(|| {
+            let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
+            ApiError::no_model(name, &served.join(", "))
+        })
+    }
+
+    /// The models of the moment, once all of the manifest passed their gates. Who holds them holds
+    /// their memory.
+    fn registry(&self) -> Result<Arc<Registry>, ApiError> {
+        self.registry.borrow().clone().ok_or_else(|| match self.board.state() {
             WorkerState::Starting => ApiError::loading(&self.board.waiting_for()),
             WorkerState::Ready
             | WorkerState::Draining

@@ -71,15 +71,13 @@ pub(super) async fn embed(
     Extension(deadline): Extension<Deadline>,
     request: Request,
 ) -> Result<Json<Answer>, ApiError> {
-    let registry = app.registry()?;
+    // Before the models are there, the body need not be read; while it is, they may change.
+    app.registry()?;
     // What will be refused anyway need not be read.
     app.runner.check_room()?;
     let (ask, _share): (Ask, _) = body::json(request, &app, deadline).await?;
     let name = model_name(ask.model)?;
-    let Some(model) = registry.resolve(&name) else {
-        let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
-        return Err(ApiError::no_model(&name, &served.join(", ")));
-    };
+    let model = app.model(&name)?;
     let encoding = encoding(ask.encoding_format.as_ref())?;
     check_dimensions(ask.dimensions.as_ref(), model.facts.dimensions)?;
     let input = match ask.input {
@@ -88,7 +86,7 @@ pub(super) async fn embed(
         }
         None => return Err(missing("input")),
     };
-    let ran = deadline.within(run(&app, model, input)).await;
+    let ran = deadline.within(run(&app, &model, input)).await;
     let (vectors, tokens) = ran.map_err(|over| ApiError::out_of_time(over.seconds))??;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| Embedding {
         object: "embedding",

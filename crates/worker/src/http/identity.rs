@@ -27,8 +27,8 @@ struct Served {
 }
 
 pub(super) async fn identity(State(app): State<Arc<App>>) -> Result<Json<Identity>, ApiError> {
-    let models = app
-        .registry()?
+    let registry = app.registry()?;
+    let models = registry
         .models()
         .iter()
         .map(|model| Served { key: model.key.clone(), digest: model.facts.digest.clone() });

@@ -32,8 +32,8 @@ pub(super) struct Entry {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<List>, ApiError> {
-    let names = app.registry()?.names();
-    let data = names.map(|(name, model)| Entry::new(name, model, app.created)).collect();
+    let registry = app.registry()?;
+    let data = registry.names().map(|(name, model)| Entry::new(name, model, app.created)).collect();
     Ok(Json(List { object: "list", data }))
 }
 
@@ -41,14 +41,11 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Entry>, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     let Path(id) =
         id.map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
-    let Some(model) = registry.resolve(&id) else {
-        let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
-        return Err(ApiError::no_model(&id, &served.join(", ")));
-    };
-    Ok(Json(Entry::new(&id, model, app.created)))
+    let model = app.model(&id)?;
+    Ok(Json(Entry::new(&id, &model, app.created)))
 }
 
 impl Entry {

@@ -10,6 +10,8 @@ mod life;
 mod load;
 mod metrics;
 mod refusals;
+mod reload;
+mod repository;
 mod resolve;
 mod revalidation;
 mod shedding;
