@@ -117,6 +117,18 @@ impl ModelEntry {
     pub fn key(&self) -> ModelKey {
         ModelKey { name: self.name.clone(), version: self.version.clone() }
     }
+
+    /// The rule that the type cannot hold: name and version can be a key.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let cannot = |part: &String| part.is_empty() || part.contains(':');
+        if [&self.name, &self.version].into_iter().any(cannot) {
+            return Err(ManifestError::Key {
+                name: self.name.clone(),
+                version: self.version.clone(),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Where the files of a model are.
@@ -261,15 +273,7 @@ impl Manifest {
         let mut keys = BTreeSet::new();
         let mut names: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for model in &self.models {
-            if [&model.name, &model.version]
-                .iter()
-                .any(|part| part.is_empty() || part.contains(':'))
-            {
-                return Err(ManifestError::Key {
-                    name: model.name.clone(),
-                    version: model.version.clone(),
-                });
-            }
+            model.check()?;
             if !keys.insert(model.key()) {
                 return Err(ManifestError::Duplicate(model.key()));
             }

@@ -33,6 +33,9 @@ pub const ENV_POD_NAME: &str = "POD_NAME";
 /// Environment variable: the digests that the models had when they were resolved, as
 /// `name:version=sha256:…`, separated by commas. A worker loads no other bytes.
 pub const ENV_DIGESTS: &str = "LAMPLIGHTER_EXPECTED_DIGESTS";
+/// Environment variable: a file with the token for changing the models of a running worker. The
+/// operator never sets it: what a pod of a revision serves does not change.
+pub const ENV_ADMIN_TOKEN_FILE: &str = "LAMPLIGHTER_ADMIN_TOKEN_FILE";
 /// Environment variable: where downloads are kept.
 pub const ENV_CACHE_DIR: &str = "LAMPLIGHTER_CACHE_DIR";
 /// Response header that names the pod which answered. In a request to the admin port, the pod

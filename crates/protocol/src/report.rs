@@ -29,7 +29,8 @@ pub struct Report {
     pub uptime_seconds: f64,
     /// Requests whose head was read and whose answer was not written to its end yet.
     pub in_flight: u64,
-    /// Every model of the manifest, in its order.
+    /// Every model of the manifest, in its order, then those that were loaded later, with the last
+    /// ones that failed.
     pub models: Vec<ModelReport>,
     /// Seconds since every validation case of every model passed, at the start or in a later
     /// round. None before that, where there is no case, and from a worker that does not tell.

@@ -6,11 +6,15 @@
 //! | `GET /status` | the whole [`Report`] |
 //! | `POST /shed` | every open connection is to close; says how many there are |
 //! | `POST /validate` | the validation cases are asked again at once |
+//! | `POST /v2/repository/…` | loads and unloads models, see [`repository`]; off without a token |
 //!
-//! The commands need the header `x-lamplighter-pod` with this pod's own uid, else 403. It is a
+//! The commands `/shed` and `/validate` need the header `x-lamplighter-pod` with this pod's own uid, else 403. It is a
 //! precondition and no secret: an address may belong to another pod than it did when the caller
 //! looked, and a command must not reach that one. Anybody who can reach this port can read the uid
 //! in `/status`; who may reach it is for a `NetworkPolicy` to say.
+
+pub mod repository;
+mod token;
 
 use std::sync::Arc;
 
@@ -27,8 +31,9 @@ use lamplighter_telemetry::probe;
 use serde_json::json;
 
 use crate::board::Board;
+pub use token::TokenFile;
 
-/// The routes at the head of this module.
+/// The routes at the head of this module, but for the last line.
 pub fn router(board: &Arc<Board>, metrics: Page) -> Router {
     let commands = Router::new()
         .route(place::SHED_ROUTE, post(shed))

@@ -1,20 +1,26 @@
 //! What the worker knows of itself, in one place: the probes, `/status` and the metrics read it,
 //! the loads and the rounds of validation write it.
 
+mod tracker;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lamplighter_protocol::{
-    Device, Failure, Manifest, MemoryReport, ModelFacts, ModelKey, Phase, Report, Revalidation,
-    RuntimeReport, Task, ValidationReport, WarmupReport, WorkerState,
+    Device, Failure, Manifest, MemoryReport, ModelEntry, ModelKey, ModelReport, ModelState, Report,
+    Revalidation, Task, WorkerState,
 };
 use lamplighter_telemetry::probe::Readiness;
 
-use crate::lifecycle::{self, Event, ModelProgress, PhaseEnd};
+use crate::lifecycle::{self, Event, ModelProgress};
 use crate::memory::{self, Usage};
 use crate::metrics::Metrics;
 use crate::revalidate::{Answer, Trigger};
 use crate::server::Shedding;
+pub use tracker::Tracker;
+
+/// So many failed loads of a running worker are remembered; then the oldest is forgotten.
+const FAILED_LOADS: usize = 16;
 
 /// Which pod this is and what it serves.
 #[derive(Clone, Debug)]
@@ -46,7 +52,10 @@ pub struct Board {
 #[derive(Debug)]
 struct Inner {
     state: WorkerState,
-    models: Vec<(ModelKey, Task, ModelProgress)>,
+    /// The models of the manifest in its order, then those that were loaded later.
+    slots: Vec<Slot>,
+    /// The next slot's.
+    next_id: u64,
     /// What came of asking the cases again; none before the worker was ready.
     revalidation: Option<Revalidation>,
     /// The most that the process had in memory until it was ready.
@@ -55,14 +64,39 @@ struct Inner {
     validated: Option<Instant>,
 }
 
+#[derive(Debug)]
+struct Slot {
+    /// What its tracker knows it by.
+    id: u64,
+    key: ModelKey,
+    task: Task,
+    progress: ModelProgress,
+    /// No request reaches it any more, and some that began before still run.
+    unloading: bool,
+}
+
+impl Slot {
+    fn new(id: u64, entry: &ModelEntry) -> Self {
+        let progress = ModelProgress::default();
+        Self { id, key: entry.key(), task: entry.task, progress, unloading: false }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.progress.state() == ModelState::Failed
+    }
+}
+
+impl Inner {
+    fn slot(&mut self, id: u64) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.id == id)
+    }
+}
+
 impl Board {
     /// A worker that has just started.
     pub fn new(identity: Identity, manifest: &Manifest, metrics: Metrics) -> Self {
-        let models = manifest
-            .models
-            .iter()
-            .map(|model| (model.key(), model.task, ModelProgress::default()))
-            .collect();
+        let slots: Vec<Slot> =
+            (0..).zip(&manifest.models).map(|(id, entry)| Slot::new(id, entry)).collect();
         let board = Self {
             identity,
             started: Instant::now(),
@@ -73,14 +107,15 @@ impl Board {
             trigger: Trigger::default(),
             inner: Mutex::new(Inner {
                 state: WorkerState::Starting,
-                models,
+                next_id: slots.len() as u64,
+                slots,
                 revalidation: None,
                 ready_bytes: None,
                 validated: None,
             }),
         };
-        for (key, _, progress) in &board.lock().models {
-            board.metrics.state(key, progress.state());
+        for slot in &board.lock().slots {
+            board.metrics.state(&slot.key, slot.progress.state());
         }
         board
     }
@@ -162,7 +197,7 @@ impl Board {
 
     /// A model that had passed is confirmed to answer wrongly.
     pub fn turned_wrong(&self, failure: &Failure) {
-        for (key, _, progress) in &mut self.lock().models {
+        for Slot { key, progress, .. } in &mut self.lock().slots {
             if failure.model.as_ref() == Some(key) {
                 progress.retract(failure.clone());
                 self.metrics.state(key, progress.state());
@@ -175,11 +210,10 @@ impl Board {
     pub fn tell_start(&self) {
         let Usage { now, peak } = memory::usage().unwrap_or_default();
         let inner = self.lock();
-        let bytes = |(_, _, progress): &(_, _, ModelProgress)| progress.bytes();
         tracing::info!(
             seconds = self.started.elapsed().as_secs_f64(),
-            models = inner.models.len(),
-            bytes = inner.models.iter().map(bytes).sum::<u64>(),
+            models = inner.slots.len(),
+            bytes = inner.slots.iter().map(|slot| slot.progress.bytes()).sum::<u64>(),
             memory_bytes = now,
             peak_memory_bytes = peak,
             "every model passed: ready"
@@ -188,7 +222,53 @@ impl Board {
 
     /// A handle for the load of one model, by its place in the manifest.
     pub fn track(self: &Arc<Self>, index: usize) -> Tracker {
-        Tracker { board: Arc::clone(self), index }
+        Tracker { board: Arc::clone(self), id: index as u64, later: false }
+    }
+
+    /// A handle for the load of a model while others are served. What was remembered of an earlier
+    /// load of this key is forgotten.
+    pub fn track_later(self: &Arc<Self>, entry: &ModelEntry) -> Tracker {
+        let key = entry.key();
+        let mut inner = self.lock();
+        let id = inner.next_id;
+        inner.next_id += 1;
+        self.forget(&mut inner, &key);
+        inner.slots.push(Slot::new(id, entry));
+        let failed = inner.slots.iter().filter(|slot| slot.has_failed()).count();
+        if failed > FAILED_LOADS
+            && let Some(oldest) = inner.slots.iter().position(Slot::has_failed)
+        {
+            let oldest = inner.slots[oldest].key.clone();
+            self.forget(&mut inner, &oldest);
+        }
+        self.metrics.state(&key, ModelState::Pending);
+        Tracker { board: Arc::clone(self), id, later: true }
+    }
+
+    /// A model left the registry; it is told no more among those that answer.
+    pub fn unloading(&self, key: &ModelKey) {
+        for slot in self.lock().slots.iter_mut().filter(|slot| slot.key == *key) {
+            slot.unloading = true;
+        }
+    }
+
+    /// A model and its memory are gone, and its figures with them.
+    pub fn unloaded(&self, key: &ModelKey) {
+        self.forget(&mut self.lock(), key);
+    }
+
+    fn forget(&self, inner: &mut Inner, key: &ModelKey) {
+        for slot in inner.slots.extract_if(.., |slot| slot.key == *key) {
+            self.metrics.forget(&slot.key, slot.progress.runtime());
+        }
+    }
+
+    /// Each model, and whether it is on its way out.
+    pub fn models(&self) -> Vec<(ModelReport, bool)> {
+        let now = self.started.elapsed();
+        let report =
+            |slot: &Slot| (slot.progress.report(slot.key.clone(), slot.task, now), slot.unloading);
+        self.lock().slots.iter().map(report).collect()
     }
 
     /// Which models have not passed yet and what each is doing, in words.
@@ -214,9 +294,10 @@ impl Board {
             uptime_seconds: now.as_secs_f64(),
             in_flight: u64::try_from(self.metrics.in_flight().get()).unwrap_or_default(),
             models: inner
-                .models
+                .slots
                 .iter()
-                .map(|(key, task, progress)| progress.report(key.clone(), *task, now))
+                .filter(|slot| !slot.unloading)
+                .map(|slot| slot.progress.report(slot.key.clone(), slot.task, now))
                 .collect(),
             validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
             revalidation: inner.revalidation,
@@ -254,140 +335,13 @@ impl Board {
 
 fn waiting_for(inner: &Inner) -> String {
     let waiting: Vec<String> = inner
-        .models
+        .slots
         .iter()
-        .filter(|(_, _, progress)| progress.state() != lamplighter_protocol::ModelState::Ready)
-        .map(|(key, _, progress)| match progress.running() {
+        .filter(|slot| slot.progress.state() != ModelState::Ready)
+        .map(|Slot { key, progress, .. }| match progress.running() {
             Some(phase) => format!("{key} is in phase {}", phase.as_str()),
             None => format!("{key} is {:?}", progress.state()),
         })
         .collect();
     waiting.join(", ")
-}
-
-/// Tells the board how one model's load goes. Clones tell of the same model.
-#[derive(Clone, Debug)]
-pub struct Tracker {
-    board: Arc<Board>,
-    index: usize,
-}
-
-impl Tracker {
-    /// Of models that wait, those that the manifest names first go first.
-    pub fn urgency(&self) -> u64 {
-        u64::MAX - self.index as u64
-    }
-
-    /// A phase begins; the one before has ended.
-    pub fn begin(&self, phase: Phase) {
-        self.change(|progress, now| progress.begin(phase, now));
-    }
-
-    /// The phase that ran has ended; the next one waits for its turn.
-    pub fn pause(&self) {
-        self.change(ModelProgress::pause);
-    }
-
-    /// The running phase handled more bytes.
-    pub fn add_bytes(&self, bytes: u64) {
-        if let Some((_, _, progress)) = self.board.lock().models.get_mut(self.index) {
-            progress.add_bytes(bytes);
-        }
-    }
-
-    /// What the artifact turned out to be.
-    pub fn facts(&self, facts: ModelFacts) {
-        self.change(|progress, _| {
-            progress.set_facts(facts);
-            None
-        });
-    }
-
-    /// What it computes with.
-    pub fn runtime(&self, runtime: RuntimeReport) {
-        if let Some((key, _, _)) = self.board.lock().models.get(self.index) {
-            self.board.metrics.runtime(key, &runtime);
-        }
-        self.change(|progress, _| {
-            progress.set_runtime(runtime);
-            None
-        });
-    }
-
-    /// What the warm-up measured.
-    pub fn warmup(&self, warmup: WarmupReport) {
-        self.change(|progress, _| {
-            progress.set_warmup(warmup);
-            None
-        });
-    }
-
-    /// What the validation found.
-    pub fn validation(&self, validation: ValidationReport) {
-        let passed = validation.cases.iter().filter(|case| case.passed).count();
-        let failed = validation.cases.len() - passed;
-        {
-            let mut inner = self.board.lock();
-            if let Some((key, _, _)) = inner.models.get(self.index) {
-                self.board.metrics.cases(key, passed, failed);
-            }
-            if passed > 0 && failed == 0 {
-                // Models start side by side: the first to have passed was asked longest ago.
-                inner.validated.get_or_insert_with(Instant::now);
-            }
-        }
-        self.change(|progress, _| {
-            progress.set_validation(validation);
-            None
-        });
-    }
-
-    /// Every gate is passed.
-    pub fn pass(&self) {
-        self.change(ModelProgress::pass);
-        if let Some((key, _, progress)) = self.board.lock().models.get(self.index) {
-            tracing::info!(model = %key, phases = progress.summary(), "passed every gate");
-        }
-    }
-
-    /// The model gave up.
-    pub fn fail(&self, failure: Failure) {
-        self.change(|progress, now| progress.fail(failure, now));
-    }
-
-    /// The phase that runs.
-    pub fn running(&self) -> Option<Phase> {
-        let inner = self.board.lock();
-        inner.models.get(self.index)?.2.running()
-    }
-
-    fn change(&self, step: impl FnOnce(&mut ModelProgress, Duration) -> Option<PhaseEnd>) {
-        let now = self.board.started.elapsed();
-        let mut inner = self.board.lock();
-        let Some((key, _, progress)) = inner.models.get_mut(self.index) else {
-            return;
-        };
-        let ended = step(progress, now);
-        if let Some(ended) = ended {
-            tracing::info!(
-                model = %key,
-                phase = ended.phase.as_str(),
-                seconds = ended.took.as_secs_f64(),
-                bytes = (ended.bytes > 0).then_some(ended.bytes),
-                bytes_per_second = ended.bytes_per_second(),
-                "phase ended"
-            );
-            self.board.metrics.phase(key, ended);
-        }
-        self.board.metrics.state(key, progress.state());
-        self.board.tell_readiness(&inner);
-    }
-}
-
-impl lamplighter_artifact::Progress for Tracker {
-    fn total(&self, _bytes: u64) {}
-
-    fn add(&self, bytes: u64) {
-        self.add_bytes(bytes);
-    }
 }

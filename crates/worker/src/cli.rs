@@ -60,6 +60,9 @@ pub enum Command {
     /// While it serves, the validation cases are asked again and again. The same case wrong twice
     /// in a row ends the worker like SIGTERM, with exit code 1 and the reason
     /// `RevalidationFailed`.
+    ///
+    /// With --admin-token-file, models can be loaded, unloaded and switched while others are served;
+    /// each passes the same gates, with a low priority, and one that fails changes nothing.
     #[command(after_help = SERVE_EXAMPLE)]
     Serve(Box<ServeArgs>),
     /// Find out what an artifact is, without a GPU and before any model is loaded.
@@ -104,6 +107,13 @@ pub struct ServeArgs {
     #[arg(long, env = "LAMPLIGHTER_ADMIN_LISTEN", default_value_t = any(place::ADMIN_PORT), value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
 
+    /// A file with the token for changing the models of the running worker: POST /v2/repository/… on
+    /// the admin port with `Authorization: Bearer TOKEN` loads, unloads and lists them and switches
+    /// what a plain name means. The file is read at each such request. Without it those routes
+    /// answer 404; the operator never gives it.
+    #[arg(long, env = place::ENV_ADMIN_TOKEN_FILE, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
     /// Where downloaded artifacts are kept; may be shared by several pods.
     #[arg(long, env = "LAMPLIGHTER_CACHE_DIR", default_value = place::CACHE_DIR, value_name = "DIR")]
     pub cache_dir: PathBuf,
@@ -129,7 +139,7 @@ pub struct ServeArgs {
     #[arg(long, env = place::ENV_POD_NAME, default_value = "", hide_default_value = true)]
     pub pod_name: String,
 
-    /// How long all models together may take to start.
+    /// How long all models together may take to start, and one that is loaded later.
     #[arg(long, env = "LAMPLIGHTER_START_DEADLINE_SECONDS", default_value = "600", value_parser = seconds(1..=WEEK), value_name = "SECONDS")]
     pub start_deadline_seconds: Duration,
 

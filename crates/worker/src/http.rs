@@ -39,8 +39,8 @@ mod texts;
 mod vectors;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
@@ -48,10 +48,11 @@ use axum::http::HeaderValue;
 use axum::{Router, middleware};
 use lamplighter_protocol::WorkerState;
 use lamplighter_telemetry::metrics::Page;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::board::Board;
-use crate::registry::Registry;
+use crate::registry::{Refused, Registry, Served};
 use crate::run::Runner;
 use budget::Budget;
 use error::ApiError;
@@ -62,7 +63,7 @@ pub use te_metrics::TeMetrics;
 /// What the routes need.
 pub struct App {
     board: Arc<Board>,
-    registry: OnceLock<Registry>,
+    registry: watch::Sender<Option<Arc<Registry>>>,
     runner: Runner,
     limits: Limits,
     bodies: Budget,
@@ -107,7 +108,7 @@ impl App {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             board,
-            registry: OnceLock::new(),
+            registry: watch::Sender::default(),
             runner,
             limits,
             bodies: Budget::new(limits.bodies),
@@ -121,11 +122,36 @@ impl App {
         }
     }
 
-    /// Lets requests in, to these models. A second registry is ignored: models never change.
+    /// Lets requests in, to these models. A second time is ignored: from then on models come and go
+    /// by [`App::change`].
     pub fn open(&self, registry: Registry) {
-        if self.registry.set(registry).is_err() {
+        let opened = self.registry.send_if_modified(|served| {
+            let is_first = served.is_none();
+            served.get_or_insert_with(|| Arc::new(registry));
+            is_first
+        });
+        if !opened {
             tracing::error!("a bug: a second set of models was to be served");
         }
+    }
+
+    /// Serves what `change` makes of the models, and returns what else it tells. Requests that have
+    /// begun keep the models that they began with.
+    pub fn change<T>(
+        &self,
+        change: impl FnOnce(&Registry) -> Result<(Registry, T), Refused>,
+    ) -> Result<T, Refused> {
+        let mut outcome = Err(Refused::NotServing);
+        self.registry.send_if_modified(|served| {
+            if let Some(now) = served {
+                outcome = change(now).map(|(next, told)| {
+                    *served = Some(Arc::new(next));
+                    told
+                });
+            }
+            outcome.is_ok()
+        });
+        outcome
     }
 
     /// What runs the models.
@@ -133,9 +159,9 @@ impl App {
         &self.runner
     }
 
-    /// The models that are served; none before they are.
-    pub fn served(&self) -> Option<&Registry> {
-        self.registry.get()
+    /// The models that are served, now and later.
+    pub fn served(&self) -> Served {
+        self.registry.subscribe()
     }
 
     /// A name for an answer that no other one of this worker has.
@@ -144,9 +170,10 @@ impl App {
         format!("{:x}-{number:x}", self.created)
     }
 
-    /// The models, once all passed their gates.
-    fn registry(&self) -> Result<&Registry, ApiError> {
-        self.registry.get().ok_or_else(|| match self.board.state() {
+    /// The models of the moment, once all of the manifest passed their gates. Who holds them holds
+    /// their memory.
+    fn registry(&self) -> Result<Arc<Registry>, ApiError> {
+        self.registry.borrow().clone().ok_or_else(|| match self.board.state() {
             WorkerState::Starting => ApiError::loading(&self.board.waiting_for()),
             WorkerState::Ready
             | WorkerState::Draining

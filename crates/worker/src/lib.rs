@@ -6,15 +6,17 @@
 //!   ├── server: accept, age and drain connections
 //!   │     └── http: routes and error shapes ── registry: which model ── run: on which thread
 //!   ├── revalidate: the validation cases again, while requests are served
-//!   └── admin: probes, status, metrics, on a listener of their own
+//!   ├── repository: models come and go while others are served, if somebody with a token says so
+//!   └── admin: probes, status, metrics and commands, on a listener of their own
 //! resolve ── what an artifact is, before anything is loaded
 //! golden ── what a model answers now, as what it must answer later
 //! entry ── command line, log and exit code around each of them
 //! ```
 //!
-//! Nothing is loaded on the request path: the [`registry`] is complete before the first request
-//! is let in and never changes. A model that fails any gate ends the process with a typed
-//! [`lamplighter_protocol::Failure`].
+//! Nothing is loaded on the request path: a [`registry`] is complete before the first request
+//! is let in, each never changes, and the next one comes only by a command. A model that fails any
+//! gate at the start ends the process with a typed [`lamplighter_protocol::Failure`]; one that fails
+//! later leaves what is served as it is.
 //!
 //! With the feature `faults` there is a second program that breaks on purpose, for tests. The
 //! program that is shipped is built without it.
@@ -41,6 +43,7 @@ pub mod metrics;
 mod progress;
 pub mod registry;
 mod reload;
+pub mod repository;
 pub mod resolve;
 pub mod revalidate;
 pub mod run;

@@ -157,6 +157,11 @@ impl ModelProgress {
     }
 
     /// What it computes with.
+    pub fn runtime(&self) -> Option<&RuntimeReport> {
+        self.runtime.as_ref()
+    }
+
+    /// What it turned out to compute with.
     pub fn set_runtime(&mut self, runtime: RuntimeReport) {
         self.runtime = Some(runtime);
     }

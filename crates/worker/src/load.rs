@@ -26,11 +26,11 @@ use lamplighter_protocol::{
 use tokio::task::JoinSet;
 
 use crate::board::{Board, Tracker};
-use crate::memory::Room;
+use crate::memory::{self, Reserved, Room};
 use crate::registry::{Model, Registry};
 use crate::{cases, failure};
 
-/// What every load of a worker has in common.
+/// What the loads of a worker have in common.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Where downloads are kept.
@@ -146,7 +146,7 @@ pub async fn load_model(
     drop(fetch);
     tracker.pause();
     let _core = setup.turns.cores.take(1, artifact.bytes).await;
-    let engine = bring_up(&artifact, &setup, &tracker).await?;
+    let (engine, memory) = bring_up(&artifact, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
@@ -162,7 +162,7 @@ pub async fn load_model(
     tracker.runtime(RuntimeReport { kernel, precision: precision.to_string() });
     warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
     let cases = validate(&engine, &entry, artifact, &tracker).await?;
-    Ok(Model { key: entry.key(), facts, engine, cases })
+    Ok(Model { key: entry.key(), facts, engine, cases, memory: Some(memory) })
 }
 
 /// While they are read, all floats that are stored; as 32-bit ones, however they are stored.
@@ -224,9 +224,9 @@ async fn bring_up(
     artifact: &Artifact,
     setup: &Setup,
     tracker: &Tracker,
-) -> Result<Arc<dyn Engine>, Failure> {
-    let needed = weights_in_memory(artifact);
-    setup.room.take(needed)?;
+) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
+    let in_use = if tracker.comes_later() { memory::usage().unwrap_or_default().now } else { 0 };
+    let mut reserved = setup.room.reserve(weights_in_memory(artifact), in_use)?;
     let root = artifact.root.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&root));
     let (root, threads) = (artifact.root.clone(), setup.threads);
@@ -245,7 +245,7 @@ async fn bring_up(
     tracker.begin(Phase::Build);
     let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
     let built = on_thread(Phase::Build, move || build(weights, prepared?)).await?;
-    setup.room.give_back(needed.saturating_sub(built.bytes()));
+    reserved.shrink_to(built.bytes());
     tracker.add_bytes(stored);
     let verified = artifact.clone();
     tokio::task::spawn_blocking(move || verified.unchanged())
@@ -260,7 +260,7 @@ async fn bring_up(
     let engine =
         blocking(Phase::Transfer, tracker, move || transfer_to(built, device, kernel)).await?;
     tracker.add_bytes(stored);
-    Ok(Arc::from(engine))
+    Ok((Arc::from(engine), reserved))
 }
 
 async fn warm_up(
@@ -330,7 +330,7 @@ async fn on_thread<T: Send + 'static>(
         .map_err(|error| failure::of_engine(&error, phase))
 }
 
-fn complete(mut failed: Failure, entry: &ModelEntry, tracker: &Tracker) -> Failure {
+pub(crate) fn complete(mut failed: Failure, entry: &ModelEntry, tracker: &Tracker) -> Failure {
     failed.model.get_or_insert_with(|| entry.key());
     failed.phase = failed.phase.or_else(|| tracker.running());
     failed

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lamplighter_protocol::memory::WORKER;
@@ -67,7 +68,7 @@ fn cgroup_limit(mount: &Path, own: &str) -> Option<u64> {
     above.filter_map(limit).min()
 }
 
-/// Adds up what the models of a manifest take at least, so that what cannot fit is refused with a
+/// Adds up what the models of a worker take at least, so that what cannot fit is refused with a
 /// reason instead of being killed without one.
 #[derive(Debug)]
 pub struct Room {
@@ -81,18 +82,38 @@ impl Room {
         Self { limit, taken: AtomicU64::new(WORKER) }
     }
 
-    /// So many bytes of what was counted are gone again.
-    pub fn give_back(&self, bytes: u64) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts a model whose weights take that many bytes.
-    pub fn take(&self, bytes: u64) -> Result<(), Failure> {
-        let need = self.taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+    /// Counts a model whose weights take that many bytes, beside what is counted already, or beside
+    /// the `in_use` bytes that the process has in memory, if those are more.
+    pub fn reserve(self: &Arc<Self>, bytes: u64, in_use: u64) -> Result<Reserved, Failure> {
+        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = Reserved { room: Arc::clone(self), bytes };
+        let need = taken.max(in_use).saturating_add(bytes);
         match self.limit {
             Some(limit) if need > limit => Err(exceeded(need, limit)),
-            _ => Ok(()),
+            _ => Ok(reserved),
         }
+    }
+}
+
+/// Bytes of a [`Room`] that are counted until this is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Reserved {
+    /// It turned out to be so many bytes, at most as many as before.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.room.taken.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -161,11 +182,24 @@ mod tests {
 
     #[test]
     fn the_model_that_no_longer_fits_is_refused_with_both_numbers() {
-        let room = Room::new(Some(WORKER + 100 * MEBIBYTE));
-        room.take(60 * MEBIBYTE).unwrap();
-        let failure = room.take(41 * MEBIBYTE).unwrap_err();
+        let room = Arc::new(Room::new(Some(WORKER + 100 * MEBIBYTE)));
+        let mut first = room.reserve(60 * MEBIBYTE, 0).unwrap();
+        let failure = room.reserve(41 * MEBIBYTE, 0).unwrap_err();
         assert_eq!(failure.reason, Reason::HostMemoryExceeded);
         assert!(failure.message.contains("needs 105 MiB of 104 MiB usable"), "{failure}");
-        Room::new(None).take(u64::MAX - WORKER).unwrap();
+        drop(room.reserve(40 * MEBIBYTE, 0).expect("what was refused is not counted"));
+        first.shrink_to(50 * MEBIBYTE);
+        let second = room.reserve(50 * MEBIBYTE, 0).expect("the rest was given back");
+        drop((first, second));
+        room.reserve(100 * MEBIBYTE, 0).expect("what is gone is given back");
+        Arc::new(Room::new(None)).reserve(u64::MAX - WORKER, 0).unwrap();
+    }
+
+    #[test]
+    fn a_model_that_comes_later_must_fit_beside_all_that_is_in_memory_by_then() {
+        let room = Arc::new(Room::new(Some(100 * MEBIBYTE)));
+        let failure = room.reserve(20 * MEBIBYTE, 81 * MEBIBYTE).unwrap_err();
+        assert_eq!(failure.found.as_deref(), Some("101 MiB"));
+        room.reserve(20 * MEBIBYTE, 80 * MEBIBYTE).unwrap();
     }
 }

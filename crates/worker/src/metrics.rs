@@ -1,11 +1,12 @@
 //! The worker's own figures, all with the prefix `lamplighter_worker_`.
 //!
-//! Labels are bounded: routes are the patterns that the router knows, models are the manifest's.
+//! Labels are bounded: routes are the patterns that the router knows, models are those of the
+//! manifest and those that were loaded later, until they are unloaded.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use lamplighter_protocol::{ModelKey, ModelState, RuntimeReport};
+use lamplighter_protocol::{ModelKey, ModelState, Phase, RuntimeReport};
 use lamplighter_telemetry::metrics::Registry;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -277,6 +278,31 @@ impl Metrics {
         };
         let labels = ModelAnswer { model: model.to_string(), answer };
         self.revalidation_answers.get_or_create(&labels).inc();
+    }
+
+    /// A model is gone: so are the figures that name it.
+    pub fn forget(&self, key: &ModelKey, runtime: Option<&RuntimeReport>) {
+        let (model, labels) = (key.to_string(), label(key));
+        if let Some(RuntimeReport { kernel, precision }) = runtime.cloned() {
+            self.model_info.remove(&ModelRuntime { model: model.clone(), kernel, precision });
+        }
+        for figures in [&self.texts, &self.tokens, &self.failed_batches, &self.non_finite] {
+            figures.remove(&labels);
+        }
+        for (_, state) in STATES {
+            self.model_state.remove(&ModelInState { model: model.clone(), state });
+        }
+        for phase in Phase::ALL {
+            let labels = ModelPhase { model: model.clone(), phase: phase.as_str() };
+            self.load_seconds.remove(&labels);
+            self.load_bytes.remove(&labels);
+        }
+        for passed in [true, false] {
+            self.validation_cases.remove(&ModelCases { model: model.clone(), passed });
+        }
+        for answer in ["Right", "Wrong", "Inconclusive"] {
+            self.revalidation_answers.remove(&ModelAnswer { model: model.clone(), answer });
+        }
     }
 
     /// Every case was asked again.

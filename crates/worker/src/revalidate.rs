@@ -16,7 +16,7 @@ use lamplighter_protocol::{Failure, ModelKey, Reason};
 use tokio::sync::Notify;
 
 use crate::board::Board;
-use crate::registry::{Model, Registry};
+use crate::registry::{Model, Registry, Served};
 use crate::run::Runner;
 pub use verdict::{Answer, CaseId, Next, Suspects};
 
@@ -48,8 +48,11 @@ impl Trigger {
 }
 
 /// Asks the cases in rounds until a wrong answer is confirmed; returns why the worker must end.
+///
+/// A round asks the models that are served when it begins. One that is unloaded meanwhile is asked
+/// no further, so that its memory is not held.
 pub async fn until_wrong(
-    registry: &Registry,
+    served: &Served,
     runner: &Runner,
     board: &Board,
     interval: Option<Duration>,
@@ -58,7 +61,7 @@ pub async fn until_wrong(
     loop {
         board.revalidation_trigger().due(interval).await;
         let begun = Instant::now();
-        match round(registry, runner, board, &mut suspects).await {
+        match round(served, runner, board, &mut suspects).await {
             Ok(all_right) => board.round_ended(all_right.then_some(begun)),
             Err(failed) => return failed,
         }
@@ -67,28 +70,66 @@ pub async fn until_wrong(
 
 /// Whether there is a case, and every case's last answer was right.
 async fn round(
-    registry: &Registry,
+    served: &Served,
     runner: &Runner,
     board: &Board,
     suspects: &mut Suspects,
 ) -> Result<bool, Failure> {
-    let mut all_right = registry.models().iter().any(|model| !model.cases.is_empty());
-    for (at, model) in registry.models().iter().enumerate() {
-        for (index, case) in model.cases.iter().enumerate() {
-            let id = (at, index);
-            let mut answer = ask_and_tell(runner, board, model, case).await;
-            let mut next = suspects.judge(id, &answer);
+    let models: Vec<(ModelKey, usize)> = asked(served);
+    suspects.forget_all_but(|(key, _)| models.iter().any(|(asked, _)| asked == key));
+    let mut all_right = models.iter().any(|(_, cases)| *cases > 0);
+    for (key, index) in
+        models.iter().flat_map(|(key, cases)| (0..*cases).map(move |index| (key, index)))
+    {
+        let Some(model) = current(served, key) else {
+            continue;
+        };
+        let Some(case) = model.cases.get(index) else {
+            continue;
+        };
+        let asking = async {
+            let id = (key.clone(), index);
+            let mut answer = ask_and_tell(runner, board, &model, case).await;
+            let mut next = suspects.judge(&id, &answer);
             if next == Next::AskAgain {
-                answer = ask_and_tell(runner, board, model, case).await;
-                next = suspects.judge(id, &answer);
+                answer = ask_and_tell(runner, board, &model, case).await;
+                next = suspects.judge(&id, &answer);
             }
-            if next == Next::Confirmed {
-                return Err(confirmed(&model.key, &case.name, &answer));
-            }
-            all_right &= answer == Answer::Right;
+            (answer, next)
+        };
+        let (answer, next) = tokio::select! {
+            answered = asking => answered,
+            () = unloaded(served, &model) => continue,
+        };
+        if next == Next::Confirmed {
+            return Err(confirmed(&model.key, &case.name, &answer));
         }
+        all_right &= answer == Answer::Right;
     }
     Ok(all_right)
+}
+
+/// Each model of the moment, and how many cases it has.
+fn asked(served: &Served) -> Vec<(ModelKey, usize)> {
+    let of = |model: &Arc<Model>| (model.key.clone(), model.cases.len());
+    let registry = served.borrow();
+    registry.iter().flat_map(|registry| registry.models().iter().map(of)).collect()
+}
+
+fn current(served: &Served, key: &ModelKey) -> Option<Arc<Model>> {
+    served.borrow().as_ref()?.get(key).map(Arc::clone)
+}
+
+/// Waits until this very model is served no more.
+async fn unloaded(served: &Served, model: &Arc<Model>) {
+    let is_gone = |registry: &Option<Arc<Registry>>| {
+        let now = registry.as_ref().and_then(|registry| registry.get(&model.key));
+        now.is_none_or(|now| !Arc::ptr_eq(now, model))
+    };
+    if served.clone().wait_for(is_gone).await.is_err() {
+        // Whoever could unload it is gone.
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn ask_and_tell(runner: &Runner, board: &Board, model: &Arc<Model>, case: &Case) -> Answer {

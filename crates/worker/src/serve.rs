@@ -11,6 +11,7 @@ use lamplighter_telemetry::metrics::{Page, Registry as MetricsRegistry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::TokenFile;
 use crate::arguments::{self, Contradiction};
 use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
@@ -22,9 +23,13 @@ use crate::manifest;
 use crate::memory::{self, Room};
 use crate::metrics::Metrics;
 use crate::registry::{Model, Registry};
+use crate::repository::{Deadlines, Repository};
 use crate::revalidate::until_wrong;
 use crate::run::Runner;
 use crate::server::{Cut, Drain, Figures, Patience, Server};
+
+/// How much longer than a request may take an unload waits for those that have the model.
+const UNLOAD_MARGIN: Duration = Duration::from_secs(5);
 
 /// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
@@ -41,10 +46,19 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         turns: turns(args, &manifest),
         room: Arc::new(Room::new(room(manifest.device))),
     };
+    let later = Setup {
+        threads: NonZeroUsize::MIN,
+        turns: Turns::new(args.load.max_download_bytes_in_flight, 1, 1),
+        ..setup.clone()
+    };
     let worker = Worker::bind(args, manifest).await?;
     #[cfg(any(test, feature = "faults"))]
     crate::faults::when_ready(&worker.board, &args.cache_dir);
-    let load = move |entry, tracker| load_model(setup.clone(), entry, tracker);
+    let load = move |entry, tracker: Tracker| {
+        // One after the other and without helpers, while others are served.
+        let setup = if tracker.comes_later() { &later } else { &setup };
+        load_model(setup.clone(), entry, tracker)
+    };
     worker.run(load, stop).await
 }
 
@@ -85,6 +99,7 @@ pub struct Worker {
     manifest: Manifest,
     board: Arc<Board>,
     app: Arc<App>,
+    repository: Arc<Repository>,
     admin: Admin,
     admin_stop: CancellationToken,
     server: Server,
@@ -113,15 +128,22 @@ impl Worker {
             device: manifest.device,
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
+        let token = args.admin_token_file.as_deref().map(TokenFile::open).transpose()?;
+        let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
+        let limits_of_requests = Limits { body, bodies, time };
+        let extras = Extras { keys, metrics: Some(page.clone()), te };
+        let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests, extras));
+        let deadlines =
+            Deadlines { load: args.start_deadline_seconds, unload: time + UNLOAD_MARGIN };
+        let repository = Repository::new(Arc::clone(&board), Arc::clone(&app), deadlines);
+        let repository = Arc::new(repository);
+
         let admin_stop = CancellationToken::new();
-        let routes = crate::admin::router(&board, page.clone());
+        let routes = crate::admin::router(&board, page)
+            .merge(crate::admin::repository::router(&repository, token));
         let admin =
             admin::serve(args.admin_listen, routes, admin_stop.clone()).await.map_err(internal)?;
 
-        let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
-        let limits_of_requests = Limits { body, bodies, time };
-        let extras = Extras { keys, metrics: Some(page), te };
-        let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests, extras));
         let patience = Patience {
             idle: limits.idle_timeout_seconds,
             age: limits.max_connection_age_seconds,
@@ -140,6 +162,7 @@ impl Worker {
             manifest,
             board,
             app,
+            repository,
             admin,
             admin_stop,
             server,
@@ -159,20 +182,22 @@ impl Worker {
         self.admin.address()
     }
 
-    /// Loads with `load`, serves until `stop` is cancelled or a model turns wrong, and drains.
+    /// Loads with `load`, serves until `stop` is cancelled or a model turns wrong, and drains. Models
+    /// that come later are loaded with it, too.
     pub async fn run<F, L>(self, load: L, stop: CancellationToken) -> Result<(), Failure>
     where
-        L: Fn(ModelEntry, Tracker) -> F,
+        L: Fn(ModelEntry, Tracker) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Model, Failure>> + Send + 'static,
     {
         let started = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            started = self.start(load) => Some(started),
+            started = self.start(&load) => Some(started),
         };
         let wrong = match started {
             Some(Ok(registry)) => {
                 self.app.open(registry);
+                self.repository.open(load);
                 self.board.happened(Event::AllPassed);
                 self.board.tell_start();
                 tokio::select! {
@@ -195,16 +220,11 @@ impl Worker {
 
     /// Why the worker must end although nobody told it to.
     async fn until_wrong(&self) -> Failure {
-        match self.app.served() {
-            Some(models) => {
-                let runner = self.app.runner();
-                until_wrong(models, runner, &self.board, self.revalidation_interval).await
-            }
-            None => std::future::pending().await,
-        }
+        let (served, runner) = (self.app.served(), self.app.runner());
+        until_wrong(&served, runner, &self.board, self.revalidation_interval).await
     }
 
-    async fn start<F, L>(&self, load: L) -> Result<Registry, Failure>
+    async fn start<F, L>(&self, load: &L) -> Result<Registry, Failure>
     where
         L: Fn(ModelEntry, Tracker) -> F,
         F: Future<Output = Result<Model, Failure>> + Send + 'static,
@@ -222,6 +242,7 @@ impl Worker {
 
     /// The probes answer until the last request is done.
     async fn end(self, wrong: Option<Failure>) -> Result<(), Failure> {
+        self.repository.close();
         let was_ready = self.board.state() == WorkerState::Ready;
         match &wrong {
             None => {

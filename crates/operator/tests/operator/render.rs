@@ -104,6 +104,25 @@ fn an_old_revision_is_made_from_its_record_and_not_from_the_spec_of_today() {
     assert!(render::blueprint(&valid(), &fetched, &unknown).is_none());
 }
 
+/// What a pod of a revision serves does not change: nobody has a token to change it with.
+#[test]
+fn no_pod_can_be_told_to_load_or_unload() {
+    let valid = valid();
+    let collector = render::collector(&valid.wanted, &std::collections::BTreeSet::new(), "a1b2c3");
+    let pods = [
+        workload().spec.unwrap().template.unwrap().spec.unwrap(),
+        render::resolver(&valid, &valid.wanted).spec.unwrap(),
+        collector.spec.unwrap().template.spec.unwrap(),
+    ];
+    for pod in &pods {
+        assert!(!pod.containers.is_empty());
+        let text = serde_json::to_string(pod).unwrap();
+        for word in [lamplighter_protocol::place::ENV_ADMIN_TOKEN_FILE, "admin-token"] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+    }
+}
+
 #[test]
 fn the_worker_reads_the_manifest_that_was_rendered() {
     let data = rendered().manifest.data.unwrap();

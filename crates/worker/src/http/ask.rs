@@ -91,16 +91,15 @@ impl Needs {
 }
 
 /// The model of this name, if it gives what is needed.
-pub(super) fn named<'a>(
-    registry: &'a Registry,
-    name: &str,
-    needs: Needs,
-) -> Result<&'a Arc<Model>, ApiError> {
+///
+/// Nothing else is held than the model, so that the others can be unloaded meanwhile.
+pub(super) fn named(app: &App, name: &str, needs: Needs) -> Result<Arc<Model>, ApiError> {
+    let registry = app.registry()?;
     let Some(model) = registry.resolve(name) else {
-        return Err(ApiError::no_model(name, &served(registry)));
+        return Err(ApiError::no_model(name, &served(&registry)));
     };
     if needs.are_met_by(&model.engine.facts().gives) {
-        Ok(model)
+        Ok(Arc::clone(model))
     } else {
         Err(needs.refusal(model))
     }
@@ -108,28 +107,25 @@ pub(super) fn named<'a>(
 
 /// The model that a request means which may name none: then the one that alone gives what is
 /// needed, in its default version.
-pub(super) fn meant<'a>(
-    registry: &'a Registry,
-    name: Option<&str>,
-    needs: Needs,
-) -> Result<&'a Arc<Model>, ApiError> {
+pub(super) fn meant(app: &App, name: Option<&str>, needs: Needs) -> Result<Arc<Model>, ApiError> {
     if let Some(name) = name {
-        return named(registry, name, needs);
+        return named(app, name, needs);
     }
+    let registry = app.registry()?;
     let fit = |model: &&Arc<Model>| needs.are_met_by(&model.engine.facts().gives);
     let mut plain = registry.names().filter(|(name, model)| *name == model.key.name);
     match registry.models() {
         // Whatever it is called, nothing else can be meant.
-        [only] => named(registry, &only.key.to_string(), needs),
+        [only] => named(app, &only.key.to_string(), needs),
         _ => {
             let mut fitting = plain.by_ref().map(|(_, model)| model).filter(fit);
             match (fitting.next(), fitting.next()) {
-                (Some(model), None) => Ok(model),
+                (Some(model), None) => Ok(Arc::clone(model)),
                 _ => {
                     let message = format!(
                         "several models are served: name one in the field `model` or the header \
                          `{MODEL_HEADER}`; served are {}",
-                        served(registry)
+                        served(&registry)
                     );
                     Err(ApiError::invalid("model", "missing_required_parameter", message))
                 }

@@ -133,10 +133,10 @@ async fn rerank(
     request: Request,
     version: &'static str,
 ) -> Result<Json<Answer>, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     let (ask, _share): (Ask, _) = body::json(request, app, deadline).await?;
     let Name(name) = required(ask.model, "model")?;
-    let model = ask::named(registry, &name, Needs::Relevance)?;
+    let model = ask::named(app, &name, Needs::Relevance)?;
     check_rank_fields(ask.rank_fields)?;
     let top = optional(ask.top_n, "top_n")?.map_or(usize::MAX, |Count(top)| top);
     let repeat = optional(ask.return_documents, "return_documents")?.unwrap_or_default();
@@ -144,7 +144,7 @@ async fn rerank(
     let documents = Texts::required(ask.documents, "documents")?;
     let (question, documents) = rank::question(&query, documents, TooLong::CutEnd, repeat)?;
     let asker = Asker { app, deadline };
-    let answer = asker.ask(model, Output::Scores, question, "documents").await?;
+    let answer = asker.ask(&model, Output::Scores, question, "documents").await?;
     let ranks = rank::ranked(&answer.outputs, false).into_iter().take(top);
     let results = ranks.map(|Ranked { index, score }| Found {
         index,

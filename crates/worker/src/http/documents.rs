@@ -98,13 +98,14 @@ fn parameter(name: &str) -> Value {
 }
 
 async fn page(State(app): State<Arc<App>>) -> Html<String> {
-    let names: Vec<String> = app.served().map_or_else(Vec::new, |registry| {
+    let served = app.registry().ok();
+    let names: Vec<String> = served.as_ref().map_or_else(Vec::new, |registry| {
         registry
             .names()
             .map(|(name, model)| format!("{name} ({})", model.facts.architecture))
             .collect()
     });
-    let model = app.served().and_then(|registry| registry.names().next());
+    let model = served.as_ref().and_then(|registry| registry.names().next());
     let model = model.map_or("MODEL", |(name, _)| name);
     Html(written(&super::routes(), &names, model))
 }

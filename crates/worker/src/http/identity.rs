@@ -35,8 +35,8 @@ struct Served {
 }
 
 async fn identity(State(app): State<Arc<App>>) -> Result<Json<Identity>, ApiError> {
-    let models = app
-        .registry()?
+    let registry = app.registry()?;
+    let models = registry
         .models()
         .iter()
         .map(|model| Served { key: model.key.to_string(), digest: model.facts.digest.clone() });

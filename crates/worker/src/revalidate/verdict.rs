@@ -10,6 +10,8 @@
 
 use std::collections::BTreeSet;
 
+use lamplighter_protocol::ModelKey;
+
 /// What came of a question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
@@ -40,8 +42,8 @@ pub enum Next {
     Confirmed,
 }
 
-/// A case by its model's place in the manifest and its own place.
-pub type CaseId = (usize, usize);
+/// A case by its model and its place.
+pub type CaseId = (ModelKey, usize);
 
 /// The cases whose last answer was wrong.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -49,16 +51,21 @@ pub struct Suspects(BTreeSet<CaseId>);
 
 impl Suspects {
     /// Remembers an answer and says what to do.
-    pub fn judge(&mut self, case: CaseId, answer: &Answer) -> Next {
+    pub fn judge(&mut self, case: &CaseId, answer: &Answer) -> Next {
         match answer {
             Answer::Right => {
-                self.0.remove(&case);
+                self.0.remove(case);
                 Next::GoOn
             }
             Answer::Inconclusive { .. } => Next::GoOn,
-            Answer::Wrong { .. } if self.0.insert(case) => Next::AskAgain,
+            Answer::Wrong { .. } if self.0.insert(case.clone()) => Next::AskAgain,
             Answer::Wrong { .. } => Next::Confirmed,
         }
+    }
+
+    /// Forgets the cases of models that are gone.
+    pub fn forget_all_but(&mut self, is_there: impl Fn(&CaseId) -> bool) {
+        self.0.retain(is_there);
     }
 }
 
@@ -74,10 +81,14 @@ mod tests {
         }
     }
 
+    fn case(model: &str, index: usize) -> CaseId {
+        (model.to_owned().try_into().unwrap(), index)
+    }
+
     /// What is done after the last of the answers to one case.
     fn after(answers: &str) -> Next {
         let mut suspects = Suspects::default();
-        answers.chars().map(|word| suspects.judge((0, 0), &answer(word))).last().unwrap()
+        answers.chars().map(|word| suspects.judge(&case("a:1", 0), &answer(word))).last().unwrap()
     }
 
     /// Guarantees: gates-16.
@@ -113,9 +124,20 @@ mod tests {
     #[test]
     fn another_case_of_the_same_or_of_another_model_confirms_nothing() {
         let mut suspects = Suspects::default();
-        for case in [(0, 0), (0, 1), (1, 0)] {
-            assert_eq!(suspects.judge(case, &answer('w')), Next::AskAgain);
+        for case in [case("a:1", 0), case("a:1", 1), case("a:2", 0)] {
+            assert_eq!(suspects.judge(&case, &answer('w')), Next::AskAgain);
         }
-        assert_eq!(suspects.judge((0, 1), &answer('w')), Next::Confirmed);
+        assert_eq!(suspects.judge(&case("a:1", 1), &answer('w')), Next::Confirmed);
+    }
+
+    #[test]
+    fn a_model_that_comes_back_is_not_suspect_for_what_it_was() {
+        let mut suspects = Suspects::default();
+        for model in ["a:1", "a:2"] {
+            suspects.judge(&case(model, 0), &answer('w'));
+        }
+        suspects.forget_all_but(|(model, _)| model.version == "2");
+        assert_eq!(suspects.judge(&case("a:1", 0), &answer('w')), Next::AskAgain);
+        assert_eq!(suspects.judge(&case("a:2", 0), &answer('w')), Next::Confirmed);
     }
 }

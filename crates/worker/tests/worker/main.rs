@@ -13,6 +13,8 @@ mod life;
 mod load;
 mod metrics;
 mod refusals;
+mod reload;
+mod repository;
 mod rerank;
 mod resolve;
 mod revalidation;

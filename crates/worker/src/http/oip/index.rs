@@ -16,7 +16,7 @@ use crate::http::App;
 use crate::http::ask::{self, Needs};
 use crate::http::clip::clip;
 use crate::http::error::ApiError;
-use crate::registry::{Model, Registry};
+use crate::registry::Model;
 
 /// A model and its tensors.
 #[derive(JsonSchema, Serialize)]
@@ -60,13 +60,13 @@ pub(super) struct Entry {
 pub(super) type Names = Result<Path<HashMap<String, String>>, PathRejection>;
 
 /// The model that a path means.
-pub(super) fn model_of(registry: &Registry, names: Names) -> Result<&Arc<Model>, ApiError> {
+pub(super) fn model_of(app: &App, names: Names) -> Result<Arc<Model>, ApiError> {
     let Path(names) = names
         .map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
     let name = names.get("model").map(String::as_str).unwrap_or_default();
     match names.get("version") {
-        Some(version) => ask::named(registry, &format!("{name}:{version}"), Needs::Anything),
-        None => ask::named(registry, name, Needs::Anything),
+        Some(version) => ask::named(app, &format!("{name}:{version}"), Needs::Anything),
+        None => ask::named(app, name, Needs::Anything),
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn metadata(
     names: Names,
 ) -> Result<Json<Metadata>, ApiError> {
     let registry = app.registry()?;
-    let model = model_of(registry, names)?;
+    let model = model_of(&app, names)?;
     let of_this_name = registry.models().iter().filter(|other| other.key.name == model.key.name);
     let gives = &model.engine.facts().gives;
     let text = |name| Tensor { name, datatype: tensor::BYTES, shape: vec![-1] };
@@ -97,14 +97,14 @@ pub(super) async fn ready(
     State(app): State<Arc<App>>,
     names: Names,
 ) -> Result<Json<Ready>, ApiError> {
-    let model = model_of(app.registry()?, names)?;
+    let model = model_of(&app, names)?;
     Ok(Json(Ready { name: model.key.name.clone(), ready: true }))
 }
 
 /// Also while the models load. What the body asks for, Triton's `ready`, only leaves entries out, so
 /// it is not looked at.
 pub(super) async fn index(State(app): State<Arc<App>>) -> Json<Vec<Entry>> {
-    let is_open = app.served().is_some();
+    let is_open = app.registry().is_ok();
     let report = app.board.report();
     let entries = report.models.into_iter().map(|model| {
         let state = if is_open { ModelState::Ready } else { model.state };

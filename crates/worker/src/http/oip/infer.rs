@@ -56,7 +56,7 @@ pub(super) async fn infer(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let model = model_of(app.registry()?, names)?;
+    let model = model_of(&app, names)?;
     // Clients of Triton say no content type, or that of bytes.
     let (bytes, share) = body::bytes(request, &app, deadline).await?;
     let asked = read(&headers, &bytes)?;
@@ -69,8 +69,8 @@ pub(super) async fn infer(
         Gives::Vectors { .. } => Output::Vector,
         Gives::Scores { .. } => Output::Scores,
     };
-    let question = question(asked, model)?;
-    let answer = Asker { app: &app, deadline }.ask(model, output, question, "text").await?;
+    let question = question(asked, &model)?;
+    let answer = Asker { app: &app, deadline }.ask(&model, output, question, "text").await?;
     drop(share);
     let rows = answer.outputs.into_iter().map(|row| scores::of_model(row, gives, false));
     let rows: Vec<Vec<f32>> = rows.collect();

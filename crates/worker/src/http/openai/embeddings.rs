@@ -82,15 +82,15 @@ pub(super) async fn embed(
     Extension(deadline): Extension<Deadline>,
     request: Request,
 ) -> Result<Json<Answer>, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     let (ask, _share): (Ask, _) = body::json(request, &app, deadline).await?;
     let Name(name) = required(ask.model, "model")?;
-    let model = ask::named(registry, &name, Needs::Vectors)?;
+    let model = ask::named(&app, &name, Needs::Vectors)?;
     let encoding = optional(ask.encoding_format, "encoding_format")?.unwrap_or(Encoding::Float);
     let dimensions = vectors::dimensions(ask.dimensions, &model.engine.facts().gives)?;
     let question = Parsed::required(ask.input, "input")?.into_question(TooLong::Refuse);
     let asker = Asker { app: &app, deadline };
-    let answer = asker.ask(model, Output::Vector, question, "input").await?;
+    let answer = asker.ask(&model, Output::Vector, question, "input").await?;
     let data = answer.outputs.into_iter().enumerate().map(|(index, mut vector)| {
         dimensions.shorten(&mut vector);
         Embedding { object: "embedding", index, numbers: encoding.write(vector) }

@@ -34,8 +34,8 @@ pub(super) struct Entry {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<List>, ApiError> {
-    let names = app.registry()?.names();
-    let data = names.map(|(name, model)| Entry::new(name, model, app.created)).collect();
+    let registry = app.registry()?;
+    let data = registry.names().map(|(name, model)| Entry::new(name, model, app.created)).collect();
     Ok(Json(List { object: "list", data }))
 }
 
@@ -43,11 +43,11 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Entry>, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     let Path(id) =
         id.map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
-    let model = ask::named(registry, &id, Needs::Anything)?;
-    Ok(Json(Entry::new(&id, model, app.created)))
+    let model = ask::named(&app, &id, Needs::Anything)?;
+    Ok(Json(Entry::new(&id, &model, app.created)))
 }
 
 impl Entry {

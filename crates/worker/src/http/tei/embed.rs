@@ -78,7 +78,7 @@ pub(super) async fn answer(
     headers: &HeaderMap,
 ) -> Result<Json<Vectors>, ApiError> {
     let name = model_name(ask.model, headers)?;
-    let model = ask::meant(asker.app.registry()?, name.as_deref(), Needs::Vectors)?;
+    let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
     let gives = &model.engine.facts().gives;
     no_prompt(ask.prompt_name)?;
     let is_normal = matches!(gives, Gives::Vectors { normalized: true, .. });
@@ -93,7 +93,7 @@ pub(super) async fn answer(
     let dimensions = vectors::dimensions(ask.dimensions, gives)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
-    let mut outputs = asker.ask(model, Output::Vector, question, "inputs").await?.outputs;
+    let mut outputs = asker.ask(&model, Output::Vector, question, "inputs").await?.outputs;
     for vector in &mut outputs {
         dimensions.shorten(vector);
         if normalize {
@@ -109,15 +109,15 @@ pub(super) async fn embed_all(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<TokenVectors>, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     let (ask, _share): (AskAll, _) = body::json(request, &app, deadline).await?;
     let name = model_name(ask.model, &headers)?;
-    let model = ask::meant(registry, name.as_deref(), Needs::Vectors)?;
+    let model = ask::meant(&app, name.as_deref(), Needs::Vectors)?;
     no_prompt(ask.prompt_name)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
     let asker = Asker { app: &app, deadline };
-    let answer = asker.ask(model, Output::TokenVectors, question, "inputs").await?;
+    let answer = asker.ask(&model, Output::TokenVectors, question, "inputs").await?;
     let width = answer.width();
     let rows = |numbers: &Vec<f32>| numbers.chunks_exact(width).map(<[f32]>::to_vec).collect();
     Ok(Json(TokenVectors(answer.outputs.iter().map(rows).collect())))

@@ -60,7 +60,7 @@ pub(super) async fn info(
     headers: HeaderMap,
 ) -> Result<Json<Info>, ApiError> {
     let name = model_name(None, &headers)?;
-    let model = ask::meant(app.registry()?, name.as_deref(), Needs::Anything)?;
+    let model = ask::meant(&app, name.as_deref(), Needs::Anything)?;
     let limits = model.engine.limits();
     let facts = model.engine.facts();
     let texts = app.runner.limit();

@@ -67,12 +67,12 @@ pub(super) async fn answer(
     headers: &HeaderMap,
 ) -> Result<Json<Answer>, ApiError> {
     let name = model_name(ask.model, headers)?;
-    let model = ask::meant(asker.app.registry()?, name.as_deref(), Needs::Scores)?;
+    let model = ask::meant(asker.app, name.as_deref(), Needs::Scores)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let raw = optional(ask.raw_scores, "raw_scores")?.unwrap_or_default();
     let inputs = Inputs::required(ask.inputs, "inputs")?;
     let question = Question::Texts(inputs.texts, too_long);
-    let outputs = asker.ask(model, Output::Scores, question, "inputs").await?.outputs;
+    let outputs = asker.ask(&model, Output::Scores, question, "inputs").await?.outputs;
     let gives = &model.engine.facts().gives;
     let mut predictions = outputs.into_iter().map(|numbers| labelled(numbers, gives, raw));
     Ok(Json(if inputs.is_one {

@@ -69,14 +69,14 @@ pub(super) async fn answer(
     headers: &HeaderMap,
 ) -> Result<Json<Ranks>, ApiError> {
     let name = model_name(ask.model, headers)?;
-    let model = ask::meant(asker.app.registry()?, name.as_deref(), Needs::Relevance)?;
+    let model = ask::meant(asker.app, name.as_deref(), Needs::Relevance)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let raw = optional(ask.raw_scores, "raw_scores")?.unwrap_or_default();
     let repeat = optional(ask.return_text, "return_text")?.unwrap_or_default();
     let query = required(ask.query, "query")?;
     let texts = Texts::required(ask.texts, "texts")?;
     let (question, texts) = rank::question(&query, texts, too_long, repeat)?;
-    let answer = asker.ask(model, Output::Scores, question, "texts").await?;
+    let answer = asker.ask(&model, Output::Scores, question, "texts").await?;
     let ranks = rank::ranked(&answer.outputs, raw)
         .into_iter()
         .map(|Ranked { index, score }| Rank { index, text: texts.get(index).cloned(), score });

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let registry = app.registry()?;
+    app.registry()?;
     body::check_json(headers.get(CONTENT_TYPE))?;
     let (bytes, _share) = body::bytes(request, &app, deadline).await?;
     let look: Look = parse(&bytes)?;
@@ -49,7 +49,7 @@ pub(super) async fn ask(
         return Ok(similarity::answer(asker, parse(&bytes)?, &headers).await?.into_response());
     }
     let name = model_name(look.model, &headers)?;
-    let model = ask::meant(registry, name.as_deref(), Needs::Anything)?;
+    let model = ask::meant(&app, name.as_deref(), Needs::Anything)?;
     Ok(match model.engine.facts().gives {
         Gives::Vectors { .. } => {
             embed::answer(asker, parse(&bytes)?, &headers).await?.into_response()

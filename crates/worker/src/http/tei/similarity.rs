@@ -70,7 +70,7 @@ pub(super) async fn answer(
     headers: &HeaderMap,
 ) -> Result<Json<Cosines>, ApiError> {
     let name = model_name(ask.model, headers)?;
-    let model = ask::meant(asker.app.registry()?, name.as_deref(), Needs::Vectors)?;
+    let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
     let parameters = ask.parameters.unwrap_or_default();
     no_prompt(parameters.prompt_name)?;
     let too_long = too_long(parameters.truncate, parameters.truncation_direction)?;
@@ -83,7 +83,7 @@ pub(super) async fn answer(
     // At the end, so that errors count the sentences as the client does.
     texts.push(source);
     let question = Question::singles(texts, too_long);
-    let mut outputs = asker.ask(model, Output::Vector, question, "sentences").await?.outputs;
+    let mut outputs = asker.ask(&model, Output::Vector, question, "sentences").await?.outputs;
     let source = outputs.pop().unwrap_or_default();
     let cosines = outputs.iter().map(|vector| vectors::cosine(&source, vector));
     Ok(Json(Cosines(cosines.collect())))

@@ -89,10 +89,34 @@ impl Http {
     }
 
     pub(crate) async fn embed(&self, address: SocketAddr, text: &str) -> Result<Answer, String> {
-        let body = serde_json::json!({"model": "embedder", "input": text}).to_string();
-        let request = Request::post(format!("http://{address}/v1/embeddings"))
+        self.embed_with(address, "embedder", text).await
+    }
+
+    /// As [`Http::embed`], of another model.
+    pub(crate) async fn embed_with(
+        &self,
+        address: SocketAddr,
+        model: &str,
+        text: &str,
+    ) -> Result<Answer, String> {
+        let body = serde_json::json!({"model": model, "input": text});
+        self.post(address, "/v1/embeddings", None, &body.to_string()).await
+    }
+
+    /// JSON for a path, with a bearer's token or without.
+    pub(crate) async fn post(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        token: Option<&str>,
+        body: &str,
+    ) -> Result<Answer, String> {
+        let mut request = Request::post(format!("http://{address}{path}"))
             .header(header::CONTENT_TYPE, "application/json");
-        self.send(request.body(Full::from(body)).unwrap()).await
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.send(request.body(Full::from(body.to_owned())).unwrap()).await
     }
 
     /// A command to the admin port, for the pod of this uid.

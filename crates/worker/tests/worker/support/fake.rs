@@ -1,7 +1,7 @@
 //! An engine that answers from the tokens alone, and misbehaves on demand.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use lamplighter_engine::{
     Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Precision, Runtime, Scale,
@@ -223,5 +223,30 @@ impl Engine for Fake {
             Ok(vector)
         });
         vectors.collect()
+    }
+}
+
+/// A fake that the test keeps, as an engine that a worker can drop.
+pub(crate) struct Lent(pub(crate) Arc<Fake>);
+
+impl Engine for Lent {
+    fn facts(&self) -> &Facts {
+        self.0.facts()
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.0.runtime()
+    }
+
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.0.split(texts, too_long)
+    }
+
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.0.run(batch, output)
     }
 }

@@ -70,6 +70,7 @@ pub(crate) fn model(entry: &ModelEntry, engine: Arc<Fake>) -> Model {
         },
         engine,
         cases: Vec::new(),
+        memory: None,
     }
 }
 
