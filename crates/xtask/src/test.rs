@@ -66,7 +66,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 14] {
+pub(crate) fn all_steps() -> [Step; 15] {
     use Tier::{Ci, Long, Quick};
     use steps as s;
     [
@@ -77,10 +77,11 @@ pub(crate) fn all_steps() -> [Step; 14] {
         step("unit", "unit, golden, property and wire tests", Quick, 6, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
-        step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
+        step("clients", "the clients that people use work", Ci, 2, s::clients),
+        step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 15, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
-        step("stories", "user stories on the cluster", Ci, 18, s::stories),
+        step("stories", "user stories on the cluster", Ci, 17, s::stories),
         step("rollouts", "eight rollouts under load, no request lost", Ci, 9, s::rollouts),
         step("properties", "property tests, 100 times as many cases", Long, 60, s::properties),
         step(
