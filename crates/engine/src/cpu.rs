@@ -10,20 +10,23 @@
 )]
 
 mod activation;
+mod buffer;
 mod encoder;
+pub(crate) mod kernel;
 mod panels;
 mod rows;
 
 use std::sync::{Mutex, PoisonError};
 
 use encoder::{Encoder, Scratch};
+use kernel::Kernel;
 
 use crate::batch::limits;
 use crate::config::BertConfig;
 use crate::error::EngineError;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
-use crate::{Coldness, Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
+use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
 
 pub(crate) struct Cpu {
     encoder: Encoder,
@@ -39,8 +42,9 @@ impl Cpu {
         network: Network,
         tokenizer: Tokenizer,
         facts: Facts,
+        kernel: Kernel,
     ) -> Result<Self, EngineError> {
-        let encoder = Encoder::load(network, config)?;
+        let encoder = Encoder::load(network, config, kernel)?;
         Ok(Self { encoder, tokenizer, facts, scratches: Mutex::default() })
     }
 
@@ -62,6 +66,11 @@ impl Engine for Cpu {
         limits(self.facts.max_tokens, Shape::Packed)
     }
 
+    fn runtime(&self) -> Runtime {
+        let kernel = self.encoder.kernel();
+        Runtime { kernel: kernel.name().to_owned(), precision: kernel.precision() }
+    }
+
     fn coldness(&self) -> Coldness {
         Coldness::Memory
     }
@@ -78,8 +87,7 @@ impl Engine for Cpu {
         gives.check(output)?;
         let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
-            self.encoder.forward(batch, scratch)?;
-            let mut rest = scratch.tokens.as_slice();
+            let mut rest = self.encoder.forward(batch, scratch)?;
             let outputs = batch.iter().map(|text| {
                 let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;

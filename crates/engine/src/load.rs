@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::bert::Bert;
 use crate::config::BertConfig;
 use crate::cpu::Cpu;
+use crate::cpu::kernel::Kernel;
 use crate::error::EngineError;
 use crate::layout::Network;
 use crate::sentence::Recipe;
@@ -72,9 +73,21 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
 /// Moves a model to its device. A device that is missing, or that this build has no code for,
 /// is [`EngineError::DeviceUnavailable`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
+    transfer_to(built, device, None)
+}
+
+/// As [`transfer`]; on the processor, computing with this kernel instead of the fastest.
+pub fn transfer_to(
+    built: Built,
+    device: Device,
+    kernel: Option<Kernel>,
+) -> Result<Box<dyn Engine>, EngineError> {
     let Built { config, network, tokenizer, facts } = built;
     match device {
-        Device::Cpu => Ok(Box::new(Cpu::new(&config, network, tokenizer, facts)?)),
+        Device::Cpu => {
+            let kernel = kernel.unwrap_or_else(Kernel::fastest);
+            Ok(Box::new(Cpu::new(&config, network, tokenizer, facts, kernel)?))
+        }
         Device::Cuda => {
             let cuda = candle_core::Device::new_cuda(0).map_err(|error| {
                 let source = error.into();

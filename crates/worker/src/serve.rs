@@ -35,6 +35,7 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         digests: args.expected_digests.iter().cloned().collect(),
         user: manifest.user(),
         device: manifest.device,
+        kernel: args.limits.kernel,
         warm_up_deadline: args.warm_up_deadline_seconds,
         threads: load_threads(args, &manifest),
         turns: turns(args, &manifest),

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use lamplighter_engine::{
-    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Scale, Shape, Text, Tokens,
-    TooLong,
+    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Precision, Runtime, Scale,
+    Shape, Text, Tokens, TooLong,
 };
 
 use super::DEADLINE;
@@ -147,6 +147,10 @@ impl Engine for Fake {
 
     fn limits(&self) -> Limits {
         Limits { max_batch_tokens: 24, max_batch_texts: 4, shape: Shape::Padded }
+    }
+
+    fn runtime(&self) -> Runtime {
+        Runtime { kernel: "fake".to_owned(), precision: Precision::F32 }
     }
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
