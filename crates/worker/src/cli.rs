@@ -205,6 +205,16 @@ pub struct AccessArgs {
     /// The file is read again when it changes; if it is gone or broken then, the keys stay.
     #[arg(long, env = "LAMPLIGHTER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
+
+    /// A chain of certificates, PEM, the server's own first: requests are then answered over TLS
+    /// alone. With its key it is read again when it changes, as a mounted Secret of cert-manager
+    /// does; a pair that cannot be used leaves the last one in force. The admin port stays plain.
+    #[arg(long, env = "LAMPLIGHTER_TLS_CERT_FILE", requires = "tls_key_file", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The private key of the certificate, PEM.
+    #[arg(long, env = "LAMPLIGHTER_TLS_KEY_FILE", requires = "tls_cert_file", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
 }
 
 /// Limits of what is served.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// How often files are looked at: a kubelet takes up to a minute itself.
-pub(crate) const EVERY: Duration = Duration::from_secs(5);
+pub(crate) const EVERY: Duration = Duration::from_secs(2);
 /// Longer files are no keys and no certificates.
 const LONGEST: u64 = 1 << 20;
 
@@ -61,7 +61,7 @@ pub(crate) async fn keep_up<E: Display>(
             }
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(lost) => Err(lost.to_string()),
+            Err(panicked) => Err(panicked.to_string()),
         };
         let taken = found.and_then(|found| take(&found).map(|()| found).map_err(|e| e.to_string()));
         match taken {

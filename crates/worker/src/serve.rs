@@ -26,7 +26,7 @@ use crate::registry::{Model, Registry};
 use crate::repository::{Deadlines, Repository};
 use crate::revalidate::until_wrong;
 use crate::run::Runner;
-use crate::server::{Cut, Drain, Figures, Patience, Server};
+use crate::server::{Cut, Drain, Figures, Patience, Server, Tls};
 
 /// How much longer than a request may take an unload waits for those that have the model.
 const UNLOAD_MARGIN: Duration = Duration::from_secs(5);
@@ -150,7 +150,7 @@ impl Worker {
             write: limits.write_timeout_seconds,
             connections: count(limits.max_connections),
         };
-        let server = listen(args.listen, &app, patience, &board).await?;
+        let server = listen(args.listen, tls(args)?, &app, patience, &board).await?;
         tracing::info!(
             serving = %server.address(),
             admin = %admin.address(),
@@ -291,6 +291,7 @@ fn judge(cut: Cut, timeout: Duration) -> Result<(), Failure> {
 
 async fn listen(
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
     app: &Arc<App>,
     patience: Patience,
     board: &Board,
@@ -304,7 +305,24 @@ async fn listen(
         in_flight: metrics.in_flight().clone(),
         shedding: board.shedding().clone(),
     };
-    Server::start(listener, router, patience, figures).map_err(cannot)
+    Server::start(listener, tls, router, patience, figures).map_err(cannot)
+}
+
+/// The certificate of the serving listener; none if there is to be none.
+fn tls(args: &ServeArgs) -> Result<Option<Arc<Tls>>, Failure> {
+    match (&args.access.tls_cert_file, &args.access.tls_key_file) {
+        (Some(certificate), Some(key)) => {
+            let tls = Tls::from_files(certificate.clone(), key.clone()).map_err(unusable)?;
+            Ok(Some(tls))
+        }
+        // The command line asks for both or none.
+        _ => Ok(None),
+    }
+}
+
+/// A file that the command line names and that cannot be used.
+fn unusable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Reason::ArgumentsInvalid, error.to_string())
 }
 
 /// What the container may use, not what the host has.

@@ -19,6 +19,7 @@ mod connection;
 mod flight;
 mod linger;
 mod shedding;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,9 +35,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use connection::Signals;
+use connection::{Accepted, Signals};
 use flight::Flights;
 pub use shedding::Shedding;
+pub use tls::{Tls, TlsError};
 
 /// After an accept that failed for want of file descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,9 +102,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers every connection to `listener` from `router`.
+    /// Answers every connection to `listener` from `router`, over TLS if there is a certificate.
     pub fn start(
         listener: TcpListener,
+        tls: Option<Arc<Tls>>,
         router: Router,
         patience: Patience,
         figures: Figures,
@@ -113,6 +116,7 @@ impl Server {
         let in_flight = figures.in_flight.clone();
         let crowded = Arc::new(AtomicBool::new(false));
         let acceptor = Acceptor {
+            tls,
             router,
             patience,
             places: Arc::new(Semaphore::new(patience.connections)),
@@ -154,6 +158,7 @@ impl Server {
 }
 
 struct Acceptor {
+    tls: Option<Arc<Tls>>,
     router: Router,
     patience: Patience,
     places: Arc<Semaphore>,
@@ -249,7 +254,7 @@ impl Acceptor {
         let open = self.figures.open.clone();
         open.inc();
         let serving = connection::serve(
-            stream,
+            Accepted { stream, tls: self.tls.as_ref().map(|tls| tls.acceptor()) },
             self.router.clone(),
             self.patience,
             self.signals.clone(),

@@ -34,7 +34,7 @@ async fn serve(patience: Patience) -> Served {
         .route("/", get(|| async { "lit" }))
         .route("/large", get(|| async { vec![b'x'; LARGE] }))
         .route("/refuse", post(|| async { (StatusCode::TOO_MANY_REQUESTS, "later") }));
-    let server = Server::start(listener, router, patience, figures.clone()).unwrap();
+    let server = Server::start(listener, None, router, patience, figures.clone()).unwrap();
     Served { address: server.address(), server, figures }
 }
 
@@ -182,7 +182,7 @@ async fn a_connection_that_waits_to_be_accepted_is_answered_though_the_listener_
     let mut client = std::net::TcpStream::connect(address).unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let router = Router::new().route("/", get(|| async { "lit" }));
-    let server = Server::start(listener, router, PATIENCE, Figures::default()).unwrap();
+    let server = Server::start(listener, None, router, PATIENCE, Figures::default()).unwrap();
     server.signals.closing.cancel();
 
     assert_eq!(server.drain(DRAIN).await, Cut::default());

@@ -66,7 +66,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 15] {
+pub(crate) fn all_steps() -> [Step; 16] {
     use Tier::{Ci, Long, Quick};
     use steps as s;
     [
@@ -78,6 +78,7 @@ pub(crate) fn all_steps() -> [Step; 15] {
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
         step("soak", "memory stays flat under a load that goes on", Ci, 2, s::soak),
+        step("clients", "the clients that people use work", Ci, 2, s::clients),
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),

@@ -74,7 +74,7 @@ impl Needs {
 
     fn refusal(self, model: &Model) -> ApiError {
         let key = &model.key;
-        let message = match (self, &model.engine.facts().gives) {
+        let message = match (self, gives(model)) {
             (Self::Vectors, _) => format!(
                 "the model {key} gives scores and no vectors; ask it by /predict or /rerank"
             ),
@@ -98,11 +98,8 @@ pub(super) fn named(app: &App, name: &str, needs: Needs) -> Result<Arc<Model>, A
     let Some(model) = registry.resolve(name) else {
         return Err(ApiError::no_model(name, &served(&registry)));
     };
-    if needs.are_met_by(&model.engine.facts().gives) {
-        Ok(Arc::clone(model))
-    } else {
-        Err(needs.refusal(model))
-    }
+    let fits = needs.are_met_by(gives(model));
+    if fits { Ok(Arc::clone(model)) } else { Err(needs.refusal(model)) }
 }
 
 /// The model that a request means which may name none: then the one that alone gives what is
@@ -112,26 +109,31 @@ pub(super) fn meant(app: &App, name: Option<&str>, needs: Needs) -> Result<Arc<M
         return named(app, name, needs);
     }
     let registry = app.registry()?;
-    let fit = |model: &&Arc<Model>| needs.are_met_by(&model.engine.facts().gives);
-    let mut plain = registry.names().filter(|(name, model)| *name == model.key.name);
-    match registry.models() {
+    if let [only] = registry.models() {
         // Whatever it is called, nothing else can be meant.
-        [only] => named(app, &only.key.to_string(), needs),
-        _ => {
-            let mut fitting = plain.by_ref().map(|(_, model)| model).filter(fit);
-            match (fitting.next(), fitting.next()) {
-                (Some(model), None) => Ok(Arc::clone(model)),
-                _ => {
-                    let message = format!(
-                        "several models are served: name one in the field `model` or the header \
-                         `{MODEL_HEADER}`; served are {}",
-                        served(&registry)
-                    );
-                    Err(ApiError::invalid("model", "missing_required_parameter", message))
-                }
-            }
-        }
+        return named(app, &only.key.to_string(), needs);
     }
+    let plain = || registry.names().filter(|(name, model)| *name == model.key.name);
+    let mut fitting = plain().filter(|(_, model)| needs.are_met_by(gives(model)));
+    if let (Some((_, model)), None) = (fitting.next(), fitting.next()) {
+        return Ok(Arc::clone(model));
+    }
+    let mut plain = plain();
+    if let (Some((name, _)), None) = (plain.next(), plain.next())
+        && registry.models().iter().all(|model| model.key.name == name)
+    {
+        return named(app, name, needs);
+    }
+    let message = format!(
+        "several models are served: name one in the field `model` or the header \
+         `{MODEL_HEADER}`; served are {}",
+        served(&registry)
+    );
+    Err(ApiError::invalid("model", "missing_required_parameter", message))
+}
+
+fn gives(model: &Model) -> &Gives {
+    &model.engine.facts().gives
 }
 
 /// Names the model where a client cannot send a field of its own.

@@ -29,7 +29,7 @@ async fn openapi() -> Response {
     ([(CONTENT_TYPE, json)], DOCUMENT.clone()).into_response()
 }
 
-/// The routes as an OpenAPI document (<https://spec.openapis.org/oas/v3.1.1.html>).
+/// The routes as a document of `OpenAPI` (<https://spec.openapis.org/oas/v3.1.1.html>).
 fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into());

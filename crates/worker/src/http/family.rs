@@ -74,7 +74,7 @@ impl Family {
         }
     }
 
-    /// A failure of this family, in words of OpenAPI.
+    /// A failure of this family, in words of `OpenAPI`.
     pub(super) fn described(self) -> Value {
         let text = json!({"type": "string"});
         let object = |properties: Value| json!({"type": "object", "properties": properties});

@@ -80,16 +80,12 @@ impl Route {
 
     /// It takes a JSON body of this type, of which `example` is one.
     pub(super) fn takes<T: JsonSchema>(self, example: &'static str) -> Self {
-        Self {
-            request: Some(|schemas| schemas.subschema_for::<T>()),
-            example: Some(example),
-            ..self
-        }
+        Self { request: Some(SchemaGenerator::subschema_for::<T>), example: Some(example), ..self }
     }
 
     /// It answers with JSON of this type.
     pub(super) fn gives<T: JsonSchema>(self) -> Self {
-        Self { answer: Some(|schemas| schemas.subschema_for::<T>()), ..self }
+        Self { answer: Some(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
     /// It answers without a key: probes have none.

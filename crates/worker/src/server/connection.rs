@@ -21,8 +21,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -33,6 +36,8 @@ use super::shedding::Member;
 
 /// A connection that was accepted last may have its first request still on the way.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 client must show that it is still there.
 const PING: Duration = Duration::from_secs(20);
 /// How many requests of one HTTP/2 connection run at once.
@@ -47,6 +52,13 @@ pub(super) struct Signals {
     pub(super) closing: CancellationToken,
     /// Close now.
     pub(super) cut: CancellationToken,
+}
+
+/// A connection as it came in.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    /// None where no TLS is spoken.
+    pub(super) tls: Option<TlsAcceptor>,
 }
 
 struct Connection {
@@ -65,7 +77,7 @@ struct Connection {
 
 /// Serves a connection until it is closed.
 pub(super) async fn serve(
-    stream: TcpStream,
+    Accepted { stream, tls }: Accepted,
     router: Router,
     patience: Patience,
     signals: Signals,
@@ -73,7 +85,6 @@ pub(super) async fn serve(
     member: Member,
     flights: Arc<Flights>,
 ) {
-    let cut = signals.cut.clone();
     let leftover = Leftover::default();
     let state = Arc::new(Connection {
         signals,
@@ -87,21 +98,38 @@ pub(super) async fn serve(
         first_request: Notify::new(),
         is_http2: Notify::new(),
     });
+    let wire = Wire::new(stream, flights, leftover);
+    match tls {
+        None => talk(wire, router, patience, state).await,
+        Some(acceptor) => {
+            if let Some(wire) = state.shake_hands(acceptor, wire).await {
+                talk(wire, router, patience, state).await;
+            }
+        }
+    }
+}
+
+/// Answers what comes over a connection until it is closed.
+async fn talk(
+    wire: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    patience: Patience,
+    state: Arc<Connection>,
+) {
     let answering = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
         answer(Arc::clone(&answering), router.clone(), request)
     });
     let builder = builder(patience.idle);
-    let wire = Wire::new(stream, Arc::clone(&flights), leftover);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut farewell = pin!(state.farewell());
-    let mut stalled = pin!(flights.stalled(patience.write));
+    let mut stalled = pin!(state.flights.stalled(patience.write));
     let mut told = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = serving.as_mut() => break ended,
-            () = cut.cancelled() => return,
+            () = state.signals.cut.cancelled() => return,
             () = stalled.as_mut() => {
                 let seconds = patience.write.as_secs();
                 tracing::warn!(seconds, "a client took nothing of its answer: connection closed");
@@ -150,6 +178,28 @@ async fn answer(
 }
 
 impl Connection {
+    /// Until it is done the connection is an idle one: it gets no more time and has no more rights.
+    async fn shake_hands(&self, acceptor: TlsAcceptor, wire: Wire) -> Option<TlsStream<Wire>> {
+        let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(wire));
+        let shaken = tokio::select! {
+            biased;
+            () = self.signals.cut.cancelled() => return None,
+            shaken = handshake => shaken,
+            () = self.farewell() => return None,
+        };
+        match shaken {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a client spoke no TLS, or none that is spoken here");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("a client began a TLS handshake and did not end it");
+                None
+            }
+        }
+    }
+
     fn saw_request(&self, http2: bool) {
         self.used.store(true, Ordering::Release);
         self.first_request.notify_one();

@@ -15,7 +15,7 @@ use crate::support::client::Http;
 use crate::support::process::{self, Process};
 use crate::support::{DEADLINE, POD};
 
-async fn record_golden(place: &Place, more: &[&str]) {
+pub(crate) async fn record_golden(place: &Place, more: &[&str]) {
     let mut line =
         vec!["golden".to_owned(), "--artifact".to_owned(), place.artifact().display().to_string()];
     line.extend(more.iter().map(ToString::to_string));

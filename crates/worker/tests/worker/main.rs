@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap fails the test")]
 
+mod access;
 mod admission;
 mod api;
+mod clients;
 mod descriptors;
 mod documents;
 mod drain;

@@ -112,7 +112,9 @@ async fn loading_failing_and_lateness_have_the_familys_shape_and_status() {
         let answer = call(&late.app, post(path, body.to_string())).await;
         check(&answer, path, fields, 504);
     }
-    stuck.iter().for_each(|engine| engine.release());
+    for engine in &stuck {
+        engine.release();
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use crate::{charts, e2e, generate, images, model, python, soak, term};
 
 /// Where the requirements of the official OpenAI client are pinned.
 const OPENAI_CLIENT: &str = "crates/worker/tests/openai_client/requirements.txt";
+/// Where the clients of every family of routes are pinned.
+const CLIENTS: &str = "crates/worker/tests/clients/requirements.txt";
 /// How many times as many cases the long property tests try.
 const LONG_PROPERTY_CASES: &str = "25600";
 
@@ -87,9 +89,26 @@ pub(super) fn model(run: &Run<'_>) -> Result<Count> {
                 "worker",
                 "--",
                 "--ignored",
+                // A step of its own.
+                "--skip",
+                "clients::",
             ],
         )
         .env("LAMPLIGHTER_MINILM", minilm),
+    )
+}
+
+pub(super) fn clients(run: &Run<'_>) -> Result<Count> {
+    let python = python::environment(run.workspace, "clients", CLIENTS)?;
+    count_tests(
+        run,
+        cargo(
+            run,
+            "the worker and the clients that people use",
+            // The whole workspace, as for the model.
+            &["test", "--workspace", "--test", "worker", "--", "--ignored", "clients::"],
+        )
+        .env("LAMPLIGHTER_CLIENTS_PYTHON", python),
     )
 }
 

@@ -74,12 +74,11 @@ pub(super) async fn infer(
     drop(share);
     let rows = answer.outputs.into_iter().map(|row| scores::of_model(row, gives, false));
     let rows: Vec<Vec<f32>> = rows.collect();
-    let shape = [rows.len(), gives.numbers()];
     let bytes = is_binary.then(|| tensor::floats(&rows));
     let tensor = OutputTensor {
         name,
         datatype: tensor::FP32,
-        shape,
+        shape: [rows.len(), gives.numbers()],
         parameters: bytes.as_ref().map(|bytes| Size { binary_data_size: bytes.len() }),
         data: bytes.is_none().then(|| rows.concat()),
     };

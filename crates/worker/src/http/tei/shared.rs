@@ -69,13 +69,11 @@ pub(super) fn model_name(
     let Some(header) = headers.get(MODEL_HEADER) else {
         return Ok(None);
     };
-    match header.to_str() {
-        Ok(name) => Ok(Some(name.to_owned())),
-        Err(_) => {
-            let message = format!("the header {MODEL_HEADER} is no text");
-            Err(ApiError::invalid("model", "invalid_value", message))
-        }
-    }
+    let Ok(name) = header.to_str() else {
+        let message = format!("the header {MODEL_HEADER} is no text");
+        return Err(ApiError::invalid("model", "invalid_value", message));
+    };
+    Ok(Some(name.to_owned()))
 }
 
 /// A prompt that the artifact does not have here must not be left out in silence: the vectors would
