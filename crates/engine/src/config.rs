@@ -38,6 +38,8 @@ pub(crate) struct BertConfig {
     position_embedding_type: Option<String>,
     #[serde(default)]
     is_decoder: bool,
+    #[serde(default)]
+    matryoshka_dimensions: Option<Vec<usize>>,
 }
 
 /// The function between the two halves of a feed-forward layer.
@@ -91,6 +93,15 @@ impl BertConfig {
         }
     }
 
+    /// The shorter lengths that vectors were trained for, rising
+    /// (<https://docs.vllm.ai/en/stable/models/pooling_models/embed.html#matryoshka-embeddings>).
+    pub(crate) fn matryoshka(&self) -> Vec<usize> {
+        let mut lengths = self.matryoshka_dimensions.clone().unwrap_or_default();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
+    }
+
     fn check(&self) -> Result<(), EngineError> {
         self.activation()?;
         for (name, value) in [
@@ -125,6 +136,15 @@ impl BertConfig {
             Some(other) => {
                 let expected = "position_embedding_type to be absolute";
                 return Err(EngineError::config(FILE, expected, other));
+            }
+        }
+        for length in self.matryoshka_dimensions.iter().flatten() {
+            if !(1..=self.hidden_size).contains(length) {
+                let expected = format!(
+                    "matryoshka_dimensions between 1 and the vectors' {}",
+                    self.hidden_size
+                );
+                return Err(EngineError::config(FILE, expected, length));
             }
         }
         if self.is_decoder {

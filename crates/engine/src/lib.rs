@@ -26,6 +26,7 @@ mod floats;
 pub mod golden;
 mod layout;
 mod load;
+mod matryoshka;
 mod memory;
 mod pooling;
 mod sentence;
@@ -142,6 +143,9 @@ pub enum Gives {
         pooling: Pooling,
         /// Whether a text's vector has length 1.
         normalized: bool,
+        /// The shorter lengths that the artifact declares to have been trained for, rising; none
+        /// where it does not declare any. See [`Gives::shorten`].
+        matryoshka: Vec<usize>,
     },
     /// [`Output::Scores`].
     Scores {

@@ -63,6 +63,7 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
             dimensions: config.hidden_size,
             pooling: recipe.pooling,
             normalized: recipe.normalize,
+            matryoshka: config.matryoshka(),
         },
         dtype: network.dtype,
     };

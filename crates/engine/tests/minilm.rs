@@ -48,7 +48,12 @@ fn the_model_says_what_it_is() {
         vocabulary: 30_522,
         max_tokens: 256,
         parameters: 22_713_216,
-        gives: Gives::Vectors { dimensions: 384, pooling: Pooling::Mean, normalized: true },
+        gives: Gives::Vectors {
+            dimensions: 384,
+            pooling: Pooling::Mean,
+            normalized: true,
+            matryoshka: Vec::new(),
+        },
         dtype: Dtype::F32,
     };
     assert_eq!(engine().facts(), &expected);

@@ -53,7 +53,12 @@ fn a_model_says_what_it_is() {
         vocabulary: VOCABULARY,
         max_tokens: MAX_TOKENS,
         parameters: embeddings + LAYERS as u64 * layer + pooler,
-        gives: Gives::Vectors { dimensions: HIDDEN, pooling: Pooling::Mean, normalized: true },
+        gives: Gives::Vectors {
+            dimensions: HIDDEN,
+            pooling: Pooling::Mean,
+            normalized: true,
+            matryoshka: Vec::new(),
+        },
         dtype: Dtype::F32,
     };
     assert_eq!(built.facts(), &expected);
@@ -157,6 +162,22 @@ fn both_generations_of_configuration_mean_the_same() {
             assert!(distance(&answer[1], &other[1]) > 1e-3, "two poolings answer the same");
         }
     }
+}
+
+#[test]
+fn lengths_that_vectors_were_trained_for_are_read_rising_and_without_repetition() {
+    let lengths = |declared| {
+        let tiny = Tiny::new().with(|tiny| tiny.config["matryoshka_dimensions"] = declared);
+        let gives = tiny.build().unwrap().facts().gives.clone();
+        let Gives::Vectors { matryoshka, .. } = gives else { panic!("{gives:?}") };
+        matryoshka
+    };
+    assert_eq!(lengths(json!([8, 2, 4, 2])), [2, 4, 8]);
+    assert!(lengths(json!(null)).is_empty());
+    let broken =
+        Tiny::new().with(|tiny| tiny.config["matryoshka_dimensions"] = json!([HIDDEN + 1]));
+    let Err(error) = broken.build() else { panic!("no vector is that long") };
+    assert_eq!(error.file().as_deref(), Some("config.json"), "{error}");
 }
 
 #[test]

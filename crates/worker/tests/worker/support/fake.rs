@@ -46,6 +46,7 @@ impl Fake {
                     dimensions: DIMENSIONS,
                     pooling: Pooling::Mean,
                     normalized: false,
+                    matryoshka: Vec::new(),
                 },
                 dtype: Dtype::F32,
             },
