@@ -12,6 +12,7 @@
 mod activation;
 mod encoder;
 mod panels;
+mod relative;
 mod rows;
 
 use std::sync::{Mutex, PoisonError};
@@ -19,8 +20,9 @@ use std::sync::{Mutex, PoisonError};
 use encoder::{Encoder, Scratch};
 
 use crate::batch::limits;
-use crate::config::BertConfig;
+use crate::config::EncoderConfig;
 use crate::error::EngineError;
+use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{Coldness, Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
@@ -28,6 +30,7 @@ use crate::{Coldness, Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLon
 pub(crate) struct Cpu {
     encoder: Encoder,
     tokenizer: Tokenizer,
+    finish: Finish,
     facts: Facts,
     /// As many as ran at the same time.
     scratches: Mutex<Vec<Scratch>>,
@@ -35,13 +38,14 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new(
-        config: &BertConfig,
+        config: &EncoderConfig,
         network: Network,
         tokenizer: Tokenizer,
+        finish: Finish,
         facts: Facts,
     ) -> Result<Self, EngineError> {
         let encoder = Encoder::load(network, config)?;
-        Ok(Self { encoder, tokenizer, facts, scratches: Mutex::default() })
+        Ok(Self { encoder, tokenizer, finish, facts, scratches: Mutex::default() })
     }
 
     fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -74,8 +78,7 @@ impl Engine for Cpu {
         if self.limits().check(batch)?.is_none() {
             return Ok(Vec::new());
         }
-        let gives = &self.facts.gives;
-        gives.check(output)?;
+        self.facts.gives.check(output)?;
         let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
             self.encoder.forward(batch, scratch)?;
@@ -83,7 +86,7 @@ impl Engine for Cpu {
             let outputs = batch.iter().map(|text| {
                 let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;
-                gives.finish(tokens, width, output)
+                self.finish.output(tokens, width, output)
             });
             Some(outputs.collect::<Vec<_>>())
         });

@@ -17,18 +17,24 @@
 
 mod batch;
 mod bert;
+mod classifier;
 mod config;
 mod cpu;
 mod describe;
 mod encoder;
 mod error;
+mod finish;
 mod floats;
 pub mod golden;
 mod layout;
 mod load;
 mod matryoshka;
 mod memory;
+mod module;
 mod pooling;
+mod projection;
+mod recipe;
+mod scale;
 mod sentence;
 mod tokenizer;
 pub mod validation;

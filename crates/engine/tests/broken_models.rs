@@ -35,7 +35,7 @@ fn module(tiny: &mut Tiny, kind: &str, path: &str) {
 }
 
 /// What is broken, the error's name, and a file or tensor that it names.
-const BROKEN: [(&str, Breaking, &str, &str); 45] = [
+const BROKEN: [(&str, Breaking, &str, &str); 46] = [
     (
         "another architecture",
         |t| t.config["architectures"] = json!(["T5Model"]),
@@ -133,10 +133,16 @@ const BROKEN: [(&str, Breaking, &str, &str); 45] = [
     ),
     ("no modules", |t| drop(t.files.remove("modules.json")), "ConfigInvalid", "modules.json"),
     (
-        "a dense layer",
+        "a dense layer after the normalisation",
         |t| module(t, "sentence_transformers.models.Dense", "3_Dense"),
+        "ConfigInvalid",
+        "modules.json",
+    ),
+    (
+        "another layer",
+        |t| module(t, "sentence_transformers.models.LSTM", "3_LSTM"),
         "UnsupportedArchitecture",
-        "Dense",
+        "LSTM",
     ),
     (
         "code of its own",

@@ -1,16 +1,18 @@
-//! A BERT encoder on the processor, step by step as [`crate::encoder`] has it for any device.
+//! An encoder on the processor, step by step as [`crate::encoder`] has it for any device, with
+//! what other families have changed about BERT's.
 //!
 //! The tokens of all texts of a batch lie one after the other, without padding: one matrix with a
-//! row for each token. In shapes, T is the number of tokens and H `hidden_size`.
+//! row for each token. In shapes, T is the number of tokens and H the length of their vectors.
 
 use std::collections::HashMap;
 
 use super::panels::{Finish, Panels, Product, Rows, padded};
+use super::relative::Relative;
 use super::rows::{Normalize, Softmax};
 use crate::Tokens;
-use crate::config::{Activation, BertConfig};
+use crate::config::{Activation, EncoderConfig, as_index};
 use crate::error::EngineError;
-use crate::layout::{Network, Weight};
+use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY, Weight};
 
 /// The weights of an encoder, in the order in which they are read.
 pub(crate) struct Encoder {
@@ -21,8 +23,14 @@ pub(crate) struct Encoder {
     epsilon: f32,
     /// `[vocabulary, H]`.
     words: Vec<f32>,
-    /// `[positions, H]`, each with the first token type.
+    /// `[positions, H]`.
     positions: Vec<f32>,
+    /// The token id that is no position, if there is one, and the others come after it.
+    after: Option<u32>,
+    /// `[token types, H]`: of the first text of a pair and of its second; all zero where the family
+    /// has none.
+    types: Vec<f32>,
+    relative: Option<Relative>,
     norm: Norm,
     layers: Vec<Layer>,
 }
@@ -98,31 +106,35 @@ impl Linear {
 
 impl Encoder {
     /// Takes the tensors over; of each at most one is there twice at a time.
-    pub(crate) fn load(network: Network, config: &BertConfig) -> Result<Self, EngineError> {
+    pub(crate) fn load(network: Network, config: &EncoderConfig) -> Result<Self, EngineError> {
         let arch = pulp::Arch::new();
         let tensors = network.tensors.into_iter();
         let mut tensors =
             Tensors(tensors.map(|Weight { name, values, .. }| (name, values)).collect());
-        let hidden = config.hidden_size;
-        let mut positions = tensors.take("embeddings.position_embeddings.weight")?;
-        let types = tensors.take("embeddings.token_type_embeddings.weight")?;
-        for row in positions.chunks_exact_mut(hidden) {
-            for (number, of_type) in row.iter_mut().zip(&types) {
-                *number += of_type;
-            }
-        }
+        let EncoderConfig { hidden, heads, positions, .. } = *config;
+        let types = match config.token_types {
+            Some(_) => tensors.take(TOKEN_TYPES)?,
+            None => vec![0.0; hidden],
+        };
+        let relative = match config.buckets {
+            Some(_) => Some(Relative::new(&tensors.take(BUCKETS)?, heads, positions.longest())),
+            None => None,
+        };
         #[expect(clippy::cast_possible_truncation, reason = "float32 is what it is computed in")]
-        let epsilon = config.layer_norm_eps as f32;
+        let epsilon = config.epsilon as f32;
         Ok(Self {
             arch,
             hidden,
-            heads: config.num_attention_heads,
-            activation: config.activation()?,
+            heads,
+            activation: config.activation,
             epsilon,
-            words: tensors.take("embeddings.word_embeddings.weight")?,
-            positions,
+            words: tensors.take(VOCABULARY)?,
+            positions: tensors.take(POSITIONS)?,
+            after: positions.after,
+            types,
+            relative,
             norm: tensors.norm("embeddings.LayerNorm")?,
-            layers: (0..config.num_hidden_layers)
+            layers: (0..config.layers)
                 .map(|index| Layer::load(&mut tensors, index, config, Panels::width(arch)))
                 .collect::<Result<_, _>>()?,
         })
@@ -134,7 +146,8 @@ impl Encoder {
     }
 
     /// The token vectors of all texts, one after the other, in `scratch.tokens`. Every id is in the
-    /// vocabulary, and no text has more tokens than there are positions.
+    /// vocabulary, no text has more tokens than there are positions, and a pair only if the network
+    /// tells its texts apart.
     pub(crate) fn forward(&self, batch: &[Tokens], scratch: &mut Scratch) -> Option<()> {
         self.embed(batch, &mut scratch.tokens)?;
         let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
@@ -148,10 +161,19 @@ impl Encoder {
     fn embed(&self, batch: &[Tokens], tokens: &mut Vec<f32>) -> Option<()> {
         tokens.clear();
         for text in batch {
-            for (position, id) in text.ids.iter().enumerate() {
-                let word = self.row(&self.words, usize::try_from(*id).ok()?)?;
+            let second = text.second.unwrap_or(text.ids.len());
+            let mut next = self.after.map_or(0, |id| as_index(id) + 1);
+            for (at, id) in text.ids.iter().enumerate() {
+                let position = match self.after {
+                    Some(padding) if *id == padding => as_index(padding),
+                    _ => next,
+                };
+                next += usize::from(position == next);
+                let word = self.row(&self.words, as_index(*id))?;
+                let of_type = self.row(&self.types, usize::from(at >= second))?;
                 let position = self.row(&self.positions, position)?;
-                tokens.extend(word.iter().zip(position).map(|(word, position)| word + position));
+                let numbers = word.iter().zip(of_type).zip(position);
+                tokens.extend(numbers.map(|((word, of_type), position)| word + of_type + position));
             }
         }
         self.normalize(&self.norm, tokens, &[]);
@@ -159,7 +181,7 @@ impl Encoder {
     }
 
     fn row<'a>(&self, table: &'a [f32], at: usize) -> Option<&'a [f32]> {
-        table.get(at * self.hidden..)?.get(..self.hidden)
+        table.get(at.checked_mul(self.hidden)?..)?.get(..self.hidden)
     }
 
     fn normalize(&self, norm: &Norm, rows: &mut [f32], added: &[f32]) {
@@ -237,6 +259,9 @@ impl Encoder {
             padded: true,
             scratch: packed,
         });
+        if let Some(relative) = &self.relative {
+            relative.add(head, scores, columns, length);
+        }
         let rows = &mut scores[..length * columns];
         self.arch.dispatch(Softmax { rows, stride: columns, length });
         self.arch.dispatch(Product {
@@ -264,18 +289,18 @@ impl Layer {
     fn load(
         tensors: &mut Tensors,
         index: usize,
-        config: &BertConfig,
+        config: &EncoderConfig,
         width: usize,
     ) -> Result<Self, EngineError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let EncoderConfig { hidden, intermediate: inner, names, .. } = *config;
+        let name = |part: &str| format!("{}{index}.{part}", names.layer);
         #[expect(clippy::cast_precision_loss, reason = "a head has fewer than 2^24 numbers")]
-        let scale = 1.0 / ((hidden / config.num_attention_heads) as f32).sqrt();
-        let (mut weight, mut bias) = tensors.pair(&name("attention.self.query"))?;
+        let scale = 1.0 / ((hidden / config.heads) as f32).sqrt();
+        let (mut weight, mut bias) = tensors.pair(&name(names.query))?;
         for number in weight.iter_mut().chain(&mut bias) {
             *number *= scale;
         }
-        for part in ["attention.self.key", "attention.self.value"] {
+        for part in [names.key, names.value] {
             let (more, of_more) = tensors.pair(&name(part))?;
             weight.extend(more);
             bias.extend(of_more);
@@ -286,11 +311,11 @@ impl Layer {
         };
         Ok(Self {
             attended: linear((weight, bias), hidden),
-            attention: linear(tensors.pair(&name("attention.output.dense"))?, hidden),
-            attention_norm: tensors.norm(&name("attention.output.LayerNorm"))?,
-            inner: linear(tensors.pair(&name("intermediate.dense"))?, hidden),
-            outer: linear(tensors.pair(&name("output.dense"))?, inner),
-            outer_norm: tensors.norm(&name("output.LayerNorm"))?,
+            attention: linear(tensors.pair(&name(names.attention))?, hidden),
+            attention_norm: tensors.norm(&name(names.attention_norm))?,
+            inner: linear(tensors.pair(&name(names.inner))?, hidden),
+            outer: linear(tensors.pair(&name(names.outer))?, inner),
+            outer_norm: tensors.norm(&name(names.outer_norm))?,
         })
     }
 }

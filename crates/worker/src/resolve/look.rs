@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use lamplighter_artifact::{Digest, Location, Places, Resolved, Unsummed};
-use lamplighter_engine::{Description, TensorHeader, describe};
+use lamplighter_engine::{Description, Gives, TensorHeader, describe};
 use lamplighter_protocol::{Failure, ModelKey, Phase, Reason, ResolveRecord, Task};
 
 use crate::{failure, progress};
@@ -95,8 +95,11 @@ fn record(
         intermediate: description.intermediate as u64,
         vocabulary: description.vocabulary as u64,
         max_tokens: description.max_tokens as u64,
-        pooling: description.pooling.name().to_owned(),
-        dimensions: description.dimensions as u64,
+        pooling: match &description.gives {
+            Gives::Vectors { pooling, .. } => pooling.name().to_owned(),
+            Gives::Scores { .. } => String::new(),
+        },
+        dimensions: description.gives.numbers() as u64,
         dtype: resolved.weights.dtype().unwrap_or_default(),
         parameters: resolved.weights.parameters(),
         bytes: resolved.bytes,
