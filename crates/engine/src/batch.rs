@@ -31,19 +31,22 @@ impl Limits {
 
     /// Whether texts of these lengths may be computed at once.
     pub fn hold(self, lengths: &[usize]) -> bool {
-        lengths.len() <= self.max_batch_texts
-            && self.tokens(lengths.iter().copied()) <= self.max_batch_tokens
+        self.hold_each(lengths.iter().copied())
+    }
+
+    fn hold_each(self, lengths: impl ExactSizeIterator<Item = usize>) -> bool {
+        lengths.len() <= self.max_batch_texts && self.tokens(lengths) <= self.max_batch_tokens
     }
 
     /// The tokens of the longest text; none for an empty batch.
     pub(crate) fn check(self, batch: &[Tokens]) -> Result<Option<usize>, EngineError> {
-        let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
-        if let Some(index) = lengths.iter().position(|length| *length == 0) {
+        let lengths = batch.iter().map(|text| text.ids.len());
+        if let Some(index) = lengths.clone().position(|length| length == 0) {
             let problem = "it has no token".to_owned();
             return Err(EngineError::Untokenizable { index, problem });
         }
-        if self.hold(&lengths) {
-            return Ok(lengths.into_iter().max());
+        if self.hold_each(lengths.clone()) {
+            return Ok(lengths.max());
         }
         let tokens = self.tokens(lengths);
         Err(EngineError::BatchTooLarge { texts: batch.len(), tokens, limits: self })

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
-use crate::{Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
+use crate::{Engine, Facts, Limits, Output, Precision, Runtime, Shape, Text, Tokens, TooLong};
 
 /// The architecture that there is code for.
 pub(crate) const ARCHITECTURE: &str = "BertModel";
@@ -84,6 +84,11 @@ impl Engine for Bert {
 
     fn limits(&self) -> Limits {
         limits(self.facts.max_tokens, Shape::Padded)
+    }
+
+    fn runtime(&self) -> Runtime {
+        let kernel = if self.device.is_cuda() { "candle-cuda-f32" } else { "candle-cpu-f32" };
+        Runtime { kernel: kernel.to_owned(), precision: Precision::F32 }
     }
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {

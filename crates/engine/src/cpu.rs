@@ -10,7 +10,9 @@
 )]
 
 mod activation;
+mod buffer;
 mod encoder;
+pub(crate) mod kernel;
 mod panels;
 mod relative;
 mod rows;
@@ -18,6 +20,7 @@ mod rows;
 use std::sync::{Mutex, PoisonError};
 
 use encoder::{Encoder, Scratch};
+use kernel::Kernel;
 
 use crate::batch::limits;
 use crate::config::EncoderConfig;
@@ -25,7 +28,7 @@ use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
-use crate::{Coldness, Engine, Facts, Limits, Output, Shape, Text, Tokens, TooLong};
+use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
 
 pub(crate) struct Cpu {
     encoder: Encoder,
@@ -43,8 +46,9 @@ impl Cpu {
         tokenizer: Tokenizer,
         finish: Finish,
         facts: Facts,
+        kernel: Kernel,
     ) -> Result<Self, EngineError> {
-        let encoder = Encoder::load(network, config)?;
+        let encoder = Encoder::load(network, config, kernel)?;
         Ok(Self { encoder, tokenizer, finish, facts, scratches: Mutex::default() })
     }
 
@@ -66,6 +70,11 @@ impl Engine for Cpu {
         limits(self.facts.max_tokens, Shape::Packed)
     }
 
+    fn runtime(&self) -> Runtime {
+        let kernel = self.encoder.kernel();
+        Runtime { kernel: kernel.name().to_owned(), precision: kernel.precision() }
+    }
+
     fn coldness(&self) -> Coldness {
         Coldness::Memory
     }
@@ -81,8 +90,7 @@ impl Engine for Cpu {
         self.facts.gives.check(output)?;
         let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
-            self.encoder.forward(batch, scratch)?;
-            let mut rest = scratch.tokens.as_slice();
+            let mut rest = self.encoder.forward(batch, scratch)?;
             let outputs = batch.iter().map(|text| {
                 let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;

@@ -43,10 +43,11 @@ pub mod warmup;
 mod weights;
 
 pub use batch::embed_texts;
+pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
 pub use describe::{Description, describe};
 pub use error::EngineError;
 pub use layout::TensorHeader;
-pub use load::{Built, Prepared, build, prepare, transfer};
+pub use load::{Built, Prepared, build, prepare, transfer, transfer_to};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};
 
@@ -57,6 +58,9 @@ pub trait Engine: Send + Sync {
 
     /// How much may be given to [`Engine::embed`] at once.
     fn limits(&self) -> Limits;
+
+    /// What it computes with.
+    fn runtime(&self) -> Runtime;
 
     /// What has to run before runs cost what they will cost.
     fn coldness(&self) -> Coldness {
@@ -192,6 +196,15 @@ pub enum Dtype {
     F16,
     /// 16-bit floating point with 7 bits of fraction.
     BF16,
+}
+
+/// What a model computes with.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Runtime {
+    /// The code by name, for example `avx2-f32`.
+    pub kernel: String,
+    /// What it multiplies and sums in.
+    pub precision: Precision,
 }
 
 /// How much an engine takes at once.

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::bert::{self, Bert};
 use crate::config::Config;
 use crate::cpu::Cpu;
+use crate::cpu::kernel::Kernel;
 use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
@@ -71,11 +72,23 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
 /// is [`EngineError::DeviceUnavailable`]; a model that runs on another device only is an
 /// [`EngineError::UnsupportedArchitecture`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
+    transfer_to(built, device, None)
+}
+
+/// As [`transfer`]; on the processor, computing with this kernel instead of the fastest.
+pub fn transfer_to(
+    built: Built,
+    device: Device,
+    kernel: Option<Kernel>,
+) -> Result<Box<dyn Engine>, EngineError> {
     let Built { config, recipe, mut network, tokenizer, facts } = built;
     let finish = Finish::take(&mut network, &recipe)?;
     let encoder = &config.encoder;
     match device {
-        Device::Cpu => Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts)?)),
+        Device::Cpu => {
+            let kernel = kernel.unwrap_or_else(Kernel::fastest);
+            Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel)?))
+        }
         Device::Cuda if config.architecture != bert::ARCHITECTURE => {
             let found = format!("{} on a GPU", config.architecture);
             Err(EngineError::UnsupportedArchitecture { found, supported: bert::SUPPORTED })

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::{Dtype, Facts, Gives, Output, Pooling, Shape};
+use crate::{Dtype, Facts, Gives, Output, Pooling, Precision, Runtime, Shape};
 
 /// An engine that takes as long as it is told, on a clock that only it moves.
 struct Fake {
@@ -60,6 +60,10 @@ impl Engine for Fake {
 
     fn limits(&self) -> Limits {
         Limits { max_batch_tokens: 256, max_batch_texts: 8, shape: Shape::Padded }
+    }
+
+    fn runtime(&self) -> Runtime {
+        Runtime { kernel: "fake".to_owned(), precision: Precision::F32 }
     }
 
     fn coldness(&self) -> Coldness {

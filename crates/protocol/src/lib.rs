@@ -34,7 +34,7 @@ pub use manifest::{
 };
 pub use report::{
     CaseResult, MemoryReport, ModelFacts, ModelReport, ModelState, Phase, PhaseTiming, Report,
-    Revalidation, ValidationReport, WarmupReport, WorkerState,
+    Revalidation, RuntimeReport, ValidationReport, WarmupReport, WorkerState,
 };
 pub use resolve::{ResolveField, ResolveRecord, ResolveRecordError, ResolveReportError};
 pub use words::bytes_in_words;

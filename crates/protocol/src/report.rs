@@ -112,6 +112,9 @@ pub struct ModelReport {
     /// What the artifact turned out to be; none until it has been read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<ModelFacts>,
+    /// What it computes with; none until it is on its device, and from a worker that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeReport>,
     /// The warm-up's figures; none until it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<WarmupReport>,
@@ -230,6 +233,16 @@ pub struct ModelFacts {
     pub parameters: u64,
     /// Size of all files of the artifact, in bytes.
     pub bytes: u64,
+}
+
+/// What a model computes with.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeReport {
+    /// The code by name, for example `avx2-f32`. A worker of another release may have others.
+    pub kernel: String,
+    /// The number format that is multiplied and summed in, for example `f32`.
+    pub precision: String,
 }
 
 /// What the warm-up measured.

@@ -6,8 +6,8 @@
 use lamplighter_protocol::{
     Case, CaseResult, Check, Device, Failure, Manifest, MemoryReport, ModelEntry, ModelFacts,
     ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report,
-    ResolveRecord, Revalidation, Source, Task, ValidationMode, ValidationPlan, ValidationReport,
-    WarmupReport, WorkerState,
+    ResolveRecord, Revalidation, RuntimeReport, Source, Task, ValidationMode, ValidationPlan,
+    ValidationReport, WarmupReport, WorkerState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -118,6 +118,7 @@ fn report() -> Report {
             parameters: 22_713_216,
             bytes: 90_900_000,
         }),
+        runtime: None,
         warmup: Some(WarmupReport {
             runs: 24,
             first_millis: 41.5,
@@ -141,6 +142,7 @@ fn report() -> Report {
         state: ModelState::Failed,
         phases: vec![],
         facts: None,
+        runtime: None,
         warmup: None,
         validation: None,
         failure: Some(failure()),
@@ -254,6 +256,14 @@ fn a_report_of_a_worker_that_does_not_tell_whether_it_settled_is_still_read() {
     earlier.models[0].warmup.as_mut().unwrap().settled = None;
     let golden = include_str!("golden/report.json");
     assert_eq!(serde_json::from_str::<Report>(golden).unwrap(), earlier);
+}
+
+#[test]
+fn a_report_that_tells_what_a_model_computes_with_reads_and_writes_as_its_golden_file() {
+    let mut telling = report();
+    telling.models[0].runtime =
+        Some(RuntimeReport { kernel: "avx2-f32".to_owned(), precision: "f32".to_owned() });
+    assert_golden(&telling, include_str!("golden/report_runtime.json"));
 }
 
 #[test]

@@ -20,22 +20,41 @@ pub use prometheus_client::registry::Registry;
 /// (<https://prometheus.io/docs/specs/om/open_metrics_spec/>, "Overall Structure").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A router with `GET /metrics`. Adds the process's own figures to the registry, as
-/// `process_*`: give the registry no prefix, but a sub-registry with one for your own.
-pub fn router(mut registry: Registry) -> Router {
-    registry.register_collector(Box::new(Process));
-    Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry))
-}
+/// What is registered and the process's own figures, to be shown on several routers. Clones show
+/// the same.
+#[derive(Clone, Debug)]
+pub struct Page(Arc<Registry>);
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    let mut text = String::new();
-    match encode(&mut text, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "metrics could not be written as text");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+impl Page {
+    /// Adds the process's own figures to the registry, as `process_*`: give the registry no prefix,
+    /// but a sub-registry with one for your own.
+    pub fn new(mut registry: Registry) -> Self {
+        registry.register_collector(Box::new(Process));
+        Self(Arc::new(registry))
+    }
+
+    /// The figures as they are now.
+    pub fn answer(&self) -> Response {
+        let mut text = String::new();
+        match encode(&mut text, &self.0) {
+            Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+            Err(error) => {
+                tracing::error!(%error, "metrics could not be written as text");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
         }
     }
+
+    /// A router with `GET /metrics`.
+    pub fn router(self) -> Router {
+        let answer = async |State(page): State<Self>| page.answer();
+        Router::new().route("/metrics", get(answer)).with_state(self)
+    }
+}
+
+/// A router with `GET /metrics`, as [`Page`] shows it.
+pub fn router(registry: Registry) -> Router {
+    Page::new(registry).router()
 }
 
 /// Memory, threads and open files of this process, read at each scrape from `/proc/self`

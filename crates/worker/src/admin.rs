@@ -22,21 +22,21 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use lamplighter_protocol::place::POD_HEADER;
 use lamplighter_protocol::{Report, WorkerState, place};
-use lamplighter_telemetry::metrics::Registry;
-use lamplighter_telemetry::{metrics, probe};
+use lamplighter_telemetry::metrics::Page;
+use lamplighter_telemetry::probe;
 use serde_json::json;
 
 use crate::board::Board;
 
 /// The routes at the head of this module.
-pub fn router(board: &Arc<Board>, registry: Registry) -> Router {
+pub fn router(board: &Arc<Board>, metrics: Page) -> Router {
     let commands = Router::new()
         .route(place::SHED_ROUTE, post(shed))
         .route(place::VALIDATE_ROUTE, post(validate))
         .route_layer(middleware::from_fn_with_state(Arc::clone(board), is_for_this_pod));
     let status = Router::new().route(place::STATUS_ROUTE, get(status));
     let ours = status.merge(commands).with_state(Arc::clone(board));
-    probe::router(board.readiness().clone()).merge(ours).merge(metrics::router(registry))
+    probe::router(board.readiness().clone()).merge(ours).merge(metrics.router())
 }
 
 async fn status(State(board): State<Arc<Board>>) -> Json<Report> {

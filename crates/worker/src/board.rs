@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lamplighter_protocol::{
     Device, Failure, Manifest, MemoryReport, ModelFacts, ModelKey, Phase, Report, Revalidation,
-    Task, ValidationReport, WarmupReport, WorkerState,
+    RuntimeReport, Task, ValidationReport, WarmupReport, WorkerState,
 };
 use lamplighter_telemetry::probe::Readiness;
 
@@ -299,6 +299,17 @@ impl Tracker {
     pub fn facts(&self, facts: ModelFacts) {
         self.change(|progress, _| {
             progress.set_facts(facts);
+            None
+        });
+    }
+
+    /// What it computes with.
+    pub fn runtime(&self, runtime: RuntimeReport) {
+        if let Some((key, _, _)) = self.board.lock().models.get(self.index) {
+            self.board.metrics.runtime(key, &runtime);
+        }
+        self.change(|progress, _| {
+            progress.set_runtime(runtime);
             None
         });
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lamplighter_artifact::{ArtifactError, Digest};
+use lamplighter_engine::Kernel;
 use lamplighter_protocol::{ModelKey, place};
 use lamplighter_telemetry::log::LogArgs;
 
@@ -154,6 +155,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub load: LoadArgs,
 
+    /// Who may ask.
+    #[command(flatten)]
+    pub access: AccessArgs,
+
     /// Limits of what is served.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -178,6 +183,18 @@ pub struct LoadArgs {
     /// gives no parts.
     #[arg(long, env = "LAMPLIGHTER_MAX_DOWNLOAD_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
     pub max_download_bytes_in_flight: u64,
+}
+
+/// Who may ask.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Access")]
+pub struct AccessArgs {
+    /// A file of keys, one a line; empty lines and those that begin with # are left out. Requests to
+    /// the serving port then need one, as `Authorization: Bearer KEY` or `x-api-key: KEY`, or get
+    /// 401; /health, /ping, the Open Inference Protocol's health and /lamplighter/identity need none.
+    /// The file is read again when it changes; if it is gone or broken then, the keys stay.
+    #[arg(long, env = "LAMPLIGHTER_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
 }
 
 /// Limits of what is served.
@@ -220,6 +237,11 @@ pub struct LimitArgs {
     /// long-lived connections follow the Service to other pods.
     #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTION_AGE_SECONDS", default_value = "30", value_parser = seconds(1..=DAY), value_name = "SECONDS")]
     pub max_connection_age_seconds: Duration,
+
+    /// What models on the processor compute with: portable-f32, avx2-f32 or avx512-f32. By default the
+    /// one that a trial of a few milliseconds at the start finds to be the fastest on this machine.
+    #[arg(long, env = "LAMPLIGHTER_KERNEL", value_parser = Kernel::named, value_name = "NAME")]
+    pub kernel: Option<Kernel>,
 
     /// How many batches run at once; the default is the number of cores that the container has.
     #[arg(long, env = "LAMPLIGHTER_COMPUTE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
@@ -368,6 +390,20 @@ mod tests {
             let line = ["lamplighter-worker", "serve", "--expected-digests", wrong];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_kernel_is_forced_by_name_and_one_that_is_not_there_is_refused_with_those_that_are() {
+        let kernel = |name: &str| {
+            let line = ["lamplighter-worker", "serve", "--kernel", name];
+            Cli::try_parse_from(line).map(|cli| match cli.command {
+                Command::Serve(args) => args.limits.kernel.map(Kernel::name),
+                _ => panic!("serve was asked for"),
+            })
+        };
+        assert_eq!(kernel("portable-f32").unwrap(), Some("portable-f32"));
+        let error = kernel("amx-bf16").unwrap_err().to_string();
+        assert!(error.contains("it has portable-f32"), "{error}");
     }
 
     #[test]

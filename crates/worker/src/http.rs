@@ -1,33 +1,53 @@
-//! The serving routes.
+//! The serving routes, in the shapes that clients of other servers know.
 //!
-//! | route | answer |
+//! | routes | as in |
 //! |---|---|
-//! | `POST /v1/embeddings` | OpenAI: one vector for each input |
-//! | `GET /v1/models`, `GET /v1/models/{id}` | OpenAI: the names that requests may use |
-//! | `GET /lamplighter/identity` | revision, pod and digests, to confirm where traffic goes |
+//! | `/v1/embeddings`, `/v1/models` | OpenAI |
+//! | `/v1/rerank`, `/v2/rerank` | Cohere and Jina |
+//! | `/embed`, `/predict`, `/rerank`, `/similarity`, `/info`, … | Text Embeddings Inference |
+//! | `/v2/…` | Open Inference Protocol |
+//! | `/lamplighter/identity` | revision, pod and digests, to confirm where traffic goes |
+//! | `/openapi.json`, `/docs` | all of them, for programs and for people |
 //!
-//! Every failure has OpenAI's shape, `{"error":{"message","type","param","code"}}`, also where
-//! no route was reached: <https://platform.openai.com/docs/guides/error-codes>.
+//! A request goes through [`layers`] to its route, which reads its [`body`] within bounds, and asks a
+//! model by [`ask`] alone. A failure is an [`error::ApiError`] until [`layers`] writes it in the shape
+//! of the route's [`family`], also where no route was reached.
 
+mod ask;
 mod body;
 mod budget;
 mod clip;
+mod cohere;
 mod deadline;
-mod embeddings;
+mod documents;
 mod error;
+mod family;
+mod few;
+mod fields;
 mod identity;
 mod input;
+pub mod keys;
 mod layers;
-mod models;
+mod oip;
+mod openai;
+mod rank;
+mod route;
+mod scores;
+mod te_metrics;
+mod tei;
+mod texts;
+mod vectors;
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
-use axum::routing::{get, post};
 use axum::{Router, middleware};
-use lamplighter_protocol::{WorkerState, place};
+use lamplighter_protocol::WorkerState;
+use lamplighter_telemetry::metrics::Page;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::board::Board;
@@ -35,6 +55,9 @@ use crate::registry::Registry;
 use crate::run::Runner;
 use budget::Budget;
 use error::ApiError;
+use keys::Keys;
+use route::Route;
+pub use te_metrics::TeMetrics;
 
 /// What the routes need.
 pub struct App {
@@ -43,8 +66,25 @@ pub struct App {
     runner: Runner,
     limits: Limits,
     bodies: Budget,
+    te: TeMetrics,
+    keys: Option<Arc<Keys>>,
+    metrics_page: Option<Page>,
+    /// The paths that answer without a key.
+    open_routes: HashSet<&'static str>,
     pod: HeaderValue,
     created: u64,
+    answers: AtomicU64,
+}
+
+/// What a worker may have beside its models.
+#[derive(Default)]
+pub struct Extras {
+    /// Who may ask; everybody if none.
+    pub keys: Option<Arc<Keys>>,
+    /// What `/metrics` shows.
+    pub metrics: Option<Page>,
+    /// Figures under the names of Text Embeddings Inference.
+    pub te: TeMetrics,
 }
 
 /// Limits of requests.
@@ -60,7 +100,8 @@ pub struct Limits {
 
 impl App {
     /// Routes of a worker that has no model yet.
-    pub fn new(board: Arc<Board>, runner: Runner, limits: Limits) -> Self {
+    pub fn new(board: Arc<Board>, runner: Runner, limits: Limits, extras: Extras) -> Self {
+        let Extras { keys, metrics, te } = extras;
         let pod = HeaderValue::from_str(&board.identity().pod_uid)
             .unwrap_or_else(|_| HeaderValue::from_static(""));
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -70,8 +111,13 @@ impl App {
             runner,
             limits,
             bodies: Budget::new(limits.bodies),
+            te,
+            keys,
+            metrics_page: metrics,
+            open_routes: routes().iter().filter(|it| it.is_open).map(|it| it.path).collect(),
             pod,
             created: since_1970.unwrap_or_default().as_secs(),
+            answers: AtomicU64::new(0),
         }
     }
 
@@ -92,6 +138,12 @@ impl App {
         self.registry.get()
     }
 
+    /// A name for an answer that no other one of this worker has.
+    fn next_id(&self) -> String {
+        let number = self.answers.fetch_add(1, Ordering::Relaxed);
+        format!("{:x}-{number:x}", self.created)
+    }
+
     /// The models, once all passed their gates.
     fn registry(&self) -> Result<&Registry, ApiError> {
         self.registry.get().ok_or_else(|| match self.board.state() {
@@ -106,16 +158,20 @@ impl App {
 
 /// The serving routes with everything around them.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/v1/embeddings", post(embeddings::embed))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::one))
-        .route(place::IDENTITY_ROUTE, get(identity::identity))
+    let router = routes().into_iter().fold(Router::new(), |router, route| route.add_to(router));
+    router
         .fallback(async |request: Request| ApiError::no_route(request.method(), request.uri()))
         .method_not_allowed_fallback(async |request: Request| {
             ApiError::wrong_method(request.method(), request.uri())
         })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::admit))
         .layer(CatchPanicLayer::custom(|_| ApiError::bug().into_response_now()))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
+}
+
+/// Every route, as it is served and as it is documented.
+fn routes() -> Vec<Route> {
+    let families = [openai::routes(), cohere::routes(), tei::routes(), oip::routes()];
+    families.into_iter().flatten().chain([identity::route()]).chain(documents::routes()).collect()
 }

@@ -40,6 +40,7 @@ pub mod memory;
 pub mod metrics;
 mod progress;
 pub mod registry;
+mod reload;
 pub mod resolve;
 pub mod revalidate;
 pub mod run;

@@ -13,8 +13,8 @@
 use std::time::Duration;
 
 use lamplighter_protocol::{
-    Failure, ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Task,
-    ValidationReport, WarmupReport, WorkerState, bytes_in_words,
+    Failure, ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, RuntimeReport,
+    Task, ValidationReport, WarmupReport, WorkerState, bytes_in_words,
 };
 
 /// What happens to a worker.
@@ -50,6 +50,7 @@ pub struct ModelProgress {
     state: ModelState,
     phases: Vec<Timed>,
     facts: Option<ModelFacts>,
+    runtime: Option<RuntimeReport>,
     warmup: Option<WarmupReport>,
     validation: Option<ValidationReport>,
     failure: Option<Failure>,
@@ -96,6 +97,7 @@ impl Default for ModelProgress {
             state: ModelState::Pending,
             phases: Vec::new(),
             facts: None,
+            runtime: None,
             warmup: None,
             validation: None,
             failure: None,
@@ -152,6 +154,11 @@ impl ModelProgress {
     /// What the artifact turned out to be.
     pub fn set_facts(&mut self, facts: ModelFacts) {
         self.facts = Some(facts);
+    }
+
+    /// What it computes with.
+    pub fn set_runtime(&mut self, runtime: RuntimeReport) {
+        self.runtime = Some(runtime);
     }
 
     /// What the warm-up measured.
@@ -214,6 +221,7 @@ impl ModelProgress {
             state: self.state,
             phases: self.phases.iter().map(timing).collect(),
             facts: self.facts.clone(),
+            runtime: self.runtime.clone(),
             warmup: self.warmup.clone(),
             validation: self.validation.clone(),
             failure: self.failure.clone(),

@@ -16,10 +16,12 @@ use lamplighter_artifact::{
     Artifact, ArtifactError, Budget, Digest, Location, Places, fetch, verify,
 };
 use lamplighter_engine::validation::Case;
-use lamplighter_engine::{Engine, EngineError, build, prepare, read, transfer, warmup};
+use lamplighter_engine::{
+    Engine, EngineError, Kernel, Runtime, build, prepare, read, transfer_to, warmup,
+};
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, ValidationMode,
-    WarmupReport,
+    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport,
+    ValidationMode, WarmupReport,
 };
 use tokio::task::JoinSet;
 
@@ -41,6 +43,8 @@ pub struct Setup {
     pub user: String,
     /// Where the models run.
     pub device: Device,
+    /// What they compute with on the processor, instead of what is fastest there.
+    pub kernel: Option<Kernel>,
     /// How long one warm-up may take.
     pub warm_up_deadline: Duration,
     /// How many threads read the weights of a model.
@@ -154,6 +158,8 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
+    let Runtime { kernel, precision } = engine.runtime();
+    tracker.runtime(RuntimeReport { kernel, precision: precision.to_string() });
     warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
     let cases = validate(&engine, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases })
@@ -250,7 +256,9 @@ async fn bring_up(
         Device::Cpu => lamplighter_engine::Device::Cpu,
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
-    let engine = blocking(Phase::Transfer, tracker, move || transfer(built, device)).await?;
+    let kernel = setup.kernel;
+    let engine =
+        blocking(Phase::Transfer, tracker, move || transfer_to(built, device, kernel)).await?;
     tracker.add_bytes(stored);
     Ok(Arc::from(engine))
 }

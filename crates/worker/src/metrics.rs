@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use lamplighter_protocol::{ModelKey, ModelState};
+use lamplighter_protocol::{ModelKey, ModelState, RuntimeReport};
 use lamplighter_telemetry::metrics::Registry;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -69,6 +69,13 @@ struct ModelAnswer {
     answer: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ModelRuntime {
+    model: String,
+    kernel: String,
+    precision: String,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// Handles to every figure; what they count is shared with the registry they stand in.
@@ -85,6 +92,7 @@ pub struct Metrics {
     failed_batches: Family<Model, Counter>,
     non_finite: Family<Model, Counter>,
     model_state: Family<ModelInState, Gauge>,
+    model_info: Family<ModelRuntime, Gauge>,
     load_seconds: Family<ModelPhase, Seconds>,
     load_bytes: Family<ModelPhase, Counter>,
     memory_ready: Gauge,
@@ -109,6 +117,7 @@ impl Metrics {
             failed_batches: Family::default(),
             non_finite: Family::default(),
             model_state: Family::default(),
+            model_info: Family::default(),
             load_seconds: Family::default(),
             load_bytes: Family::default(),
             memory_ready: Gauge::default(),
@@ -148,6 +157,7 @@ impl Metrics {
         );
         to.register("non_finite", "Outputs that were NaN or infinite", self.non_finite.clone());
         to.register("model_state", "1 for the state that a model is in", self.model_state.clone());
+        to.register("model_info", "1 for what a model computes with", self.model_info.clone());
         to.register("load_seconds", "Time of each phase of a start", self.load_seconds.clone());
         to.register(
             "load_bytes",
@@ -227,6 +237,13 @@ impl Metrics {
             let labels = ModelInState { model: model.to_string(), state: name };
             self.model_state.get_or_create(&labels).set(i64::from(candidate == state));
         }
+    }
+
+    /// What a model computes with.
+    pub fn runtime(&self, model: &ModelKey, runtime: &RuntimeReport) {
+        let RuntimeReport { kernel, precision } = runtime.clone();
+        let labels = ModelRuntime { model: model.to_string(), kernel, precision };
+        self.model_info.get_or_create(&labels).set(1);
     }
 
     /// A phase of a model's start has ended.

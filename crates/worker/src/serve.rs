@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Reason, WorkerState};
 use lamplighter_telemetry::admin::{self, Admin};
-use lamplighter_telemetry::metrics::Registry as MetricsRegistry;
+use lamplighter_telemetry::metrics::{Page, Registry as MetricsRegistry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{self, Contradiction};
 use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
-use crate::http::{self, App, Limits};
+use crate::http::keys::Keys;
+use crate::http::{self, App, Extras, Limits, TeMetrics};
 use crate::lifecycle::Event;
 use crate::load::{Setup, Turns, load_all, load_model};
 use crate::manifest;
@@ -34,6 +35,7 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         digests: args.expected_digests.iter().cloned().collect(),
         user: manifest.user(),
         device: manifest.device,
+        kernel: args.limits.kernel,
         warm_up_deadline: args.warm_up_deadline_seconds,
         threads: load_threads(args, &manifest),
         turns: turns(args, &manifest),
@@ -99,6 +101,11 @@ impl Worker {
         let time = arguments::request_time(args).map_err(contradiction)?;
         let mut registry = MetricsRegistry::default();
         let metrics = Metrics::new(&mut registry);
+        let te = TeMetrics::new(&mut registry, &metrics);
+        let page = Page::new(registry);
+        let keys = args.access.api_keys_file.clone().map(Keys::from_file).transpose();
+        let keys =
+            keys.map_err(|error| Failure::new(Reason::ArgumentsInvalid, error.to_string()))?;
         let identity = Identity {
             pod_uid: args.pod_uid.clone(),
             pod_name: args.pod_name.clone(),
@@ -107,13 +114,14 @@ impl Worker {
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
         let admin_stop = CancellationToken::new();
-        let routes = crate::admin::router(&board, registry);
+        let routes = crate::admin::router(&board, page.clone());
         let admin =
             admin::serve(args.admin_listen, routes, admin_stop.clone()).await.map_err(internal)?;
 
         let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
         let limits_of_requests = Limits { body, bodies, time };
-        let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests));
+        let extras = Extras { keys, metrics: Some(page), te };
+        let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests, extras));
         let patience = Patience {
             idle: limits.idle_timeout_seconds,
             age: limits.max_connection_age_seconds,

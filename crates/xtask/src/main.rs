@@ -1,4 +1,4 @@
-//! Developer commands: demo, test, e2e, explore, mutants, faults, fuzz, bench, cluster, images, generate.
+//! Developer commands: demo, test, e2e, explore, mutants, faults, fuzz, soak, bench, cluster, images, generate.
 
 mod bench;
 mod charts;
@@ -16,6 +16,7 @@ mod images;
 mod model;
 mod mutants;
 mod python;
+mod soak;
 mod term;
 mod test;
 mod workspace;
@@ -58,6 +59,9 @@ enum Command {
     /// Gives damaged files and messages to whoever reads them: none may panic, be slow, or accept
     /// before the weights are read what is refused after.
     Fuzz(fuzz::FuzzArgs),
+    /// Keeps the worker under load for as long as it is told, with clients that go away, requests
+    /// that are too long and models that come and go, and judges whether its memory stays flat.
+    Soak(soak::SoakArgs),
     /// Measures how fast the worker is, in one run with what others take for the same.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -101,6 +105,7 @@ fn run(command: Command) -> Result<()> {
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Faults => faults::run(&workspace),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
+        Command::Soak(args) => soak::run(&workspace, &args),
         Command::Bench(command) => bench::run(&workspace, &command),
         Command::Cluster(command) => cluster::run(command),
         Command::Kubectl { args } => cluster::kubectl(args),

@@ -66,22 +66,23 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 14] {
+pub(crate) fn all_steps() -> [Step; 15] {
     use Tier::{Ci, Long, Quick};
     use steps as s;
     [
         step("format", "the code is formatted", Quick, 1, s::format),
         step("purity", "plan depends on nothing", Quick, 1, plan_purity::check),
-        step("build", "programs and tests compile", Quick, 13, s::build),
+        step("build", "programs and tests compile", Quick, 17, s::build),
         step("lint", "clippy has nothing to say", Quick, 4, s::lint),
         step("unit", "unit, golden, property and wire tests", Quick, 6, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
+        step("soak", "memory stays flat under a load that goes on", Ci, 2, s::soak),
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
-        step("stories", "user stories on the cluster", Ci, 18, s::stories),
-        step("rollouts", "eight rollouts under load, no request lost", Ci, 9, s::rollouts),
+        step("stories", "user stories on the cluster", Ci, 17, s::stories),
+        step("rollouts", "eight rollouts under load, no request lost", Ci, 8, s::rollouts),
         step("properties", "property tests, 100 times as many cases", Long, 60, s::properties),
         step(
             "supply-chain",
@@ -202,7 +203,8 @@ mod tests {
     fn the_steps_of_the_ci_tier_fit_into_the_limit_of_a_run() {
         let minutes: u64 =
             all_steps().iter().filter(|step| step.tier <= Tier::Ci).map(|step| step.budget).sum();
-        assert!(minutes <= 75, "{minutes}");
+        // Of 90, and this program compiles before the first step.
+        assert!(minutes <= 82, "{minutes}");
     }
 
     #[test]

@@ -113,9 +113,10 @@ mod tests {
     use pulp::WithSimd;
 
     use super::*;
+    use crate::cpu::kernel::Kernel;
 
     /// Applies a function to each number, eight and more at a time.
-    struct Map<'a, F>(&'a mut [f32], F);
+    struct Map<'a, F>(&'a mut [f32], &'a F);
 
     trait Function {
         fn of<S: Simd>(&self, simd: S, x: S::f32s) -> S::f32s;
@@ -162,10 +163,14 @@ mod tests {
         expected: impl Fn(f64) -> f64,
         apart: impl Fn(f64, f64) -> f64,
     ) -> f64 {
-        let mut found = numbers.to_vec();
-        pulp::Arch::new().dispatch(Map(&mut found, function));
-        let each = numbers.iter().zip(&found);
-        each.map(|(x, found)| apart(f64::from(*found), expected(f64::from(*x)))).fold(0.0, f64::max)
+        let of_kernel = |kernel: Kernel| {
+            let mut found = numbers.to_vec();
+            kernel.dispatch(Map(&mut found, &function));
+            let each = numbers.iter().zip(&found);
+            each.map(|(x, found)| apart(f64::from(*found), expected(f64::from(*x))))
+                .fold(0.0, f64::max)
+        };
+        Kernel::available().into_iter().map(of_kernel).fold(0.0, f64::max)
     }
 
     #[test]

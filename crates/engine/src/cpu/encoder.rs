@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use super::buffer::Buffer;
+use super::kernel::Kernel;
 use super::panels::{Finish, Panels, Product, Rows, padded};
 use super::relative::Relative;
 use super::rows::{Normalize, Softmax};
@@ -14,9 +16,13 @@ use crate::config::{Activation, EncoderConfig, as_index};
 use crate::error::EngineError;
 use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY, Weight};
 
+/// Queries that are looked at together: their scores stay in the second-level cache, whatever the length
+/// of the text.
+const QUERIES: usize = 48;
+
 /// The weights of an encoder, in the order in which they are read.
 pub(crate) struct Encoder {
-    arch: pulp::Arch,
+    kernel: Kernel,
     hidden: usize,
     heads: usize,
     activation: Activation,
@@ -58,18 +64,20 @@ struct Norm {
 /// Memory of a run, to be used again.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// Of each text, how many tokens it has.
+    lengths: Vec<usize>,
     /// `[T, H]`: what comes out.
-    pub(crate) tokens: Vec<f32>,
+    tokens: Buffer,
     /// `[T, 3 H]`.
-    attended: Vec<f32>,
+    attended: Buffer,
     /// `[T, H]`.
-    added: Vec<f32>,
+    added: Buffer,
     /// `[T, intermediate_size]`.
-    inner: Vec<f32>,
-    scores: Vec<f32>,
+    inner: Buffer,
+    /// `[QUERIES, L]`.
+    scores: Buffer,
     keys: Panels,
     values: Panels,
-    packed: Vec<f32>,
 }
 
 /// Tensors by name, each to be taken once.
@@ -106,8 +114,11 @@ impl Linear {
 
 impl Encoder {
     /// Takes the tensors over; of each at most one is there twice at a time.
-    pub(crate) fn load(network: Network, config: &EncoderConfig) -> Result<Self, EngineError> {
-        let arch = pulp::Arch::new();
+    pub(crate) fn load(
+        network: Network,
+        config: &EncoderConfig,
+        kernel: Kernel,
+    ) -> Result<Self, EngineError> {
         let tensors = network.tensors.into_iter();
         let mut tensors =
             Tensors(tensors.map(|Weight { name, values, .. }| (name, values)).collect());
@@ -123,7 +134,7 @@ impl Encoder {
         #[expect(clippy::cast_possible_truncation, reason = "float32 is what it is computed in")]
         let epsilon = config.epsilon as f32;
         Ok(Self {
-            arch,
+            kernel,
             hidden,
             heads,
             activation: config.activation,
@@ -135,9 +146,14 @@ impl Encoder {
             relative,
             norm: tensors.norm("embeddings.LayerNorm")?,
             layers: (0..config.layers)
-                .map(|index| Layer::load(&mut tensors, index, config, Panels::width(arch)))
+                .map(|index| Layer::load(&mut tensors, index, config, Panels::width(kernel)))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What it computes with.
+    pub(crate) fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Length of a token's vector.
@@ -145,25 +161,32 @@ impl Encoder {
         self.hidden
     }
 
-    /// The token vectors of all texts, one after the other, in `scratch.tokens`. Every id is in the
-    /// vocabulary, no text has more tokens than there are positions, and a pair only if the network
-    /// tells its texts apart.
-    pub(crate) fn forward(&self, batch: &[Tokens], scratch: &mut Scratch) -> Option<()> {
-        self.embed(batch, &mut scratch.tokens)?;
-        let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
+    /// The token vectors of all texts, one after the other. Every id is in the vocabulary, no text has
+    /// more tokens than there are positions, and none has a second text unless the network tells the
+    /// two apart; otherwise there are none.
+    pub(crate) fn forward<'a>(
+        &self,
+        batch: &[Tokens],
+        scratch: &'a mut Scratch,
+    ) -> Option<&'a [f32]> {
+        let lengths = batch.iter().map(|text| text.ids.len());
+        scratch.lengths.clear();
+        scratch.lengths.extend(lengths);
+        let count: usize = scratch.lengths.iter().sum();
+        self.embed(batch, scratch.tokens.take(count * self.hidden))?;
         for layer in &self.layers {
-            self.attend(layer, &lengths, scratch);
-            self.feed_forward(layer, scratch);
+            self.attend(layer, count, scratch);
+            self.feed_forward(layer, count, scratch);
         }
-        Some(())
+        Some(scratch.tokens.get(count * self.hidden))
     }
 
-    fn embed(&self, batch: &[Tokens], tokens: &mut Vec<f32>) -> Option<()> {
-        tokens.clear();
+    fn embed(&self, batch: &[Tokens], tokens: &mut [f32]) -> Option<()> {
+        let mut rows = tokens.chunks_exact_mut(self.hidden);
         for text in batch {
             let second = text.second.unwrap_or(text.ids.len());
             let mut next = self.after.map_or(0, |id| as_index(id) + 1);
-            for (at, id) in text.ids.iter().enumerate() {
+            for ((at, id), row) in text.ids.iter().enumerate().zip(&mut rows) {
                 let position = match self.after {
                     Some(padding) if *id == padding => as_index(padding),
                     _ => next,
@@ -172,8 +195,10 @@ impl Encoder {
                 let word = self.row(&self.words, as_index(*id))?;
                 let of_type = self.row(&self.types, usize::from(at >= second))?;
                 let position = self.row(&self.positions, position)?;
-                let numbers = word.iter().zip(of_type).zip(position);
-                tokens.extend(numbers.map(|((word, of_type), position)| word + of_type + position));
+                let sums = word.iter().zip(of_type).map(|(word, of_type)| word + of_type);
+                for ((number, sum), position) in row.iter_mut().zip(sums).zip(position) {
+                    *number = sum + position;
+                }
             }
         }
         self.normalize(&self.norm, tokens, &[]);
@@ -186,101 +211,101 @@ impl Encoder {
 
     fn normalize(&self, norm: &Norm, rows: &mut [f32], added: &[f32]) {
         let Norm { gain, bias } = norm;
-        self.arch.dispatch(Normalize { rows, added, gain, bias, epsilon: self.epsilon });
+        self.kernel.dispatch(Normalize { rows, added, gain, bias, epsilon: self.epsilon });
     }
 
-    /// `out = left × layer`, finished.
+    /// `out = left × layer`, finished, for so many rows.
     fn apply(
         &self,
         linear: &Linear,
+        rows: usize,
         left: &[f32],
-        columns: usize,
-        out: &mut Vec<f32>,
+        out: &mut [f32],
         activation: Option<Activation>,
-        packed: &mut Vec<f32>,
     ) {
-        let depth = linear.weight.depth();
-        let rows = left.len() / depth;
-        out.resize(rows * columns, 0.0);
-        self.arch.dispatch(Product {
-            left: Rows::new(left, depth),
+        self.kernel.dispatch(Product {
+            left: Rows::new(left, linear.weight.depth()),
             rows,
             right: &linear.weight,
             finish: match activation {
                 None => Finish::Bias(&linear.bias),
                 Some(activation) => Finish::Activated(&linear.bias, activation),
             },
+            out_stride: out.len() / rows.max(1),
             out,
-            out_stride: columns,
             padded: false,
-            scratch: packed,
         });
     }
 
-    fn attend(&self, layer: &Layer, lengths: &[usize], scratch: &mut Scratch) {
+    fn attend(&self, layer: &Layer, count: usize, scratch: &mut Scratch) {
         let hidden = self.hidden;
-        let Scratch { tokens, attended, packed, .. } = scratch;
-        self.apply(&layer.attended, tokens, 3 * hidden, attended, None, packed);
-        scratch.added.resize(scratch.tokens.len(), 0.0);
+        let attended = scratch.attended.take(count * 3 * hidden);
+        self.apply(&layer.attended, count, scratch.tokens.get(count * hidden), attended, None);
+        scratch.added.take(count * hidden);
         let mut first = 0;
-        for &length in lengths {
+        for text in 0..scratch.lengths.len() {
+            let length = scratch.lengths[text];
             for head in 0..self.heads {
                 self.attend_head(first, length, head, scratch);
             }
             first += length;
         }
-        let Scratch { tokens, attended, added, packed, .. } = scratch;
         // The queries' memory is free again.
-        self.apply(&layer.attention, added, hidden, attended, None, packed);
-        self.normalize(&layer.attention_norm, tokens, attended);
+        let attended = scratch.attended.take(count * hidden);
+        self.apply(&layer.attention, count, scratch.added.get(count * hidden), attended, None);
+        self.normalize(&layer.attention_norm, scratch.tokens.take(count * hidden), attended);
     }
 
     /// One head of one text: `length` tokens from the token `first` on.
     fn attend_head(&self, first: usize, length: usize, head: usize, scratch: &mut Scratch) {
         let (hidden, size) = (self.hidden, self.hidden / self.heads);
-        let Scratch { attended, added, scores, keys, values, packed, .. } = scratch;
-        let stride = 3 * hidden;
-        let part = |index: usize| {
-            Rows::new(&attended[first * stride + index * hidden + head * size..], stride)
+        let Scratch { attended, added, scores, keys, values, .. } = scratch;
+        let (stride, end) = (3 * hidden, first + length);
+        let attended = attended.get(end * stride);
+        let added = added.take(end * hidden);
+        let part = |token: usize, index: usize| {
+            Rows::new(&attended[token * stride + index * hidden + head * size..], stride)
         };
-        let width = Panels::width(self.arch);
-        keys.fill_columns(part(1), length, size, width);
-        values.fill_rows(part(2), size, length, width);
+        let width = Panels::width(self.kernel);
+        keys.fill_columns(part(first, 1), length, size, width);
+        values.fill_rows(part(first, 2), size, length, width);
         // A whole number of vectors of every instruction set.
         let columns = keys.padded_columns();
-        scores.resize(length * columns, 0.0);
-        self.arch.dispatch(Product {
-            left: part(0),
-            rows: length,
-            right: keys,
-            finish: Finish::Plain,
-            out: scores,
-            out_stride: columns,
-            padded: true,
-            scratch: packed,
-        });
-        if let Some(relative) = &self.relative {
-            relative.add(head, scores, columns, length);
+        for query in (first..end).step_by(QUERIES) {
+            let queries = QUERIES.min(end - query);
+            let scores = scores.take(queries * columns);
+            self.kernel.dispatch(Product {
+                left: part(query, 0),
+                rows: queries,
+                right: keys,
+                finish: Finish::Plain,
+                out: scores,
+                out_stride: columns,
+                padded: true,
+            });
+            if let Some(relative) = &self.relative {
+                relative.add(head, query - first, scores, columns, length);
+            }
+            self.kernel.dispatch(Softmax { rows: scores, stride: columns, length });
+            self.kernel.dispatch(Product {
+                left: Rows::new(scores, columns),
+                rows: queries,
+                right: values,
+                finish: Finish::Plain,
+                out: &mut added[query * hidden + head * size..],
+                out_stride: hidden,
+                padded: false,
+            });
         }
-        let rows = &mut scores[..length * columns];
-        self.arch.dispatch(Softmax { rows, stride: columns, length });
-        self.arch.dispatch(Product {
-            left: Rows::new(scores, columns),
-            rows: length,
-            right: values,
-            finish: Finish::Plain,
-            out: &mut added[first * hidden + head * size..],
-            out_stride: hidden,
-            padded: false,
-            scratch: packed,
-        });
     }
 
-    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { tokens, added, inner, packed, .. } = scratch;
-        let width = layer.outer.weight.depth();
-        self.apply(&layer.inner, tokens, width, inner, Some(self.activation), packed);
-        self.apply(&layer.outer, inner, self.hidden, added, None, packed);
+    fn feed_forward(&self, layer: &Layer, count: usize, scratch: &mut Scratch) {
+        let Scratch { tokens, added, inner, .. } = scratch;
+        let tokens = tokens.take(count * self.hidden);
+        let inner = inner.take(count * layer.outer.weight.depth());
+        self.apply(&layer.inner, count, tokens, inner, Some(self.activation));
+        let added = added.take(count * self.hidden);
+        self.apply(&layer.outer, count, inner, added, None);
         self.normalize(&layer.outer_norm, tokens, added);
     }
 }

@@ -17,6 +17,7 @@ fn both(
     heads: usize,
     inner: usize,
     act: &str,
+    kernel: Kernel,
 ) -> (Encoder, crate::encoder::Encoder) {
     let config = json!({
         "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
@@ -46,7 +47,7 @@ fn both(
         .collect();
     let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
     let candle = crate::encoder::Encoder::load(&of_candle, &config, config.activation).unwrap();
-    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config).unwrap();
+    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel).unwrap();
     (own, candle)
 }
 
@@ -56,13 +57,17 @@ fn text(length: usize, seed: u32) -> Tokens {
 }
 
 fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
-    let mut scratch = Scratch::default();
-    encoder.forward(batch, &mut scratch).unwrap();
-    scratch.tokens
+    encoder.forward(batch, &mut Scratch::default()).unwrap().to_vec()
 }
 
 #[test]
 fn token_vectors_are_those_of_candle() {
+    for kernel in Kernel::available() {
+        compare_with_candle(kernel);
+    }
+}
+
+fn compare_with_candle(kernel: Kernel) {
     for (hidden, heads, inner, act) in [
         (32, 2, 64, "gelu"),
         (48, 3, 100, "gelu_new"),
@@ -70,7 +75,7 @@ fn token_vectors_are_those_of_candle() {
         (36, 6, 20, "gelu"),
         (130, 5, 33, "gelu_pytorch_tanh"),
     ] {
-        let (own, candle) = both(hidden, heads, inner, act);
+        let (own, candle) = both(hidden, heads, inner, act, kernel);
         for length in [1, 2, 6, 7, 17, POSITIONS] {
             let text = text(length, 3);
             let found = run(&own, std::slice::from_ref(&text));
@@ -79,14 +84,23 @@ fn token_vectors_are_those_of_candle() {
             let expected: Vec<f32> = expected.to_vec1().unwrap();
             assert_eq!(found.len(), expected.len());
             let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(far < 1e-5, "{hidden}/{heads}/{inner} {act}, {length} tokens: {far:e}");
+            assert!(
+                far < 1e-5,
+                "{kernel} {hidden}/{heads}/{inner} {act}, {length} tokens: {far:e}"
+            );
         }
     }
 }
 
 #[test]
 fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
-    let (own, _) = both(48, 3, 100, "gelu");
+    for kernel in Kernel::available() {
+        alone_and_in_batches(kernel);
+    }
+}
+
+fn alone_and_in_batches(kernel: Kernel) {
+    let (own, _) = both(48, 3, 100, "gelu", kernel);
     let texts: Vec<Tokens> =
         [5, 1, 40, 17, 8].into_iter().zip(0..).map(|(l, s)| text(l, s)).collect();
     let alone: Vec<Vec<f32>> =
@@ -105,16 +119,16 @@ fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
 
 #[test]
 fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
-    let (own, _) = both(48, 3, 100, "gelu");
+    let (own, _) = both(48, 3, 100, "gelu", Kernel::fastest());
     let mut scratch = Scratch::default();
     own.forward(&[text(40, 1), text(40, 2)], &mut scratch).unwrap();
-    own.forward(&[text(9, 4)], &mut scratch).unwrap();
-    assert_eq!(scratch.tokens, run(&own, &[text(9, 4)]));
+    let again = own.forward(&[text(9, 4)], &mut scratch).unwrap();
+    assert_eq!(again, run(&own, &[text(9, 4)]));
 }
 
 #[test]
 fn an_id_or_a_position_that_is_not_there_is_no_answer() {
-    let (own, _) = both(8, 2, 16, "relu");
+    let (own, _) = both(8, 2, 16, "relu", Kernel::fastest());
     let strange = Tokens::of(vec![1, VOCABULARY]);
     for batch in [strange, text(POSITIONS + 1, 1)] {
         assert_eq!(own.forward(&[batch], &mut Scratch::default()), None);

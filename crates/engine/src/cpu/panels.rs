@@ -1,9 +1,9 @@
 //! Products of matrices of 32-bit floats.
 //!
 //! The right-hand matrix is put into panels before: as many of its columns as fill two vector
-//! registers, and of these one number after the other along the depth. The left-hand one is put
-//! into panels of [`ROWS`] rows when it is used. Each tile of the product is then a sum that stays in
-//! registers, over two streams that are read once, in order.
+//! registers, and of these one number after the other along the depth. The left-hand one stays as it
+//! is. Each tile of the product is then a sum that stays in registers, over a panel that is read in
+//! order and a few rows beside each other.
 //!
 //! A number of the product is summed in the order of the depth, whatever else is computed beside
 //! it. So a row's result does not depend on how many rows there are.
@@ -11,21 +11,23 @@
 use pulp::{Simd, WithSimd};
 
 use super::activation::{Activated, Gelu, GeluTanh, Relu, Same};
+use super::buffer::Buffer;
+use super::kernel::Kernel;
 use crate::config::Activation;
 
-/// Rows of a tile: with two vectors a row, as many sums as fit into sixteen registers beside what
-/// is read.
+/// Rows of a tile at most: with two vectors a row, as many sums as fit into sixteen registers beside
+/// what is read.
 const ROWS: usize = 6;
-/// Tiles of the left-hand matrix that are used with one panel before the next: they stay in the
-/// second-level cache.
-const TILES: usize = 8;
+/// Bytes of left-hand rows that are used with one panel before the next: they stay in the second-level
+/// cache.
+const BLOCK: usize = 192 << 10;
 /// The widest panel of any instruction set: two vectors of sixteen floats.
 const WIDEST: usize = 32;
 
 /// A right-hand matrix.
 #[derive(Debug, Default)]
 pub(crate) struct Panels {
-    numbers: Vec<f32>,
+    numbers: Buffer,
     columns: usize,
     depth: usize,
     /// Columns of a panel.
@@ -44,6 +46,7 @@ impl<'a> Rows<'a> {
         Self { numbers, stride }
     }
 
+    #[inline(always)]
     fn row(self, index: usize, length: usize) -> &'a [f32] {
         &self.numbers[index * self.stride..][..length]
     }
@@ -61,8 +64,8 @@ pub(crate) enum Finish<'a> {
 }
 
 impl Panels {
-    /// Columns of a panel on this machine.
-    pub(crate) fn width(arch: pulp::Arch) -> usize {
+    /// Columns of a panel of this kernel.
+    pub(crate) fn width(kernel: Kernel) -> usize {
         struct Width;
         impl WithSimd for Width {
             type Output = usize;
@@ -71,7 +74,7 @@ impl Panels {
                 2 * S::F32_LANES
             }
         }
-        arch.dispatch(Width)
+        kernel.dispatch(Width)
     }
 
     /// Of a matrix whose rows are the columns of this one, as the weights of a layer are.
@@ -89,32 +92,30 @@ impl Panels {
         depth: usize,
         width: usize,
     ) {
-        self.clear(count, depth, width);
-        for (panel, numbers) in self.numbers.chunks_exact_mut((depth * width).max(1)).enumerate() {
-            let first = panel * width;
-            for column in first..count.min(first + width) {
-                let places = numbers.iter_mut().skip(column - first).step_by(width);
-                for (place, number) in places.zip(columns.row(column, depth)) {
-                    *place = *number;
-                }
-            }
+        let numbers = self.reshape(count, depth, width);
+        match width {
+            16 => fill::<16>(columns, count, depth, numbers),
+            32 => fill::<32>(columns, count, depth, numbers),
+            _ => fill::<2>(columns, count, depth, numbers),
         }
     }
 
     /// Of a matrix with these rows, in the memory of this one.
     pub(crate) fn fill_rows(&mut self, rows: Rows<'_>, count: usize, depth: usize, width: usize) {
-        self.clear(count, depth, width);
+        let numbers = self.reshape(count, depth, width);
         for at in 0..depth {
             for (panel, part) in rows.row(at, count).chunks(width).enumerate() {
-                self.numbers[(panel * depth + at) * width..][..part.len()].copy_from_slice(part);
+                let place = &mut numbers[(panel * depth + at) * width..][..width];
+                let (place, rest) = place.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest.fill(0.0);
             }
         }
     }
 
-    fn clear(&mut self, columns: usize, depth: usize, width: usize) {
-        self.numbers.clear();
-        self.numbers.resize(columns.div_ceil(width) * depth * width, 0.0);
+    fn reshape(&mut self, columns: usize, depth: usize, width: usize) -> &mut [f32] {
         (self.columns, self.depth, self.width) = (columns, depth, width);
+        self.numbers.take(columns.div_ceil(width) * depth * width)
     }
 
     /// Rows.
@@ -125,6 +126,28 @@ impl Panels {
     /// Columns with the ones that fill the last panel, which are zero.
     pub(crate) fn padded_columns(&self) -> usize {
         self.columns.next_multiple_of(self.width.max(1))
+    }
+
+    fn numbers(&self) -> &[f32] {
+        self.numbers.get(self.padded_columns() * self.depth)
+    }
+}
+
+/// Panels of `W` columns.
+fn fill<const W: usize>(columns: Rows<'_>, count: usize, depth: usize, numbers: &mut [f32]) {
+    let panels = numbers.as_chunks_mut::<W>().0.chunks_exact_mut(depth.max(1));
+    for (panel, first) in panels.zip((0..count).step_by(W)) {
+        for at in 0..W {
+            if first + at < count {
+                for (place, number) in panel.iter_mut().zip(columns.row(first + at, depth)) {
+                    place[at] = *number;
+                }
+            } else {
+                for place in panel.iter_mut() {
+                    place[at] = 0.0;
+                }
+            }
+        }
     }
 }
 
@@ -138,8 +161,6 @@ pub(crate) struct Product<'a> {
     pub(crate) out: &'a mut [f32],
     pub(crate) out_stride: usize,
     pub(crate) padded: bool,
-    /// Memory to be used again.
-    pub(crate) scratch: &'a mut Vec<f32>,
 }
 
 impl WithSimd for Product<'_> {
@@ -161,50 +182,90 @@ impl WithSimd for Product<'_> {
 
 #[inline(always)]
 fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) {
-    let Product { left, rows, right, out, out_stride, padded, scratch, .. } = product;
-    let Panels { numbers, depth, width, .. } = right;
+    let Product { left, rows, right, out, out_stride, padded, .. } = product;
+    let Panels { depth, width, .. } = *right;
     let columns = if padded { right.padded_columns() } else { right.columns };
-    for begin in (0..rows).step_by(ROWS * TILES) {
-        let count = (rows - begin).min(ROWS * TILES);
-        pack(left, begin, count, *depth, scratch);
-        for (panel, right) in numbers.chunks_exact((depth * width).max(1)).enumerate() {
+    let block = (BLOCK / size_of::<f32>() / depth.max(1)).next_multiple_of(ROWS);
+    for begin in (0..rows).step_by(block) {
+        let end = rows.min(begin + block);
+        for (panel, right) in right.numbers().chunks_exact((depth * width).max(1)).enumerate() {
             let column = panel * width;
-            let written = (columns - column).min(*width);
-            let added = bias.get(column..).unwrap_or_default();
-            for (tile, left) in scratch.chunks_exact((depth * ROWS).max(1)).enumerate() {
-                let sums = sum(simd, left, right);
-                let first = begin + tile * ROWS;
-                for (row, sums) in sums.iter().take(rows - first).enumerate() {
-                    let place = &mut out[(first + row) * out_stride + column..][..written];
-                    write::<S, A>(simd, *sums, added, place);
+            let tile = Tile {
+                right,
+                bias: bias.get(column..).unwrap_or_default(),
+                out_stride,
+                column,
+                columns: (columns - column).min(width),
+            };
+            let mut first = begin;
+            while first < end {
+                let count = even(end - first);
+                let out = &mut out[first * out_stride..];
+                match count {
+                    1 => tile.compute::<S, A, 1>(simd, left, first, out),
+                    2 => tile.compute::<S, A, 2>(simd, left, first, out),
+                    3 => tile.compute::<S, A, 3>(simd, left, first, out),
+                    4 => tile.compute::<S, A, 4>(simd, left, first, out),
+                    5 => tile.compute::<S, A, 5>(simd, left, first, out),
+                    _ => tile.compute::<S, A, ROWS>(simd, left, first, out),
                 }
+                first += count;
             }
         }
     }
 }
 
-/// Rows of the left-hand matrix in panels; rows that fill the last one are zero.
-#[inline(always)]
-fn pack(left: Rows<'_>, begin: usize, count: usize, depth: usize, scratch: &mut Vec<f32>) {
-    scratch.clear();
-    scratch.resize(count.div_ceil(ROWS) * ROWS * depth, 0.0);
-    for row in 0..count {
-        let panel = &mut scratch[row / ROWS * ROWS * depth..][..ROWS * depth];
-        let places = panel.as_chunks_mut::<ROWS>().0.iter_mut();
-        for (place, number) in places.zip(left.row(begin + row, depth)) {
-            place[row % ROWS] = *number;
+/// Rows of the next tile, of so many that are left: all tiles have as many or one less, because few
+/// sums at a time wait for each other.
+fn even(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(ROWS))
+}
+
+/// What tiles below each other have in common.
+struct Tile<'a> {
+    right: &'a [f32],
+    bias: &'a [f32],
+    out_stride: usize,
+    column: usize,
+    columns: usize,
+}
+
+impl Tile<'_> {
+    #[inline(always)]
+    fn compute<S: Simd, A: Activated, const R: usize>(
+        &self,
+        simd: S,
+        left: Rows<'_>,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let sums = sum::<S, R>(simd, left, first, self.right);
+        for (row, sums) in sums.into_iter().enumerate() {
+            let place = &mut out[row * self.out_stride + self.column..][..self.columns];
+            write::<S, A>(simd, sums, self.bias, place);
         }
     }
 }
 
-/// A tile of the product.
+/// A tile of the product: of so many rows from the first on.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> [[S::f32s; 2]; ROWS] {
+fn sum<S: Simd, const R: usize>(
+    simd: S,
+    left: Rows<'_>,
+    first: usize,
+    right: &[f32],
+) -> [[S::f32s; 2]; R] {
     let (right, _) = S::as_simd_f32s(right);
-    let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
-    for (left, right) in left.as_chunks::<ROWS>().0.iter().zip(right.as_chunks::<2>().0) {
-        for (sums, left) in sums.iter_mut().zip(left) {
-            let left = simd.splat_f32s(*left);
+    let right = right.as_chunks::<2>().0;
+    // Rows that are known to be as long as the panel is deep are read without asking again.
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (index, row) in rows.iter_mut().enumerate() {
+        *row = left.row(first + index, right.len());
+    }
+    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    for (at, right) in right.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(&rows) {
+            let left = simd.splat_f32s(row[at]);
             sums[0] = simd.mul_add_e_f32s(left, right[0], sums[0]);
             sums[1] = simd.mul_add_e_f32s(left, right[1], sums[1]);
         }
@@ -263,9 +324,9 @@ mod tests {
         (0..rows * columns).map(|at| number(at / columns, at % columns)).collect()
     }
 
-    fn check(shape: (usize, usize, usize), arch: pulp::Arch) {
+    fn check(shape: (usize, usize, usize), kernel: Kernel) {
         let (rows, columns, depth) = shape;
-        let width = Panels::width(arch);
+        let width = Panels::width(kernel);
         let (left, right) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
         let bias = numbers(columns, 3);
         let mut transposed = vec![0.0; right.len()];
@@ -278,7 +339,7 @@ mod tests {
         let expected = reference(&left, &right, shape);
         for panels in [&of_columns, &of_rows] {
             let mut out = vec![9.0; rows * columns];
-            arch.dispatch(Product {
+            kernel.dispatch(Product {
                 left: Rows::new(&left, depth),
                 rows,
                 right: panels,
@@ -286,7 +347,6 @@ mod tests {
                 out: &mut out,
                 out_stride: columns,
                 padded: false,
-                scratch: &mut Vec::new(),
             });
             for (at, (found, expected)) in out.iter().zip(&expected).enumerate() {
                 let expected = expected + f64::from(bias[at % columns]);
@@ -302,22 +362,28 @@ mod tests {
         fn a_product_is_that_of_the_definition(
             rows in 1..70_usize, columns in 1..70_usize, depth in 1..70_usize,
         ) {
-            check((rows, columns, depth), pulp::Arch::new());
-            check((rows, columns, depth), pulp::Arch::Scalar);
+            for kernel in Kernel::available() {
+                check((rows, columns, depth), kernel);
+            }
         }
     }
 
     #[test]
     fn a_row_is_the_same_alone_and_among_others() {
-        let arch = pulp::Arch::new();
-        let (depth, columns, width) = (37, 50, Panels::width(arch));
+        for kernel in Kernel::available() {
+            row_alone_and_among_others(kernel);
+        }
+    }
+
+    fn row_alone_and_among_others(kernel: Kernel) {
+        let (depth, columns, width) = (37, 50, Panels::width(kernel));
         let right = numbers(columns * depth, 5);
         let right = Panels::of_columns(Rows::new(&right, depth), columns, depth, width);
         let left = numbers(61 * depth, 6);
         let product = |left: &[f32]| {
             let rows = left.len() / depth;
             let mut out = vec![0.0; rows * columns];
-            arch.dispatch(Product {
+            kernel.dispatch(Product {
                 left: Rows::new(left, depth),
                 rows,
                 right: &right,
@@ -325,7 +391,6 @@ mod tests {
                 out: &mut out,
                 out_stride: columns,
                 padded: false,
-                scratch: &mut Vec::new(),
             });
             out
         };

@@ -28,12 +28,19 @@ impl Relative {
         Self { numbers: numbers.collect(), longest }
     }
 
-    /// Adds to the scores of a head's queries; a query's scores of its keys begin `stride` after
-    /// the ones before.
-    pub(super) fn add(&self, head: usize, scores: &mut [f32], stride: usize, length: usize) {
+    /// Adds to the scores that a head's queries give `length` keys. The first of the queries is the
+    /// token `first`; the scores of each begin `stride` after the ones before.
+    pub(super) fn add(
+        &self,
+        head: usize,
+        first: usize,
+        scores: &mut [f32],
+        stride: usize,
+        length: usize,
+    ) {
         let of_head = &self.numbers[head * (2 * self.longest - 1)..];
-        for (query, row) in scores.chunks_exact_mut(stride).take(length).enumerate() {
-            let added = &of_head[self.longest - 1 - query..][..length];
+        for (query, row) in scores.chunks_exact_mut(stride).enumerate() {
+            let added = &of_head[self.longest - 1 - first - query..][..length];
             for (score, added) in row.iter_mut().zip(added) {
                 *score += added;
             }
@@ -90,7 +97,9 @@ mod tests {
         let (length, stride) = (4, 5);
         for head in 0..HEADS {
             let mut scores = vec![0.5; length * stride];
-            relative.add(head, &mut scores, stride, length);
+            let (begin, end) = scores.split_at_mut(3 * stride);
+            relative.add(head, 0, begin, stride, length);
+            relative.add(head, 3, end, stride, length);
             for query in 0..length {
                 for key in 0..length {
                     let at = bucket(query.abs_diff(key), key > query, 32) * HEADS + head;

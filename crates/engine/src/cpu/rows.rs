@@ -112,6 +112,7 @@ impl WithSimd for Softmax<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::kernel::Kernel;
 
     fn numbers(count: u16) -> Vec<f32> {
         (0..count).map(|at| f32::from(at * 37 % 101) / 10.0 - 5.0).collect()
@@ -128,9 +129,9 @@ mod tests {
             let count = f64::from(length);
             let mean = wide.iter().sum::<f64>() / count;
             let variance = wide.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-            for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
+            for kernel in Kernel::available() {
                 let mut rows = [row.clone(), row.clone()].concat();
-                arch.dispatch(Normalize {
+                kernel.dispatch(Normalize {
                     rows: &mut rows,
                     added: &[added.clone(), added.clone()].concat(),
                     gain: &gain,
@@ -154,9 +155,9 @@ mod tests {
             let exponentials: Vec<f64> =
                 row[..length].iter().map(|x| f64::from(*x).exp()).collect();
             let sum: f64 = exponentials.iter().sum();
-            for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
+            for kernel in Kernel::available() {
                 let mut rows = row.repeat(2);
-                arch.dispatch(Softmax { rows: &mut rows, stride: 32, length });
+                kernel.dispatch(Softmax { rows: &mut rows, stride: 32, length });
                 for (at, found) in rows.iter().enumerate() {
                     let expected = exponentials.get(at % 32).map_or(0.0, |x| x / sum);
                     assert!((f64::from(*found) - expected).abs() < 1e-6, "{length} at {at}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lamplighter_engine::{
-    Coldness, Engine, EngineError, Facts, Limits, Output, Text, Tokens, TooLong,
+    Coldness, Engine, EngineError, Facts, Limits, Output, Runtime, Text, Tokens, TooLong,
 };
 
 /// An engine whose answers can be turned wrong.
@@ -35,6 +35,10 @@ impl Engine for Poisonable {
         self.engine.limits()
     }
 
+    fn runtime(&self) -> Runtime {
+        self.engine.runtime()
+    }
+
     fn coldness(&self) -> Coldness {
         self.engine.coldness()
     }
@@ -59,7 +63,7 @@ impl Engine for Poisonable {
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_engine::{Dtype, Gives, Pooling, Shape};
+    use lamplighter_engine::{Dtype, Gives, Pooling, Precision, Shape};
 
     use super::*;
 
@@ -72,6 +76,10 @@ mod tests {
 
         fn limits(&self) -> Limits {
             Limits { max_batch_tokens: 8, max_batch_texts: 2, shape: Shape::Packed }
+        }
+
+        fn runtime(&self) -> Runtime {
+            Runtime { kernel: "right".to_owned(), precision: Precision::F32 }
         }
 
         fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {

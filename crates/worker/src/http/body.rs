@@ -1,9 +1,9 @@
-//! A request's body: JSON, within a length, within its request's time, within what all bodies
+//! A request's body, within a length, within its request's time, within what all bodies
 //! together may hold.
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
@@ -15,17 +15,31 @@ use super::deadline::Deadline;
 use super::error::ApiError;
 
 /// Reads the whole body, then parses it. The share is to be kept as long as what was parsed.
-///
-/// A body that says how long it is has its bytes set aside before the first one is read; one
-/// that does not, as they come.
 pub(super) async fn json<T: DeserializeOwned>(
     request: Request,
     app: &App,
     deadline: Deadline,
 ) -> Result<(T, Share), ApiError> {
+    check_json(request.headers().get(CONTENT_TYPE))?;
+    let (bytes, share) = bytes(request, app, deadline).await?;
+    let parsed = serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(&error))?;
+    Ok((parsed, share))
+}
+
+/// Reads the whole body, unless the queue is full: what will be refused anyway need not be read.
+///
+/// A body that says how long it is has its bytes set aside before the first one is read; one
+/// that does not, as they come.
+pub(super) async fn bytes(
+    request: Request,
+    app: &App,
+    deadline: Deadline,
+) -> Result<(BytesMut, Share), ApiError> {
+    app.runner.check_room().map_err(|full| ApiError::of_run(&full, "body"))?;
     let (parts, body) = request.into_parts();
-    if !is_json(parts.headers.get(CONTENT_TYPE)) {
-        return Err(ApiError::not_json(parts.headers.get(CONTENT_TYPE)));
+    let encoding = parts.headers.get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(ApiError::compressed(encoding));
     }
     let limit = app.limits.body;
     let announced = match announced(&parts.headers) {
@@ -37,9 +51,7 @@ pub(super) async fn json<T: DeserializeOwned>(
     };
     let share = app.bodies.take(announced)?;
     let read = deadline.within(read(body, limit, share)).await;
-    let (bytes, share) = read.map_err(|over| ApiError::body_too_slow(over.seconds))??;
-    let parsed = serde_json::from_slice(&bytes).map_err(ApiError::malformed)?;
-    Ok((parsed, share))
+    read.map_err(|over| ApiError::body_too_slow(over.seconds))?
 }
 
 async fn read(
@@ -61,6 +73,11 @@ async fn read(
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, share))
+}
+
+/// Refuses what does not say that it is JSON.
+pub(super) fn check_json(content_type: Option<&HeaderValue>) -> Result<(), ApiError> {
+    if is_json(content_type) { Ok(()) } else { Err(ApiError::not_json(content_type)) }
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {

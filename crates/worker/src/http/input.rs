@@ -1,13 +1,18 @@
-//! The field `input` of an embeddings request: a text, texts, tokens, or lists of tokens.
+//! What is to be embedded: a text, texts, tokens, or lists of tokens.
 //!
 //! It is bounded while it is read, because a short body can name very many small things: what
 //! is above a bound is skipped instead of kept.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use lamplighter_engine::TooLong;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 
+use super::ask::Question;
 use super::clip::clip;
+use super::error::ApiError;
 
 /// The most texts of one request, as OpenAI has it
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create>).
@@ -23,38 +28,92 @@ pub(super) enum Input {
 }
 
 impl Input {
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn into_question(self, too_long: TooLong) -> Question {
         match self {
-            Self::Texts(texts) => texts.len(),
-            Self::Tokens(texts) => texts.len(),
+            Self::Texts(texts) => Question::singles(texts, too_long),
+            Self::Tokens(lists) => Question::Tokens(lists),
+        }
+    }
+}
+
+/// What is wrong with a field: a sentence without its subject.
+#[derive(Debug, PartialEq)]
+pub(super) struct Problem {
+    sentence: String,
+    /// There is nothing in it.
+    is_empty: bool,
+}
+
+impl Problem {
+    pub(super) fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), is_empty: false }
+    }
+
+    pub(super) fn empty(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), is_empty: true }
+    }
+
+    /// The same of the element `index`.
+    pub(super) fn within(self, index: usize) -> Self {
+        Self { sentence: format!("[{index}] {}", self.sentence), ..self }
+    }
+
+    /// The problem of a field of this name.
+    pub(super) fn of(&self, name: &'static str) -> ApiError {
+        if self.is_empty {
+            ApiError::empty(name, &self.sentence)
+        } else {
+            ApiError::invalid(name, "invalid_input", format!("{name} {}", self.sentence))
         }
     }
 }
 
 /// What was asked, or what is wrong with it: other fields are still to be read.
 #[derive(Debug, PartialEq)]
-pub(super) struct Parsed(pub(super) Result<Input, String>);
+pub(super) struct Parsed(Result<Input, Problem>);
+
+impl Parsed {
+    /// What the field of this name holds, which must be there.
+    pub(super) fn required(parsed: Option<Self>, name: &'static str) -> Result<Input, ApiError> {
+        match parsed {
+            Some(Self(input)) => input.map_err(|problem| problem.of(name)),
+            None => Err(ApiError::missing(name)),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let input = match Item::deserialize(deserializer)? {
-            Item::Text(text) => one_text(text),
-            Item::List(List::Empty) => Err("input is empty".to_owned()),
+            Item::Text(text) if text.is_empty() => Err(Problem::empty("is an empty text")),
+            Item::Text(text) => Ok(Input::Texts(vec![text])),
+            Item::List(List::Empty) => Err(Problem::empty("is empty")),
             Item::List(List::Texts(texts)) => Ok(Input::Texts(texts)),
             Item::List(List::Tokens(tokens)) => Ok(Input::Tokens(vec![tokens])),
             Item::List(List::Lists(lists)) => Ok(Input::Tokens(lists)),
-            Item::Wrong(problem) => Err(format!("input {problem}")),
-            Item::Token(_) => Err("input is a number; put tokens into a list".to_owned()),
+            Item::Wrong(problem) => Err(problem),
+            Item::Token(_) => Err(Problem::new("is a number; put tokens into a list")),
         };
         Ok(Self(input))
     }
 }
 
-fn one_text(text: String) -> Result<Input, String> {
-    if text.is_empty() {
-        Err("input is an empty text".to_owned())
-    } else {
-        Ok(Input::Texts(vec![text]))
+impl JsonSchema for Parsed {
+    fn schema_name() -> Cow<'static, str> {
+        "Input".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let tokens = json_schema!({"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}});
+        json_schema!({
+            "description": "A text, a list of texts, a text as a list of its tokens, or a list of those.",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "maxItems": MAX_TEXTS, "items": {"type": "string", "minLength": 1}},
+                tokens,
+                {"type": "array", "minItems": 1, "maxItems": MAX_TEXTS, "items": tokens},
+            ],
+        })
     }
 }
 
@@ -63,8 +122,7 @@ enum Item {
     Text(String),
     Token(u32),
     List(List),
-    /// A sentence without its subject.
-    Wrong(String),
+    Wrong(Problem),
 }
 
 enum List {
@@ -110,16 +168,16 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Item, E> {
-        Ok(Item::Wrong("is true or false, not a text or tokens".to_owned()))
+        Ok(Item::Wrong(Problem::new("is true or false, not a text or tokens")))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Item, E> {
-        Ok(Item::Wrong("is null".to_owned()))
+        Ok(Item::Wrong(Problem::new("is null")))
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Item::Wrong("is an object, not a text or tokens".to_owned()))
+        Ok(Item::Wrong(Problem::new("is an object, not a text or tokens")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Item, A::Error> {
@@ -137,22 +195,24 @@ impl<'de> Visitor<'de> for ItemVisitor {
 }
 
 fn not_a_token(number: &dyn fmt::Display) -> Item {
-    Item::Wrong(format!("is {}, which is not a token", clip(number)))
+    Item::Wrong(Problem::new(format!("is {}, which is not a token", clip(number))))
 }
 
 impl List {
-    fn push(&mut self, item: Item, index: usize) -> Result<(), String> {
-        let too_many = || format!("has more than {MAX_TEXTS} texts");
+    fn push(&mut self, item: Item, index: usize) -> Result<(), Problem> {
+        let too_many = || Problem::new(format!("has more than {MAX_TEXTS} texts"));
+        let problem = |sentence| Err(Problem::new(sentence).within(index));
         match (&mut *self, item) {
             (Self::Empty, Item::Token(token)) => *self = Self::Tokens(vec![token]),
             (Self::Tokens(tokens), Item::Token(token)) => {
                 if tokens.len() == MAX_TOKENS {
-                    return Err(format!("has more than {MAX_TOKENS} tokens in a text"));
+                    let sentence = format!("has more than {MAX_TOKENS} tokens in a text");
+                    return Err(Problem::new(sentence));
                 }
                 tokens.push(token);
             }
             (_, Item::Text(text)) if text.is_empty() => {
-                return Err(format!("[{index}] is an empty text"));
+                return Err(Problem::empty("is an empty text").within(index));
             }
             (Self::Empty, Item::Text(text)) => *self = Self::Texts(vec![text]),
             (Self::Texts(texts), Item::Text(text)) => {
@@ -161,7 +221,7 @@ impl List {
                 }
                 texts.push(text);
             }
-            (_, Item::List(Self::Empty)) => return Err(format!("[{index}] is empty")),
+            (_, Item::List(Self::Empty)) => return Err(Problem::empty("is empty").within(index)),
             (Self::Empty, Item::List(Self::Tokens(tokens))) => *self = Self::Lists(vec![tokens]),
             (Self::Lists(lists), Item::List(Self::Tokens(tokens))) => {
                 if lists.len() == MAX_TEXTS {
@@ -169,24 +229,31 @@ impl List {
                 }
                 lists.push(tokens);
             }
-            (_, Item::Wrong(problem)) => return Err(format!("[{index}] {problem}")),
+            (_, Item::Wrong(problem)) => return Err(problem.within(index)),
             (_, Item::List(Self::Texts(_) | Self::Lists(_))) => {
-                return Err(format!("[{index}] is a list of other things than tokens"));
+                return problem("is a list of other things than tokens");
             }
-            _ => return Err(format!("[{index}] is of another kind than the ones before")),
+            _ => return problem("is of another kind than the ones before"),
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     fn parse(json: &str) -> Result<Input, String> {
-        serde_json::from_str::<Parsed>(json).unwrap().0
+        serde_json::from_str::<Parsed>(json).unwrap().0.map_err(|problem| problem.sentence)
+    }
+
+    fn count(input: &Input) -> usize {
+        match input {
+            Input::Texts(texts) => texts.len(),
+            Input::Tokens(lists) => lists.len(),
+        }
     }
 
     #[test]
@@ -206,26 +273,26 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_its_place() {
         for (json, expected) in [
-            ("\"\"", "input is an empty text"),
-            ("[]", "input is empty"),
-            ("null", "input is null"),
-            ("true", "input is true or false"),
-            ("7", "input is a number"),
-            ("{\"a\": [1]}", "input is an object"),
-            (r#"["a", ""]"#, "input [1] is an empty text"),
-            (r#"["a", 1]"#, "input [1] is of another kind"),
-            (r#"[1, "a"]"#, "input [1] is of another kind"),
-            ("[1, [2]]", "input [1] is of another kind"),
-            ("[[1], 2]", "input [1] is of another kind"),
-            (r#"[["a"]]"#, "input [0] is a list of other things"),
-            ("[[[1]]]", "input [0] is a list of other things"),
-            ("[[1], []]", "input [1] is empty"),
-            ("[[]]", "input [0] is empty"),
-            ("[-1]", "input [0] is -1, which is not a token"),
-            ("[1.5]", "input [0] is 1.5, which is not a token"),
-            ("[4294967296]", "input [0] is 4294967296"),
-            ("[1, null]", "input [1] is null"),
-            ("[[1, true]]", "input [0] [1] is true or false"),
+            ("\"\"", "is an empty text"),
+            ("[]", "is empty"),
+            ("null", "is null"),
+            ("true", "is true or false"),
+            ("7", "is a number"),
+            ("{\"a\": [1]}", "is an object"),
+            (r#"["a", ""]"#, "[1] is an empty text"),
+            (r#"["a", 1]"#, "[1] is of another kind"),
+            (r#"[1, "a"]"#, "[1] is of another kind"),
+            ("[1, [2]]", "[1] is of another kind"),
+            ("[[1], 2]", "[1] is of another kind"),
+            (r#"[["a"]]"#, "[0] is a list of other things"),
+            ("[[[1]]]", "[0] is a list of other things"),
+            ("[[1], []]", "[1] is empty"),
+            ("[[]]", "[0] is empty"),
+            ("[-1]", "[0] is -1, which is not a token"),
+            ("[1.5]", "[0] is 1.5, which is not a token"),
+            ("[4294967296]", "[0] is 4294967296"),
+            ("[1, null]", "[1] is null"),
+            ("[[1, true]]", "[0] [1] is true or false"),
         ] {
             let problem = parse(json).unwrap_err();
             assert!(problem.starts_with(expected), "{json}: {problem}");
@@ -235,17 +302,18 @@ mod tests {
     #[test]
     fn bounds_hold_exactly() {
         let texts = |count: usize| serde_json::to_string(&vec!["a"; count]).unwrap();
-        assert_eq!(parse(&texts(MAX_TEXTS)).unwrap().len(), MAX_TEXTS);
+        assert_eq!(count(&parse(&texts(MAX_TEXTS)).unwrap()), MAX_TEXTS);
         assert!(parse(&texts(MAX_TEXTS + 1)).unwrap_err().contains("2048 texts"));
         let lists = |count: usize| serde_json::to_string(&vec![[1]; count]).unwrap();
-        assert_eq!(parse(&lists(MAX_TEXTS)).unwrap().len(), MAX_TEXTS);
+        assert_eq!(count(&parse(&lists(MAX_TEXTS)).unwrap()), MAX_TEXTS);
         assert!(parse(&lists(MAX_TEXTS + 1)).unwrap_err().contains("2048 texts"));
         let tokens = |count: usize| serde_json::to_string(&vec![1; count]).unwrap();
         assert!(parse(&tokens(MAX_TOKENS)).is_ok());
         assert!(parse(&tokens(MAX_TOKENS + 1)).unwrap_err().contains("131072 tokens"));
     }
 
-    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    /// Any value, also one that nobody would send.
+    pub(in super::super) fn any_json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
@@ -267,8 +335,11 @@ mod tests {
         #[test]
         fn any_json_is_an_input_or_a_sentence_about_it(json in any_json()) {
             match parse(&json.to_string()) {
-                Ok(input) => prop_assert!(input.len() > 0),
-                Err(problem) => prop_assert!(problem.starts_with("input "), "{problem}"),
+                Ok(input) => prop_assert!(count(&input) > 0),
+                Err(problem) => {
+                    let subject_follows = ["is ", "[", "has "];
+                    prop_assert!(subject_follows.iter().any(|start| problem.starts_with(start)), "{problem}");
+                },
             }
         }
     }

@@ -150,14 +150,12 @@ async fn what_a_client_sent_comes_back_shortened() {
     for request in [
         ask(json!({"model": long, "input": "a"})),
         ask(json!({"model": "other", "input": "a", "dimensions": long})),
-        ask(json!({"model": "other", "input": "a", "dimensions": [[long]]})),
         ask(json!({"model": "other", "input": "a", "encoding_format": long})),
-        ask(json!({"model": "other", "input": "a", "encoding_format": {"a": long}})),
         ask(json!(long)),
         model(&"a".repeat(10_000)),
         with_type.unwrap(),
         at(Method::GET, &format!("/{}", "a".repeat(10_000))),
-        at(shout.clone(), "/"),
+        at(shout.clone(), "/a"),
         at(shout, EMBEDDINGS),
     ] {
         let answer = call(&bench.app, request).await;

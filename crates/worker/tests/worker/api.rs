@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream;
+use lamplighter_engine::{Gives, Pooling};
 use lamplighter_protocol::place::POD_HEADER;
 use lamplighter_worker::http::Limits;
 use serde_json::{Value, json};
@@ -99,6 +100,27 @@ async fn base64_holds_the_same_numbers_as_floats() {
         })
         .collect();
     assert_eq!(decoded, vectors(&floats));
+}
+
+#[tokio::test]
+async fn a_shorter_vector_is_the_beginning_and_has_length_1_if_the_whole_one_has() {
+    let input = json!({"model": "embedder", "input": "a lamp", "dimensions": 2});
+    for normalized in [false, true] {
+        let gives = Gives::Vectors {
+            dimensions: 3,
+            pooling: Pooling::Mean,
+            normalized,
+            matryoshka: Vec::new(),
+        };
+        let bench = Bench::serving(&[("embedder:1", Arc::new(Fake::giving(gives)))]);
+        let found = vectors(&embed(&bench, &input).await).remove(0);
+        let whole = vector("a lamp");
+        let length = if normalized { whole[0].hypot(whole[1]) } else { 1.0 };
+        assert_eq!(found.len(), 2);
+        for (found, whole) in found.iter().zip(whole) {
+            assert!((found - whole / length).abs() < 1e-6, "{found} {whole} {normalized}");
+        }
+    }
 }
 
 #[tokio::test]

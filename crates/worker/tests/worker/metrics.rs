@@ -27,7 +27,7 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     tracker.add_bytes(90);
     tracker.begin(lamplighter_protocol::Phase::Build);
 
-    let router = lamplighter_worker::admin::router(&bench.board, bench.registry);
+    let router = lamplighter_worker::admin::router(&bench.board, bench.page);
     let answer = whole(router.oneshot(get("/metrics")).await.unwrap()).await;
     assert_eq!(
         answer.headers[header::CONTENT_TYPE],
@@ -86,7 +86,7 @@ pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
         let suffixes: &[&str] = match kinds.get(&current).map(String::as_str) {
             Some("counter") => &["_total"],
             Some("histogram") => &["_bucket", "_sum", "_count"],
-            Some("gauge") => &[""],
+            Some("gauge" | "unknown") => &[""],
             other => panic!("{line}: of type {other:?}"),
         };
         let belongs = suffixes.iter().any(|suffix| name == format!("{current}{suffix}"));

@@ -132,23 +132,30 @@ fn bad_inputs() -> Vec<Bad> {
         bad(
             &json!({"model": "other", "input": "a", "encoding_format": 1}),
             400,
-            "invalid_value",
+            "invalid_type",
             "encoding_format",
             "float or base64",
         ),
         bad(
-            &json!({"model": "other", "input": "a", "dimensions": 2}),
+            &json!({"model": "other", "input": "a", "dimensions": 4}),
             400,
             "invalid_value",
             "dimensions",
-            "dimensions must be 3",
+            "dimensions must be at most 3",
+        ),
+        bad(
+            &json!({"model": "other", "input": "a", "dimensions": 0}),
+            400,
+            "invalid_value",
+            "dimensions",
+            "dimensions must be a whole number above 0",
         ),
         bad(
             &json!({"model": "other", "input": "a", "dimensions": "3"}),
             400,
-            "invalid_value",
+            "invalid_type",
             "dimensions",
-            "dimensions must be 3",
+            "dimensions must be a whole number above 0; it is 3",
         ),
     ]
 }
@@ -226,10 +233,9 @@ async fn json_types_with_parameters_and_suffixes_are_accepted() {
 async fn no_route_and_no_method_have_the_same_shape() {
     let bench = bench();
     for (method, path, status, code) in [
-        (Method::GET, "/", 404, "unknown_url"),
         (Method::POST, "/v1/embedding", 404, "unknown_url"),
         (Method::GET, "/v1/models/a/b", 404, "unknown_url"),
-        (Method::GET, "/metrics", 404, "unknown_url"),
+        (Method::GET, "/metric", 404, "unknown_url"),
         (Method::GET, EMBEDDINGS, 405, "method_not_allowed"),
         (Method::DELETE, "/v1/models/other", 405, "method_not_allowed"),
         (Method::POST, "/lamplighter/identity", 405, "method_not_allowed"),

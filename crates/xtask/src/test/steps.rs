@@ -9,7 +9,7 @@ use super::Run;
 use crate::count::Count;
 use crate::exec::Exec;
 use crate::workspace::Profile;
-use crate::{charts, e2e, generate, images, model, python, term};
+use crate::{charts, e2e, generate, images, model, python, soak, term};
 
 /// Where the requirements of the official OpenAI client are pinned.
 const OPENAI_CLIENT: &str = "crates/worker/tests/openai_client/requirements.txt";
@@ -91,6 +91,17 @@ pub(super) fn model(run: &Run<'_>) -> Result<Count> {
         )
         .env("LAMPLIGHTER_MINILM", minilm),
     )
+}
+
+/// How long the load of CI goes on, and how often models come and go within it.
+const SOAK: (Duration, u32) = (Duration::from_secs(60), 50);
+
+pub(super) fn soak(run: &Run<'_>) -> Result<Count> {
+    let (time, reloads) = SOAK;
+    let plot = run.workspace.path(".local/soak.svg");
+    let line = soak::soak(run.workspace, time, soak::Served::Tiny, reloads, &plot)?;
+    term::detail(&line);
+    Ok(Count::passed(1))
 }
 
 pub(super) fn tools(run: &Run<'_>) -> Result<Count> {

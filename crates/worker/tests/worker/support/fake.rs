@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use lamplighter_engine::{
-    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Shape, Text, Tokens, TooLong,
+    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Precision, Runtime, Scale,
+    Shape, Text, Tokens, TooLong,
 };
 
 use super::DEADLINE;
@@ -36,18 +37,28 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn new() -> Self {
+        Self::giving(Gives::Vectors {
+            dimensions: DIMENSIONS,
+            pooling: Pooling::Mean,
+            normalized: false,
+            matryoshka: Vec::new(),
+        })
+    }
+
+    /// Gives scores, as [`scores`] has them.
+    pub(crate) fn scoring(labels: &[&str], scale: Scale) -> Self {
+        let labels = labels.iter().map(ToString::to_string).collect();
+        Self::giving(Gives::Scores { labels, scale })
+    }
+
+    pub(crate) fn giving(gives: Gives) -> Self {
         Self {
             facts: Facts {
                 architecture: "Fake".to_owned(),
                 max_tokens: MAX_TOKENS,
                 parameters: 1,
                 vocabulary: VOCABULARY,
-                gives: Gives::Vectors {
-                    dimensions: DIMENSIONS,
-                    pooling: Pooling::Mean,
-                    normalized: false,
-                    matryoshka: Vec::new(),
-                },
+                gives,
                 dtype: Dtype::F32,
             },
             released: Mutex::new(false),
@@ -93,6 +104,23 @@ pub(crate) fn vector(text: &str) -> Vec<f32> {
     answer(&ids(text))
 }
 
+/// What the engine's head gives to a text, or to the second of a pair: a tenth of the sum of its
+/// words' lengths, and one less for each label.
+pub(crate) fn scores(text: &str, labels: usize) -> Vec<f32> {
+    heads(&ids(text), labels)
+}
+
+fn heads(ids: &[u32], labels: usize) -> Vec<f32> {
+    let sum = f32::from(u16::try_from(ids.iter().sum::<u32>()).unwrap());
+    (0..labels).map(|label| sum / 10.0 - f32::from(u8::try_from(label).unwrap())).collect()
+}
+
+/// What the engine gives to each of a text's tokens.
+fn token(id: u32) -> [f32; DIMENSIONS] {
+    let id = f32::from(u16::try_from(id).unwrap());
+    [id, id / 2.0, -id]
+}
+
 fn answer(ids: &[u32]) -> Vec<f32> {
     let count = f32::from(u16::try_from(ids.len()).unwrap());
     let sum: u32 = ids.iter().sum();
@@ -122,25 +150,39 @@ impl Engine for Fake {
         Limits { max_batch_tokens: 24, max_batch_texts: 4, shape: Shape::Padded }
     }
 
-    fn split(&self, texts: &[Text<'_>], _: TooLong) -> Result<Vec<Tokens>, EngineError> {
+    fn runtime(&self) -> Runtime {
+        Runtime { kernel: "fake".to_owned(), precision: Precision::F32 }
+    }
+
+    fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
         let tokens = texts.iter().enumerate().map(|(index, text)| {
-            let (Text::One(text) | Text::Pair(text, _)) = text;
-            let ids = ids(text);
-            match ids.len() {
-                0 => Err(EngineError::Untokenizable {
-                    index,
-                    problem: "it gives no token".to_owned(),
-                }),
-                tokens if tokens > MAX_TOKENS => {
-                    Err(EngineError::TooLong { index, tokens, limit: MAX_TOKENS })
+            let (mut ids, second) = match text {
+                Text::One(text) => (ids(text), None),
+                Text::Pair(first, second) => {
+                    let first = ids(first);
+                    let begin = first.len();
+                    ([first, ids(second)].concat(), Some(begin))
                 }
-                _ => Ok(Tokens::of(ids)),
+            };
+            let tokens = ids.len();
+            let truncated = tokens > MAX_TOKENS;
+            match too_long {
+                _ if tokens == 0 => {
+                    let problem = "it gives no token".to_owned();
+                    return Err(EngineError::Untokenizable { index, problem });
+                }
+                TooLong::Refuse if truncated => {
+                    return Err(EngineError::TooLong { index, tokens, limit: MAX_TOKENS });
+                }
+                TooLong::CutStart if truncated => drop(ids.drain(..tokens - MAX_TOKENS)),
+                _ => ids.truncate(MAX_TOKENS),
             }
+            Ok(Tokens { ids, second, truncated })
         });
         tokens.collect()
     }
 
-    fn run(&self, batch: &[Tokens], _: Output) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let longest = batch.iter().map(|text| text.ids.len()).max().unwrap_or(0);
         let tokens = longest * batch.len();
         if tokens > 24 || batch.len() > 4 {
@@ -163,12 +205,21 @@ impl Engine for Fake {
                 return Err(EngineError::Run { source: "the index is out of range".into() });
             }
             self.answered.lock().unwrap().push(text.ids.clone());
-            let mut vector = answer(&text.ids);
+            let mut vector = match (output, &self.facts.gives) {
+                (Output::Vector, Gives::Vectors { .. }) => answer(&text.ids),
+                (Output::TokenVectors, Gives::Vectors { .. }) => {
+                    text.ids.iter().flat_map(|id| token(*id)).collect()
+                }
+                (Output::Scores, Gives::Scores { labels, .. }) => {
+                    heads(&text.ids[text.second.unwrap_or(0)..], labels.len())
+                }
+                _ => return Err(EngineError::NoSuchOutput { output }),
+            };
             if has(CHECK) && self.is_wrong() {
                 vector = vector.iter().map(|number| -number).collect();
             }
             if has(NAN) {
-                vector[1] = f32::NAN;
+                vector[0] = f32::NAN;
             }
             Ok(vector)
         });

@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use lamplighter_protocol::{Manifest, ModelEntry, ModelFacts};
+use lamplighter_telemetry::metrics::Page;
 use lamplighter_worker::board::{Board, Identity};
 use lamplighter_worker::cli::{Cli, Command, ServeArgs};
-use lamplighter_worker::http::{App, Limits};
+use lamplighter_worker::http::keys::Keys;
+use lamplighter_worker::http::{App, Extras, Limits, TeMetrics};
+use lamplighter_worker::lifecycle::Event;
 use lamplighter_worker::metrics::Metrics;
 use lamplighter_worker::registry::{Model, Registry};
 use lamplighter_worker::run::Runner;
@@ -26,6 +29,7 @@ use fake::Fake;
 /// Nothing in these tests takes longer on a machine that is not broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const POD: &str = "3f1c9a52-pod";
+pub(crate) const LIMITS: Limits = Limits { body: 64 << 10, bodies: 1 << 20, time: DEADLINE };
 
 /// A manifest of models given as `name:version`, the ones with a star being defaults.
 pub(crate) fn manifest(keys: &[&str]) -> Manifest {
@@ -72,7 +76,7 @@ pub(crate) fn model(entry: &ModelEntry, engine: Arc<Fake>) -> Model {
 /// The serving routes without a listener.
 pub(crate) struct Bench {
     pub(crate) app: Arc<App>,
-    pub(crate) registry: lamplighter_telemetry::metrics::Registry,
+    pub(crate) page: Page,
     pub(crate) board: Arc<Board>,
     manifest: Manifest,
 }
@@ -80,9 +84,14 @@ pub(crate) struct Bench {
 impl Bench {
     /// Two versions of one model and another model; nothing is loaded yet.
     pub(crate) fn loading(limits: Limits, max_texts: usize) -> Self {
-        let manifest = manifest(&["embedder:1", "embedder:2*", "other:1"]);
+        Self::of(manifest(&["embedder:1", "embedder:2*", "other:1"]), limits, max_texts, None)
+    }
+
+    fn of(manifest: Manifest, limits: Limits, max_texts: usize, keys: Option<Arc<Keys>>) -> Self {
         let mut registry = lamplighter_telemetry::metrics::Registry::default();
         let metrics = Metrics::new(&mut registry);
+        let te = TeMetrics::new(&mut registry, &metrics);
+        let page = Page::new(registry);
         let identity = Identity {
             pod_uid: POD.to_owned(),
             pod_name: "search-0".to_owned(),
@@ -91,9 +100,10 @@ impl Bench {
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
         let runner = Runner::new(2, max_texts, metrics);
+        let extras = Extras { keys, metrics: Some(page.clone()), te };
         Self {
-            app: Arc::new(App::new(Arc::clone(&board), runner, limits)),
-            registry,
+            app: Arc::new(App::new(Arc::clone(&board), runner, limits, extras)),
+            page,
             board,
             manifest,
         }
@@ -101,16 +111,47 @@ impl Bench {
 
     /// As [`Bench::loading`], and every model is served by this engine.
     pub(crate) fn ready(engine: &Arc<Fake>) -> Self {
-        let limits = Limits { body: 64 << 10, bodies: 1 << 20, time: DEADLINE };
-        let bench = Self::loading(limits, 3_000);
+        let bench = Self::loading(LIMITS, 3_000);
         bench.open(engine);
         bench
     }
 
+    /// These models, each by its engine.
+    pub(crate) fn serving(models: &[(&str, Arc<Fake>)]) -> Self {
+        Self::guarded(models, None)
+    }
+
+    /// These models, within limits.
+    pub(crate) fn bounded(models: &[(&str, Arc<Fake>)], limits: Limits, texts: usize) -> Self {
+        Self::with(models, limits, texts, None)
+    }
+
+    /// These models, for those who have a key.
+    pub(crate) fn guarded(models: &[(&str, Arc<Fake>)], keys: Option<Arc<Keys>>) -> Self {
+        Self::with(models, LIMITS, 3_000, keys)
+    }
+
+    fn with(
+        models: &[(&str, Arc<Fake>)],
+        limits: Limits,
+        texts: usize,
+        keys: Option<Arc<Keys>>,
+    ) -> Self {
+        let names: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
+        let bench = Self::of(manifest(&names), limits, texts, keys);
+        bench.open_with(models.iter().map(|(_, engine)| Arc::clone(engine)));
+        bench
+    }
+
     pub(crate) fn open(&self, engine: &Arc<Fake>) {
-        let models = self.manifest.models.iter();
-        let models = models.map(|entry| (entry.clone(), model(entry, Arc::clone(engine))));
+        self.open_with(std::iter::repeat_n(Arc::clone(engine), self.manifest.models.len()));
+    }
+
+    fn open_with(&self, engines: impl Iterator<Item = Arc<Fake>>) {
+        let models = self.manifest.models.iter().zip(engines);
+        let models = models.map(|(entry, engine)| (entry.clone(), model(entry, engine)));
         self.app.open(Registry::new(models.collect()));
+        self.board.happened(Event::AllPassed);
     }
 }
 

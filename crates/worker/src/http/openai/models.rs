@@ -6,14 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::App;
-use super::clip::clip;
-use super::error::ApiError;
+use crate::http::App;
+use crate::http::ask::{self, Needs};
+use crate::http::clip::clip;
+use crate::http::error::ApiError;
 use crate::registry::Model;
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct List {
     object: &'static str,
     data: Vec<Entry>,
@@ -21,7 +23,7 @@ pub(super) struct List {
 
 /// A name that requests may use. `root` and `max_model_len` are vLLM's additions
 /// (<https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>).
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(super) struct Entry {
     id: String,
     object: &'static str,
@@ -44,10 +46,7 @@ pub(super) async fn one(
     let registry = app.registry()?;
     let Path(id) =
         id.map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
-    let Some(model) = registry.resolve(&id) else {
-        let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
-        return Err(ApiError::no_model(&id, &served.join(", ")));
-    };
+    let model = ask::named(registry, &id, Needs::Anything)?;
     Ok(Json(Entry::new(&id, model, app.created)))
 }
 

@@ -1,0 +1,56 @@
+//! Memory of numbers that is used again.
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+/// Numbers that may lie before the first whole line.
+const SLACK: usize = LINE / size_of::<f32>() - 1;
+
+/// Memory that grows when more is asked for than ever before, and otherwise stays as it is: no page of
+/// it is given back and taken anew. It begins with a line of the cache, so that no vector lies across
+/// two lines.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    numbers: Vec<f32>,
+    start: usize,
+}
+
+impl Buffer {
+    /// Of so many zeros.
+    pub(crate) fn zeros(count: usize) -> Self {
+        let numbers = vec![0.0; count + SLACK];
+        let start = numbers.as_ptr().align_offset(LINE).min(SLACK);
+        Self { numbers, start }
+    }
+
+    /// So many numbers; whatever was left there.
+    pub(crate) fn take(&mut self, count: usize) -> &mut [f32] {
+        if self.numbers.len() < count + SLACK {
+            *self = Self::zeros(count);
+        }
+        &mut self.numbers[self.start..][..count]
+    }
+
+    /// The first of what was taken.
+    pub(crate) fn get(&self, count: usize) -> &[f32] {
+        &self.numbers[self.start..][..count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_with_a_line_and_moves_only_to_grow() {
+        let mut buffer = Buffer::default();
+        for (count, moves) in [(5, true), (3, false), (0, false), (5, false), (4096, true)] {
+            let before = buffer.numbers.as_ptr();
+            let numbers = buffer.take(count);
+            assert_eq!(numbers.len(), count);
+            assert_eq!(numbers.as_ptr().align_offset(LINE), 0);
+            numbers.fill(1.0);
+            assert_eq!(buffer.get(count), vec![1.0; count]);
+            assert_eq!(buffer.numbers.as_ptr() != before, moves, "{count}");
+        }
+    }
+}

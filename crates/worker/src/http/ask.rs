@@ -1,0 +1,255 @@
+//! How every route asks a model: which one is meant, room in the queue, tokens, the run, and the
+//! time that all of it may take. No route touches the [`crate::run::Runner`] but through this.
+
+use std::sync::Arc;
+
+use lamplighter_engine::{EngineError, Gives, Output, Tokens, TooLong};
+use tokio::time::Instant;
+
+use super::App;
+use super::deadline::Deadline;
+use super::error::ApiError;
+use super::te_metrics::Took;
+use crate::registry::{Model, Registry};
+use crate::run::{Class, Order, OwnedText, RunError};
+
+/// The most numbers that vectors of tokens may have together: about 50 MB as JSON.
+const MAX_TOKEN_NUMBERS: usize = 4 << 20;
+
+/// What a route needs a model for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Needs {
+    /// Vectors of texts or of tokens.
+    Vectors,
+    /// Numbers with names.
+    Scores,
+    /// One number for a pair of texts.
+    Relevance,
+    /// Whatever it gives.
+    Anything,
+}
+
+/// What is asked about.
+pub(super) enum Question {
+    Texts(Vec<OwnedText>, TooLong),
+    /// Tokens of the client's own.
+    Tokens(Vec<Vec<u32>>),
+}
+
+/// What came out.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// One output for each text, in order.
+    pub(super) outputs: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub(super) tokens: usize,
+}
+
+impl Answer {
+    /// How many numbers there are for each token, where there are vectors of tokens.
+    pub(super) fn width(&self) -> usize {
+        let numbers: usize = self.outputs.iter().map(Vec::len).sum();
+        (numbers / self.tokens.max(1)).max(1)
+    }
+}
+
+/// A request as far as every route needs it.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) app: &'a App,
+    pub(super) deadline: Deadline,
+}
+
+impl Needs {
+    fn are_met_by(self, gives: &Gives) -> bool {
+        match (self, gives) {
+            (Self::Anything, _)
+            | (Self::Vectors, Gives::Vectors { .. })
+            | (Self::Scores, Gives::Scores { .. }) => true,
+            (Self::Relevance, Gives::Scores { labels, .. }) => labels.len() == 1,
+            (Self::Vectors, Gives::Scores { .. })
+            | (Self::Scores | Self::Relevance, Gives::Vectors { .. }) => false,
+        }
+    }
+
+    fn refusal(self, model: &Model) -> ApiError {
+        let key = &model.key;
+        let message = match (self, &model.engine.facts().gives) {
+            (Self::Vectors, _) => format!(
+                "the model {key} gives scores and no vectors; ask it by /predict or /rerank"
+            ),
+            (_, Gives::Vectors { .. }) => {
+                format!("the model {key} gives vectors and no scores; ask it by /v1/embeddings")
+            }
+            (_, Gives::Scores { labels, .. }) => format!(
+                "the model {key} gives {} scores for each text and so no order; ask it by /predict",
+                labels.len()
+            ),
+        };
+        ApiError::wrong_model(message)
+    }
+}
+
+/// The model of this name, if it gives what is needed.
+pub(super) fn named<'a>(
+    registry: &'a Registry,
+    name: &str,
+    needs: Needs,
+) -> Result<&'a Arc<Model>, ApiError> {
+    let Some(model) = registry.resolve(name) else {
+        return Err(ApiError::no_model(name, &served(registry)));
+    };
+    if needs.are_met_by(&model.engine.facts().gives) {
+        Ok(model)
+    } else {
+        Err(needs.refusal(model))
+    }
+}
+
+/// The model that a request means which may name none: then the one that alone gives what is
+/// needed, in its default version.
+pub(super) fn meant<'a>(
+    registry: &'a Registry,
+    name: Option<&str>,
+    needs: Needs,
+) -> Result<&'a Arc<Model>, ApiError> {
+    if let Some(name) = name {
+        return named(registry, name, needs);
+    }
+    let fit = |model: &&Arc<Model>| needs.are_met_by(&model.engine.facts().gives);
+    let mut plain = registry.names().filter(|(name, model)| *name == model.key.name);
+    match registry.models() {
+        // Whatever it is called, nothing else can be meant.
+        [only] => named(registry, &only.key.to_string(), needs),
+        _ => {
+            let mut fitting = plain.by_ref().map(|(_, model)| model).filter(fit);
+            match (fitting.next(), fitting.next()) {
+                (Some(model), None) => Ok(model),
+                _ => {
+                    let message = format!(
+                        "several models are served: name one in the field `model` or the header \
+                         `{MODEL_HEADER}`; served are {}",
+                        served(registry)
+                    );
+                    Err(ApiError::invalid("model", "missing_required_parameter", message))
+                }
+            }
+        }
+    }
+}
+
+/// Names the model where a client cannot send a field of its own.
+pub(super) const MODEL_HEADER: &str = "x-model";
+
+fn served(registry: &Registry) -> String {
+    let served: Vec<&str> = registry.names().map(|(name, _)| name).collect();
+    served.join(", ")
+}
+
+impl Asker<'_> {
+    /// Asks about the texts in the field `field`, within the request's time. All of them are
+    /// admitted, or none is.
+    pub(super) async fn ask(
+        self,
+        model: &Arc<Model>,
+        output: Output,
+        question: Question,
+        field: &'static str,
+    ) -> Result<Answer, ApiError> {
+        let ran = self.deadline.within(self.run(model, output, question, field)).await;
+        ran.map_err(|over| ApiError::out_of_time(over.seconds))?
+    }
+
+    async fn run(
+        self,
+        model: &Arc<Model>,
+        output: Output,
+        question: Question,
+        field: &'static str,
+    ) -> Result<Answer, ApiError> {
+        let Self { app, deadline } = self;
+        let texts = question.len();
+        let limit = app.runner.limit();
+        if texts > limit {
+            let message = format!("{field} has {texts} texts, at most {limit} are taken");
+            return Err(ApiError::invalid(field, "invalid_input", message));
+        }
+        let failed = |error: RunError| ApiError::of_run(&error, field);
+        let _admitted = app.runner.admit(texts).map_err(failed)?;
+        app.te.began(output, texts);
+        let begun = Instant::now();
+        let tokens = match question {
+            Question::Texts(texts, too_long) => {
+                app.runner.split(model, texts, too_long).await.map_err(failed)?
+            }
+            Question::Tokens(lists) => check_tokens(lists, model, field)?,
+        };
+        let tokenizing = begun.elapsed();
+        let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
+        let count = lengths.iter().sum();
+        if output == Output::TokenVectors {
+            check_size(count, model, field)?;
+        }
+        // One text is somebody who waits; more than one batch of them is work.
+        let is_bulk = texts > model.engine.limits().max_batch_texts;
+        let class = if is_bulk { Class::Bulk } else { Class::Interactive };
+        let order = Order { output, class, deadline: Some(deadline.at()) };
+        let begun = Instant::now();
+        let outputs = app.runner.run(model, tokens, order).await.map_err(failed)?;
+        let took = Took { tokenizing, running: begun.elapsed(), all: deadline.elapsed() };
+        app.te.answered(output, &lengths, &took);
+        Ok(Answer { outputs, tokens: count })
+    }
+}
+
+impl Question {
+    /// Single texts, of which those that are too long are treated so.
+    pub(super) fn singles(texts: Vec<String>, too_long: TooLong) -> Self {
+        let texts = texts.into_iter().map(OwnedText::One);
+        Self::Texts(texts.collect(), too_long)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Texts(texts, _) => texts.len(),
+            Self::Tokens(lists) => lists.len(),
+        }
+    }
+}
+
+/// Tokens of a client are not those of the model's own tokenizer until they were looked at.
+fn check_tokens(
+    lists: Vec<Vec<u32>>,
+    model: &Model,
+    field: &'static str,
+) -> Result<Vec<Tokens>, ApiError> {
+    let facts = model.engine.facts();
+    let limit = facts.max_tokens;
+    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= facts.vocabulary);
+    for (index, ids) in lists.iter().enumerate() {
+        if ids.len() > limit {
+            let tokens = ids.len();
+            let error = RunError::from(EngineError::TooLong { index, tokens, limit });
+            return Err(ApiError::of_run(&error, field));
+        }
+        if let Some(id) = ids.iter().copied().find(unknown) {
+            let known = facts.vocabulary;
+            let message = format!("{field}[{index}] has the token {id}, the model has {known}");
+            return Err(ApiError::invalid(field, "invalid_input", message));
+        }
+    }
+    Ok(lists.into_iter().map(Tokens::of).collect())
+}
+
+/// Vectors of tokens are many more numbers than what was sent.
+fn check_size(tokens: usize, model: &Model, field: &'static str) -> Result<(), ApiError> {
+    let numbers = tokens.saturating_mul(model.engine.facts().gives.numbers());
+    if numbers <= MAX_TOKEN_NUMBERS {
+        return Ok(());
+    }
+    let message = format!(
+        "{field} has {tokens} tokens, whose vectors are {numbers} numbers; an answer has at most \
+         {MAX_TOKEN_NUMBERS}: send fewer texts at once"
+    );
+    Err(ApiError::invalid(field, "invalid_input", message))
+}

@@ -1,0 +1,127 @@
+//! What the models are: their tensors, their states.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use lamplighter_engine::Gives;
+use lamplighter_protocol::ModelState;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::tensor;
+use crate::http::App;
+use crate::http::ask::{self, Needs};
+use crate::http::clip::clip;
+use crate::http::error::ApiError;
+use crate::registry::{Model, Registry};
+
+/// A model and its tensors.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "ModelMetadata")]
+pub(super) struct Metadata {
+    name: String,
+    versions: Vec<String>,
+    platform: &'static str,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "TensorMetadata")]
+struct Tensor {
+    name: &'static str,
+    datatype: &'static str,
+    /// -1 where it is as long as there are texts.
+    shape: Vec<i64>,
+}
+
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "ModelReady")]
+pub(super) struct Ready {
+    name: String,
+    ready: bool,
+}
+
+/// A model's state.
+#[derive(Debug, JsonSchema, PartialEq, Serialize)]
+#[schemars(rename = "RepositoryEntry")]
+pub(super) struct Entry {
+    name: String,
+    version: String,
+    /// READY, LOADING or UNAVAILABLE.
+    state: &'static str,
+    reason: String,
+}
+
+/// `model` and, maybe, `version` of a path.
+pub(super) type Names = Result<Path<HashMap<String, String>>, PathRejection>;
+
+/// The model that a path means.
+pub(super) fn model_of(registry: &Registry, names: Names) -> Result<&Arc<Model>, ApiError> {
+    let Path(names) = names
+        .map_err(|wrong| ApiError::invalid("model", "invalid_value", clip(wrong.body_text())))?;
+    let name = names.get("model").map(String::as_str).unwrap_or_default();
+    match names.get("version") {
+        Some(version) => ask::named(registry, &format!("{name}:{version}"), Needs::Anything),
+        None => ask::named(registry, name, Needs::Anything),
+    }
+}
+
+pub(super) async fn metadata(
+    State(app): State<Arc<App>>,
+    names: Names,
+) -> Result<Json<Metadata>, ApiError> {
+    let registry = app.registry()?;
+    let model = model_of(registry, names)?;
+    let of_this_name = registry.models().iter().filter(|other| other.key.name == model.key.name);
+    let gives = &model.engine.facts().gives;
+    let text = |name| Tensor { name, datatype: tensor::BYTES, shape: vec![-1] };
+    let width = i64::try_from(gives.numbers()).unwrap_or(i64::MAX);
+    let output = tensor::output_of(gives);
+    Ok(Json(Metadata {
+        name: model.key.name.clone(),
+        versions: of_this_name.map(|other| other.key.version.clone()).collect(),
+        platform: "lamplighter",
+        inputs: match gives {
+            Gives::Vectors { .. } => vec![text(tensor::TEXT)],
+            Gives::Scores { .. } => vec![text(tensor::TEXT), text(tensor::TEXT_PAIR)],
+        },
+        outputs: vec![Tensor { name: output, datatype: tensor::FP32, shape: vec![-1, width] }],
+    }))
+}
+
+pub(super) async fn ready(
+    State(app): State<Arc<App>>,
+    names: Names,
+) -> Result<Json<Ready>, ApiError> {
+    let model = model_of(app.registry()?, names)?;
+    Ok(Json(Ready { name: model.key.name.clone(), ready: true }))
+}
+
+/// Also while the models load. What the body asks for, Triton's `ready`, only leaves entries out, so
+/// it is not looked at.
+pub(super) async fn index(State(app): State<Arc<App>>) -> Json<Vec<Entry>> {
+    let is_open = app.served().is_some();
+    let report = app.board.report();
+    let entries = report.models.into_iter().map(|model| {
+        let state = if is_open { ModelState::Ready } else { model.state };
+        let reason = model.failure.map(|failure| failure.message).unwrap_or_default();
+        Entry { name: model.key.name, version: model.key.version, state: triton(state), reason }
+    });
+    Json(entries.collect())
+}
+
+fn triton(state: ModelState) -> &'static str {
+    match state {
+        ModelState::Ready => "READY",
+        ModelState::Failed => "UNAVAILABLE",
+        ModelState::Pending
+        | ModelState::Loading
+        | ModelState::WarmingUp
+        | ModelState::Validating
+        | ModelState::Unknown => "LOADING",
+    }
+}

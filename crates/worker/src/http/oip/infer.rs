@@ -1,0 +1,143 @@
+//! `POST /v2/models/{model}/infer`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::response::{IntoResponse as _, Response};
+use lamplighter_engine::{Gives, Output, TooLong};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::index::{Names, model_of};
+use super::request::{Asked, JSON_LENGTH, read};
+use super::tensor;
+use crate::http::ask::{Asker, Question};
+use crate::http::deadline::Deadline;
+use crate::http::error::ApiError;
+use crate::http::{App, body, scores};
+use crate::registry::Model;
+use crate::run::OwnedText;
+
+/// The whole answer; bytes of tensors may follow it.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "InferResponse")]
+pub(super) struct Answer {
+    model_name: String,
+    model_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    outputs: Vec<OutputTensor>,
+}
+
+/// What the model gives.
+#[derive(JsonSchema, Serialize)]
+struct OutputTensor {
+    name: &'static str,
+    datatype: &'static str,
+    shape: [usize; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Vec<f32>>,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct Size {
+    binary_data_size: usize,
+}
+
+pub(super) async fn infer(
+    State(app): State<Arc<App>>,
+    Extension(deadline): Extension<Deadline>,
+    names: Names,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let model = model_of(app.registry()?, names)?;
+    // Clients of Triton say no content type, or that of bytes.
+    let (bytes, share) = body::bytes(request, &app, deadline).await?;
+    let asked = read(&headers, &bytes)?;
+    drop(bytes);
+    let gives = &model.engine.facts().gives;
+    let name = tensor::output_of(gives);
+    let is_binary = is_binary(&asked, name)?;
+    let id = asked.id.clone();
+    let output = match gives {
+        Gives::Vectors { .. } => Output::Vector,
+        Gives::Scores { .. } => Output::Scores,
+    };
+    let question = question(asked, model)?;
+    let answer = Asker { app: &app, deadline }.ask(model, output, question, "text").await?;
+    drop(share);
+    let rows = answer.outputs.into_iter().map(|row| scores::of_model(row, gives, false));
+    let rows: Vec<Vec<f32>> = rows.collect();
+    let shape = [rows.len(), gives.numbers()];
+    let bytes = is_binary.then(|| tensor::floats(&rows));
+    let tensor = OutputTensor {
+        name,
+        datatype: tensor::FP32,
+        shape,
+        parameters: bytes.as_ref().map(|bytes| Size { binary_data_size: bytes.len() }),
+        data: bytes.is_none().then(|| rows.concat()),
+    };
+    let answer = Answer {
+        model_name: model.key.name.clone(),
+        model_version: model.key.version.clone(),
+        id,
+        outputs: vec![tensor],
+    };
+    written(&answer, bytes)
+}
+
+/// Whether the one output is to be written as bytes; others are refused.
+fn is_binary(asked: &Asked, name: &str) -> Result<bool, ApiError> {
+    let Some(outputs) = &asked.outputs else {
+        return Ok(asked.is_binary);
+    };
+    match outputs.as_slice() {
+        [wanted] if wanted.name == name => Ok(wanted.is_binary),
+        _ => {
+            let message = format!("outputs must be the tensor `{name}` alone, or be left out");
+            Err(ApiError::invalid("outputs", "invalid_value", message))
+        }
+    }
+}
+
+fn question(asked: Asked, model: &Model) -> Result<Question, ApiError> {
+    if let Some(index) = asked.text.iter().position(String::is_empty) {
+        return Err(ApiError::empty("text", &format!("[{index}] is an empty text")));
+    }
+    if asked.text.is_empty() {
+        return Err(ApiError::empty("text", "is empty"));
+    }
+    let Some(second) = asked.text_pair else {
+        return Ok(Question::singles(asked.text, TooLong::Refuse));
+    };
+    if matches!(model.engine.facts().gives, Gives::Vectors { .. }) {
+        let message = format!("the model {} reads no pairs: leave `text_pair` out", model.key);
+        return Err(ApiError::invalid("text_pair", "unsupported_value", message));
+    }
+    let pairs = asked.text.into_iter().zip(second);
+    let pairs = pairs.map(|(first, second)| OwnedText::Pair(first, second));
+    Ok(Question::Texts(pairs.collect(), TooLong::Refuse))
+}
+
+fn written(answer: &Answer, bytes: Option<Vec<u8>>) -> Result<Response, ApiError> {
+    let Some(bytes) = bytes else {
+        return Ok(axum::Json(answer).into_response());
+    };
+    let mut whole = serde_json::to_vec(answer).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        ApiError::bug()
+    })?;
+    let json_length = whole.len();
+    whole.extend_from_slice(&bytes);
+    let mut response = Response::new(Body::from(whole));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+    Ok(response)
+}

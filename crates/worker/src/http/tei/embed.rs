@@ -1,0 +1,124 @@
+//! `POST /embed` and `POST /embed_all`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::HeaderMap;
+use lamplighter_engine::{Gives, Output};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shared::{Direction, model_name, no_prompt, too_long};
+use crate::http::ask::{self, Asker, Needs};
+use crate::http::deadline::Deadline;
+use crate::http::error::ApiError;
+use crate::http::fields::{Count, Field, Name, optional};
+use crate::http::input::Parsed;
+use crate::http::{App, body, vectors};
+
+/// Fields that are not known here do not change an answer and are ignored.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "EmbedRequest")]
+pub(super) struct Ask {
+    #[schemars(required)]
+    inputs: Option<Parsed>,
+    /// `name` or `name:version`; needed where several models give vectors.
+    model: Option<Field<Name>>,
+    /// Whether texts that are too long are cut or refused; `true` by default.
+    truncate: Option<Field<bool>>,
+    /// Which end is cut off; `Right` by default.
+    truncation_direction: Option<Field<Direction>>,
+    /// Not served: put the prompt before the text.
+    prompt_name: Option<Field<Name>>,
+    /// Whether vectors have length 1; `true` by default.
+    normalize: Option<Field<bool>>,
+    /// How many numbers of each vector are wanted, from its beginning; all by default.
+    dimensions: Option<Field<Count>>,
+}
+
+/// As for `/embed`, without what is about vectors of texts.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "EmbedAllRequest")]
+pub(super) struct AskAll {
+    #[schemars(required)]
+    inputs: Option<Parsed>,
+    /// `name` or `name:version`; needed where several models give vectors.
+    model: Option<Field<Name>>,
+    /// Whether texts that are too long are cut or refused; `true` by default.
+    truncate: Option<Field<bool>>,
+    /// Which end is cut off; `Right` by default.
+    truncation_direction: Option<Field<Direction>>,
+    /// Not served: put the prompt before the text.
+    prompt_name: Option<Field<Name>>,
+}
+
+/// One vector for each text.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Vectors(Vec<Vec<f32>>);
+
+/// One vector for each token of each text.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct TokenVectors(Vec<Vec<Vec<f32>>>);
+
+pub(super) async fn embed(
+    State(app): State<Arc<App>>,
+    Extension(deadline): Extension<Deadline>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Json<Vectors>, ApiError> {
+    app.registry()?;
+    let (ask, _share) = body::json(request, &app, deadline).await?;
+    answer(Asker { app: &app, deadline }, ask, &headers).await
+}
+
+pub(super) async fn answer(
+    asker: Asker<'_>,
+    ask: Ask,
+    headers: &HeaderMap,
+) -> Result<Json<Vectors>, ApiError> {
+    let name = model_name(ask.model, headers)?;
+    let model = ask::meant(asker.app.registry()?, name.as_deref(), Needs::Vectors)?;
+    let gives = &model.engine.facts().gives;
+    no_prompt(ask.prompt_name)?;
+    let is_normal = matches!(gives, Gives::Vectors { normalized: true, .. });
+    let normalize = match optional(ask.normalize, "normalize")? {
+        Some(false) if is_normal => {
+            let message = "normalize is false, and the artifact's own vectors have length 1; \
+                           leave it out";
+            return Err(ApiError::invalid("normalize", "unsupported_value", message));
+        }
+        normalize => normalize.unwrap_or(true) && !is_normal,
+    };
+    let dimensions = vectors::dimensions(ask.dimensions, gives)?;
+    let too_long = too_long(ask.truncate, ask.truncation_direction)?;
+    let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
+    let mut outputs = asker.ask(model, Output::Vector, question, "inputs").await?.outputs;
+    for vector in &mut outputs {
+        dimensions.shorten(vector);
+        if normalize {
+            vectors::normalize(vector);
+        }
+    }
+    Ok(Json(Vectors(outputs)))
+}
+
+pub(super) async fn embed_all(
+    State(app): State<Arc<App>>,
+    Extension(deadline): Extension<Deadline>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Json<TokenVectors>, ApiError> {
+    let registry = app.registry()?;
+    let (ask, _share): (AskAll, _) = body::json(request, &app, deadline).await?;
+    let name = model_name(ask.model, &headers)?;
+    let model = ask::meant(registry, name.as_deref(), Needs::Vectors)?;
+    no_prompt(ask.prompt_name)?;
+    let too_long = too_long(ask.truncate, ask.truncation_direction)?;
+    let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
+    let asker = Asker { app: &app, deadline };
+    let answer = asker.ask(model, Output::TokenVectors, question, "inputs").await?;
+    let width = answer.width();
+    let rows = |numbers: &Vec<f32>| numbers.chunks_exact(width).map(<[f32]>::to_vec).collect();
+    Ok(Json(TokenVectors(answer.outputs.iter().map(rows).collect())))
+}

@@ -1,0 +1,139 @@
+//! Under a load that never ends, the worker takes no more of the machine than it did at first.
+//!
+//! Some seconds with every test run, which show that the load is answered. How memory goes takes
+//! longer to see: `cargo xtask soak` runs as long as it is told, judges it, and draws it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap fails the test")]
+
+mod load;
+mod plot;
+mod reload;
+mod samples;
+#[expect(dead_code, unused_imports, reason = "the worker's own tests use more of it")]
+#[path = "../worker/support/mod.rs"]
+mod support;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use load::{Counts, Target, client};
+use samples::{Sample, Verdict};
+use serde_json::json;
+use support::artifact::{Place, Tiny};
+use support::client::Http;
+use support::process::{self, BINARY, Process};
+use tokio::task::JoinHandle;
+
+/// Below this, the process has not settled long enough to be judged.
+const JUDGED: u64 = 60;
+const CLIENTS: u64 = 4;
+const BODY: usize = 256 << 10;
+/// What the worker's images set, so that freed tensors go back to the system.
+const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")];
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The artifact that is served: a tiny one unless another is named.
+fn place() -> (Place, PathBuf) {
+    let place = Place::new(&Tiny::new());
+    let artifact = std::env::var_os("LAMPLIGHTER_SOAK_ARTIFACT");
+    let artifact = artifact.map_or_else(|| place.artifact(), PathBuf::from);
+    place.write_manifest(&[entry(&artifact, "1", true)]);
+    (place, artifact)
+}
+
+fn entry(artifact: &Path, version: &str, default: bool) -> serde_json::Value {
+    json!({
+        "name": "embedder",
+        "version": version,
+        "task": "Embedding",
+        "default": default,
+        "source": {"uri": format!("image://{}", artifact.display())},
+    })
+}
+
+async fn start(place: &Place, more: &[&str]) -> Process {
+    let body = BODY.to_string();
+    let mut line = vec!["--drain-delay-seconds", "0", "--max-request-bytes", &body];
+    line.extend(more);
+    let mut command = process::serving(Path::new(BINARY), place.path(), &line);
+    command.envs(ALLOCATOR);
+    let worker = Process::start_as(command).await;
+    Http::one().ready_is(worker.admin, StatusCode::OK).await;
+    worker
+}
+
+async fn target(worker: &Process) -> Target {
+    let models = Http::one().get(worker.serving, "/v1/models").await.unwrap().json();
+    let longest = models["data"][0]["max_model_len"].as_u64().unwrap();
+    Target { serving: worker.serving, model: "embedder".to_owned(), longest, body: BODY }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_never_ends_takes_no_more_than_it_did_at_first() {
+    let time = Duration::from_secs(setting("LAMPLIGHTER_SOAK_SECONDS", 5));
+    let reloads = setting("LAMPLIGHTER_SOAK_RELOADS", 3);
+    let (place, artifact) = place();
+    let token = reload::token(&place);
+    let worker = start(&place, &["--admin-token-file", token.to_str().unwrap()]).await;
+    let target = target(&worker).await;
+
+    let (counts, stop) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|seed| {
+            tokio::spawn(client(target.clone(), seed, Arc::clone(&counts), Arc::clone(&stop)))
+        })
+        .collect();
+    let reloading = tokio::spawn(reload::every(worker.admin, artifact, time, reloads));
+    let samples = watch(&worker, time, || clients.iter().any(JoinHandle::is_finished)).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap().unwrap();
+    }
+    let reloaded = reloading.await.unwrap().unwrap();
+    worker.terminate();
+    assert_eq!(worker.ended().await.status.code(), Some(0), "no request was cut off");
+    tell(&samples, &counts, reloaded, time);
+}
+
+/// A sample each second, or more where there are few; ends early when a client has given up.
+async fn watch(worker: &Process, time: Duration, ended: impl Fn() -> bool) -> Vec<Sample> {
+    let pid = worker.id().as_raw_nonzero().get();
+    let begun = Instant::now();
+    let mut every = tokio::time::interval((time / 60).min(Duration::from_secs(1)));
+    let mut samples = Vec::new();
+    while begun.elapsed() < time && !ended() {
+        every.tick().await;
+        samples.push(Sample::take(pid, begun.elapsed().as_secs_f64()).unwrap());
+    }
+    samples
+}
+
+fn tell(samples: &[Sample], counts: &Counts, reloads: u64, time: Duration) {
+    let verdict = Verdict::of(samples).expect("enough samples");
+    let judged = time.as_secs() >= JUDGED;
+    let problems = if judged { verdict.problems() } else { Vec::new() };
+    let line = format!(
+        "soak: {} s, {}, {reloads} reloads; {}; {} problems",
+        time.as_secs(),
+        counts.line(),
+        verdict.line(),
+        problems.len()
+    );
+    // Not println!, which a test harness keeps for itself.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    if let Some(path) = std::env::var_os("LAMPLIGHTER_SOAK_PLOT") {
+        std::fs::write(&path, plot::svg(samples, &line)).unwrap();
+    }
+    assert_eq!(problems, [""; 0]);
+    for count in [&counts.answered, &counts.given_up, &counts.refused] {
+        assert!(count.load(Ordering::Relaxed) > 0, "{counts:?}");
+    }
+}

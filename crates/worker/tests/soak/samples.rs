@@ -1,0 +1,211 @@
+//! What a process takes of the machine, second by second, and whether that stays flat.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
+/// What comes before settles: allocator, pools, connections.
+const SETTLING: f64 = 0.2;
+/// Above this, a slope says more than a span.
+const LONG: f64 = 2.0 * 3600.0;
+/// 97.5 % of a normal distribution.
+const QUANTILE: f64 = 1.96;
+
+/// What was seen at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sample {
+    /// Since the load began.
+    pub(crate) seconds: f64,
+    pub(crate) resident_bytes: f64,
+    pub(crate) descriptors: f64,
+    pub(crate) threads: f64,
+}
+
+/// What the samples say, once the process has settled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    /// From the least to the most resident memory.
+    pub(crate) span_bytes: f64,
+    /// How much the median of the second half is above that of the first.
+    pub(crate) rise_bytes: f64,
+    /// Of the resident memory in an hour, and what is left open on either side of it.
+    pub(crate) slope_bytes_per_hour: f64,
+    pub(crate) slope_open: f64,
+    pub(crate) rise_descriptors: f64,
+    pub(crate) rise_threads: f64,
+    pub(crate) seconds: f64,
+}
+
+impl Sample {
+    /// Of a process that runs.
+    pub(crate) fn take(pid: i32, seconds: f64) -> io::Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+            number.ok_or_else(|| io::Error::other(format!("no {name} in its status")))
+        };
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+        Ok(Self {
+            seconds,
+            resident_bytes: field("VmRSS:")? * 1024.0,
+            descriptors: f64::from(u32::try_from(descriptors).unwrap_or(u32::MAX)),
+            threads: field("Threads:")?,
+        })
+    }
+}
+
+impl Verdict {
+    /// None of fewer than four samples after the process has settled.
+    pub(crate) fn of(samples: &[Sample]) -> Option<Self> {
+        let seconds = samples.last()?.seconds;
+        let settled: Vec<Sample> =
+            samples.iter().copied().filter(|at| at.seconds >= SETTLING * seconds).collect();
+        if settled.len() < 4 {
+            return None;
+        }
+        let (first, second) = settled.split_at(settled.len() / 2);
+        let rise = |of: fn(&Sample) -> f64| {
+            median(second.iter().map(of).collect()) - median(first.iter().map(of).collect())
+        };
+        let resident = |at: &Sample| at.resident_bytes;
+        let most = settled.iter().map(resident).fold(f64::MIN, f64::max);
+        let least = settled.iter().map(resident).fold(f64::MAX, f64::min);
+        let (slope, open) = slope(&settled);
+        Some(Self {
+            span_bytes: most - least,
+            rise_bytes: rise(resident),
+            slope_bytes_per_hour: slope * 3600.0,
+            slope_open: open * 3600.0,
+            rise_descriptors: rise(|at| at.descriptors),
+            rise_threads: rise(|at| at.threads),
+            seconds,
+        })
+    }
+
+    /// What is not flat, in words. A short run is judged by span and rise, a long one by its slope.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut at_most = |what: &str, found: f64, limit: f64, unit: &str| {
+            if found > limit {
+                problems.push(format!("{what} {found:.2} {unit}, at most {limit} are allowed"));
+            }
+        };
+        if self.seconds >= LONG {
+            let upper = (self.slope_bytes_per_hour + self.slope_open) / MEBIBYTE;
+            at_most("resident memory may grow by", upper, 1.0, "MB an hour");
+        } else {
+            at_most("resident memory spans", self.span_bytes / MEBIBYTE, 8.0, "MB");
+            at_most("resident memory rose by", self.rise_bytes / MEBIBYTE, 2.0, "MB");
+        }
+        at_most("descriptors rose by", self.rise_descriptors, 2.0, "");
+        at_most("threads rose by", self.rise_threads, 1.0, "");
+        problems
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let mut line = String::new();
+        let _ = write!(
+            line,
+            "resident memory spans {:.2} MB and rose by {:.2} MB; slope {:.3} ± {:.3} MB/h; \
+             descriptors {:+.0}, threads {:+.0}",
+            self.span_bytes / MEBIBYTE,
+            self.rise_bytes / MEBIBYTE,
+            self.slope_bytes_per_hour / MEBIBYTE,
+            self.slope_open / MEBIBYTE,
+            self.rise_descriptors,
+            self.rise_threads,
+        );
+        line
+    }
+}
+
+/// Least squares: bytes a second, and 95 % of where it may lie on either side.
+fn slope(samples: &[Sample]) -> (f64, f64) {
+    let count = f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
+    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (middle, level) = (mean(|at| at.seconds), mean(|at| at.resident_bytes));
+    let spread: f64 = samples.iter().map(|at| (at.seconds - middle).powi(2)).sum();
+    if spread <= 0.0 || count <= 2.0 {
+        return (0.0, f64::INFINITY);
+    }
+    let together = |at: &Sample| (at.seconds - middle) * (at.resident_bytes - level);
+    let slope = samples.iter().map(together).sum::<f64>() / spread;
+    let rest = |at: &Sample| (at.resident_bytes - level - slope * (at.seconds - middle)).powi(2);
+    let variance = samples.iter().map(rest).sum::<f64>() / (count - 2.0);
+    (slope, QUANTILE * (variance / spread).sqrt())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(seconds: u32, bytes: impl Fn(f64) -> f64) -> Vec<Sample> {
+        let at = |second: u32| {
+            let seconds = f64::from(second);
+            let resident_bytes = bytes(seconds) * MEBIBYTE;
+            Sample { seconds, resident_bytes, descriptors: 20.0, threads: 9.0 }
+        };
+        (0..seconds).map(at).collect()
+    }
+
+    fn problems(samples: &[Sample]) -> String {
+        Verdict::of(samples).unwrap().problems().join("; ")
+    }
+
+    #[test]
+    fn what_settles_at_first_is_flat() {
+        let settling = samples(100, |second| if second < 15.0 { second * 4.0 } else { 60.0 });
+        let verdict = Verdict::of(&settling).unwrap();
+        assert_eq!((verdict.span_bytes, verdict.rise_bytes), (0.0, 0.0));
+        assert_eq!(verdict.problems(), [""; 0]);
+    }
+
+    #[test]
+    fn a_leak_is_seen_by_its_rise_before_its_span_is_large() {
+        let leak = samples(100, |second| second * 0.06);
+        assert!(problems(&leak).contains("rose by 2.4"), "{}", problems(&leak));
+        assert!(!problems(&leak).contains("spans"), "{}", problems(&leak));
+    }
+
+    #[test]
+    fn a_peak_is_seen_by_its_span() {
+        let peak = samples(100, |second| if (second - 70.0).abs() < 0.5 { 79.0 } else { 60.0 });
+        assert_eq!(problems(&peak), "resident memory spans 19.00 MB, at most 8 are allowed");
+    }
+
+    #[test]
+    fn a_long_run_is_judged_by_its_slope() {
+        let wave = |second: f64| (second / 10.0).sin() * 5.0;
+        let flat = samples(9_000, wave);
+        assert_eq!(problems(&flat), "", "a span of 10 MB is allowed there");
+        let leak = samples(9_000, |second| wave(second) + second / 1_800.0);
+        assert!(problems(&leak).contains("MB an hour"), "{}", problems(&leak));
+        let verdict = Verdict::of(&leak).unwrap();
+        let found = verdict.slope_bytes_per_hour / MEBIBYTE;
+        assert!((found - 2.0).abs() < 0.2, "2 MB an hour, found {found}");
+    }
+
+    #[test]
+    fn descriptors_and_threads_count_too() {
+        let mut more = samples(100, |_| 60.0);
+        for at in &mut more[60..] {
+            at.descriptors += 3.0;
+            at.threads += 2.0;
+        }
+        assert_eq!(Verdict::of(&more).unwrap().problems().len(), 2);
+        assert_eq!(Verdict::of(&more[..3]), None);
+    }
+
+    #[test]
+    fn a_process_can_be_looked_at() {
+        let own = Sample::take(i32::try_from(std::process::id()).unwrap(), 1.0).unwrap();
+        assert!(own.resident_bytes > MEBIBYTE && own.descriptors >= 3.0 && own.threads >= 1.0);
+    }
+}
