@@ -8,7 +8,7 @@ use lamplighter_artifact::{Digest, Location, Places, Resolved, Unsummed};
 use lamplighter_engine::{Description, Gives, TensorHeader, describe};
 use lamplighter_protocol::{Failure, ModelKey, Phase, Reason, ResolveRecord, Task};
 
-use crate::{failure, progress};
+use crate::{failure, progress, tasks};
 
 /// What is looked at.
 pub(super) struct Sought<'a> {
@@ -16,8 +16,8 @@ pub(super) struct Sought<'a> {
     pub(super) uri: &'a str,
     /// What it is called.
     pub(super) key: ModelKey,
-    /// What it is for.
-    pub(super) task: Task,
+    /// What it is for; what it can be used for, where nobody says it.
+    pub(super) task: Option<Task>,
     /// The digest that it must have.
     pub(super) expected: Option<&'a str>,
     /// Whether bytes that have to be read go into the cache.
@@ -46,6 +46,13 @@ pub(super) async fn look(sought: Sought<'_>) -> Result<ResolveRecord, Failure> {
     .map_err(of_artifact)?;
     tokio::task::spawn_blocking(move || {
         let description = understand(&resolved)?;
+        let task = match task {
+            Some(task) => {
+                tasks::check(task, &description.architecture, &description.gives)?;
+                task
+            }
+            None => tasks::of(&description.gives),
+        };
         Ok(record(key, task, resolved, description))
     })
     .await
