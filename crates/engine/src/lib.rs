@@ -42,7 +42,7 @@ mod vocabulary;
 pub mod warmup;
 mod weights;
 
-pub use batch::embed_texts;
+pub use batch::{answer_texts, embed_texts};
 pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
 pub use describe::{Description, describe};
 pub use error::EngineError;

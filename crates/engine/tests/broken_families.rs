@@ -329,7 +329,6 @@ const BROKEN: &[(&str, Breaking, &str, &str)] = &[
     ),
 ];
 
-/// Guarantees: gates-01.
 #[test]
 fn every_broken_model_has_exactly_its_error() {
     for (number, (model, break_it, expected, named)) in BROKEN.iter().enumerate() {

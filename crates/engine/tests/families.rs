@@ -7,9 +7,10 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Engine, EngineError, Gives, Output, Pooling, Scale, Text, Tokens, TooLong, build,
-    prepare, read, transfer,
+    Device, Engine, EngineError, Gives, Output, Pooling, Scale, Text, Tokens, TooLong,
+    answer_texts, build, prepare, read, transfer, validation,
 };
 use serde::Deserialize;
 
@@ -265,6 +266,24 @@ fn vectors_of_a_projected_model_are_shortened_as_declared() {
     let length: f32 = short.iter().map(|number| number * number).sum();
     assert!((length - 1.0).abs() < 1e-6, "{length}");
     assert!(gives.shorten(vector, 6).is_err());
+}
+
+#[test]
+fn recorded_scores_pass_on_the_same_weights_and_fail_on_others() {
+    let engine = engine("bert-reranker");
+    let pairs = [Text::Pair("the lamp", "river"), Text::One("winter"), Text::Pair("x", "")];
+    let named = pairs.map(|pair| (format!("{pair:?}"), pair));
+    let nearness = Nearness { min_cosine: "0.999", tolerance: "0.0001" };
+    let golden = Golden::record(engine.as_ref(), "sha256:1", &named, nearness).unwrap();
+    let golden = Golden::parse(&golden.to_json().unwrap(), "sha256:1").unwrap();
+    let passed = |engine: &dyn Engine| -> Vec<bool> {
+        let answer = |texts: &[Text<'_>]| answer_texts(engine, texts);
+        let outcomes = validation::run(&golden.cases(), &engine.facts().gives, &answer);
+        outcomes.iter().map(|outcome| outcome.passed).collect()
+    };
+    assert_eq!(passed(engine.as_ref()), [true; 3]);
+    let others = load(&folder("mpnet-reranker"), Device::Cpu).unwrap();
+    assert_eq!(passed(others.as_ref()), [false; 3]);
 }
 
 #[test]

@@ -9,10 +9,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lamplighter_engine::golden::Golden;
+use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, build,
-    embed_texts, prepare, read, transfer, validation, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, answer_texts,
+    build, embed_texts, prepare, read, transfer, validation, warmup,
 };
 use serde_json::json;
 use support::{
@@ -393,9 +393,10 @@ fn a_real_model_warms_up() {
 #[test]
 fn recorded_cases_pass_on_the_same_weights_and_fail_on_others() {
     let digest = "sha256:1";
-    let texts = TEXTS.map(|text| (format!("case {text:?}"), text.to_owned()));
+    let texts = TEXTS.map(|text| (format!("case {text:?}"), Text::One(text)));
+    let nearness = Nearness { min_cosine: "0.99999", tolerance: "0.001" };
     let tiny = Tiny::new();
-    let recorded = Golden::record(tiny.engine().as_ref(), digest, &texts, "0.99999").unwrap();
+    let recorded = Golden::record(tiny.engine().as_ref(), digest, &texts, nearness).unwrap();
     let json = recorded.to_json().unwrap();
     assert_eq!(json.lines().count(), TEXTS.len() + 2, "one case a line");
     let golden = Golden::parse(&json, digest).unwrap();
@@ -403,7 +404,8 @@ fn recorded_cases_pass_on_the_same_weights_and_fail_on_others() {
 
     let outcomes = |tiny: &Tiny| {
         let engine = tiny.engine();
-        validation::run(&golden.cases(), &|texts| embed_texts(engine.as_ref(), texts))
+        let gives = &engine.facts().gives;
+        validation::run(&golden.cases(), gives, &|texts| answer_texts(engine.as_ref(), texts))
     };
     assert!(outcomes(&tiny).iter().all(|outcome| outcome.passed), "{:?}", outcomes(&tiny));
     let other = tiny.with(|tiny| {
