@@ -24,6 +24,7 @@ mod fetch;
 mod folder;
 mod header;
 mod location;
+mod modules;
 mod resolve;
 mod source;
 mod stamp;

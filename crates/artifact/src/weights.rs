@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::error::ArtifactError;
 use crate::header::{self, HeaderError, Tensor};
+use crate::modules;
 use crate::structure::Files;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -26,7 +27,8 @@ pub struct TensorRecord {
     pub shape: Vec<u64>,
 }
 
-/// All tensors of an artifact by name.
+/// All tensors of an artifact by name; those of a module's own file are `<module>/<tensor>`, where
+/// the module is named by its folder.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct WeightIndex {
     tensors: BTreeMap<String, TensorRecord>,
@@ -80,10 +82,33 @@ impl WeightIndex {
     }
 }
 
-/// Reads the headers of an artifact's weight files.
-///
-/// As the libraries that write them do, a `model.safetensors` goes before an index.
+/// Reads the headers of an artifact's weight files: those of its network, and those that modules of
+/// sentence-transformers have in folders of their own.
 pub(crate) fn read(files: &dyn Files) -> Result<WeightIndex, ArtifactError> {
+    let mut index = of_network(files)?;
+    for module in modules::read(files)? {
+        let file = format!("{module}/{SINGLE_FILE}");
+        let Some(size) = files.size(&file) else {
+            let inside =
+                |path: &str| path.strip_prefix(&module).is_some_and(|rest| rest.starts_with('/'));
+            let mut pickles =
+                files.listed().into_iter().filter(|(path, _)| inside(path) && is_pickle(path));
+            if let Some((pickle, _)) = pickles.next() {
+                return Err(ArtifactError::UnsafeFormat { file: pickle.to_owned() });
+            }
+            continue;
+        };
+        let mut tensors = read_header(files, &file, size)?;
+        for tensor in &mut tensors {
+            tensor.name = format!("{module}/{}", tensor.name);
+        }
+        index.insert(&file, tensors)?;
+    }
+    Ok(index)
+}
+
+/// As the libraries that write them do, a `model.safetensors` goes before an index.
+fn of_network(files: &dyn Files) -> Result<WeightIndex, ArtifactError> {
     let mut index = WeightIndex::default();
     if let Some(size) = files.size(SINGLE_FILE) {
         index.insert(SINGLE_FILE, read_header(files, SINGLE_FILE, size)?)?;

@@ -39,6 +39,7 @@ const A: &str = r#"{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
 const B: &str = r#"{"b":{"dtype":"I64","shape":[2],"data_offsets":[0,16]}}"#;
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const MODULES: &str = "modules.json";
 
 fn whole(folder: &Path) {
     fs::write(folder.join("config.json"), b"{}").unwrap();
@@ -131,7 +132,82 @@ fn pickle_only(folder: &Path, file: &str) {
     fs::rename(folder.join(WEIGHTS), folder.join(file)).unwrap();
 }
 
-const BROKEN: [Broken; 32] = [
+/// With a module that has weights of its own, and two that have none.
+fn modular(folder: &Path) {
+    whole(folder);
+    let modules = r#"[{"path":""},{"path":"1_Pooling"},{"path":"2_Dense"},{"path":"3_Dense"}]"#;
+    fs::write(folder.join(MODULES), modules).unwrap();
+    for module in ["1_Pooling", "2_Dense", "3_Dense"] {
+        fs::create_dir(folder.join(module)).unwrap();
+        fs::write(folder.join(module).join("config.json"), b"{}").unwrap();
+    }
+    for module in ["2_Dense", "3_Dense"] {
+        fs::write(folder.join(module).join(WEIGHTS), safetensors(A, 16)).unwrap();
+    }
+}
+
+const BROKEN: [Broken; 38] = [
+    broken(
+        "modules that are no list",
+        |f| {
+            modular(f);
+            replace(f, MODULES, "{}");
+        },
+        "ConfigInvalid",
+        Some(MODULES),
+        None,
+    ),
+    broken(
+        "a module without a path",
+        |f| {
+            modular(f);
+            replace(f, MODULES, r#"[{"type":"x"}]"#);
+        },
+        "ConfigInvalid",
+        Some(MODULES),
+        None,
+    ),
+    broken(
+        "more modules than any model has",
+        |f| {
+            modular(f);
+            replace(f, MODULES, " ".repeat(1_000_001));
+        },
+        "ConfigInvalid",
+        Some(MODULES),
+        None,
+    ),
+    broken(
+        "a module whose weights are a pickle",
+        |f| {
+            modular(f);
+            remove(f, "2_Dense/model.safetensors");
+            replace(f, "2_Dense/pytorch_model.bin", "");
+        },
+        "UnsafeFormat",
+        Some("2_Dense/pytorch_model.bin"),
+        None,
+    ),
+    broken(
+        "truncated weights of a module",
+        |f| {
+            modular(f);
+            replace(f, "3_Dense/model.safetensors", safetensors(A, 8));
+        },
+        "Truncated",
+        Some("3_Dense/model.safetensors"),
+        None,
+    ),
+    broken(
+        "a tensor of the network that is named like one of a module",
+        |f| {
+            modular(f);
+            replace(f, WEIGHTS, safetensors(&A.replace("\"a\"", "\"2_Dense/a\""), 16));
+        },
+        "HeaderInvalid",
+        Some("2_Dense/model.safetensors"),
+        Some("2_Dense/a"),
+    ),
     broken("no folder", |f| fs::remove_dir(f).unwrap(), "NotFound", None, None),
     broken("nothing in it", |_| {}, "NotFound", None, None),
     broken("only hidden files", |f| replace(f, ".x", ""), "NotFound", None, None),
@@ -439,6 +515,34 @@ async fn a_truncated_file_says_how_long_it_should_be() {
     let size = |data: usize| format!("{} bytes", safetensors(A, data).len());
     assert_eq!(error.expected(), Some(size(16)));
     assert_eq!(error.found(), Some(size(10)));
+}
+
+#[tokio::test]
+async fn weights_of_modules_are_the_artifacts_too_each_under_its_folders_name() {
+    let volume = volume(modular);
+    let artifact = check(volume.path()).await.unwrap();
+    let dense = ["2_Dense/model.safetensors", "3_Dense/model.safetensors"];
+    assert_eq!(artifact.weights.files(), [dense[0], dense[1], WEIGHTS]);
+    let tensors: Vec<&String> = artifact.weights.tensors().keys().collect();
+    assert_eq!(tensors, ["2_Dense/a", "3_Dense/a", "a"]);
+    assert_eq!(artifact.weights.parameters(), 12);
+    for file in dense {
+        assert!(artifact.files.iter().any(|record| record.path == file), "{file} is summed");
+    }
+    assert_eq!(look_at(volume.path()).await.unwrap().weights, artifact.weights);
+}
+
+/// Which modules there are is for who runs them.
+#[tokio::test]
+async fn folders_that_no_module_names_are_not_looked_into() {
+    let volume = volume(|folder| {
+        modular(folder);
+        replace(folder, MODULES, r#"[{"path":""},{"path":"../x"},{"path":"none"}]"#);
+        replace(folder, "2_Dense/pytorch_model.bin", "");
+        replace(folder, "2_Dense/model.safetensors", "");
+    });
+    let artifact = check(volume.path()).await.unwrap();
+    assert_eq!(artifact.weights.files(), [WEIGHTS]);
 }
 
 #[tokio::test]

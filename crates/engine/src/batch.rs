@@ -1,7 +1,7 @@
 //! Batches: whether they fit, and how many texts become several.
 
 use crate::error::EngineError;
-use crate::{Engine, Limits, Shape, Tokens};
+use crate::{Engine, Limits, Output, Shape, Text, Tokens, TooLong};
 
 /// A batch of this many tokens keeps a core as busy as a larger one does, and what waits behind it
 /// waits a few hundred milliseconds at most.
@@ -58,9 +58,23 @@ impl Limits {
 /// For the callers that are in no hurry: validation cases, golden files. A server forms its own
 /// batches across requests. An index in an error counts the texts given here.
 pub fn embed_texts(engine: &dyn Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
+    let texts: Vec<Text<'_>> = texts.iter().map(|text| Text::One(text)).collect();
+    run_texts(engine, &texts, Output::Vector)
+}
+
+/// As [`embed_texts`], whatever the model gives: vectors, or a head's numbers.
+pub fn answer_texts(engine: &dyn Engine, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
+    run_texts(engine, texts, engine.facts().gives.output())
+}
+
+fn run_texts(
+    engine: &dyn Engine,
+    texts: &[Text<'_>],
+    output: Output,
+) -> Result<Vec<Vec<f32>>, EngineError> {
     let limits = engine.limits();
-    let mut rest: &[Tokens] = &engine.tokenize(texts)?;
-    let mut vectors = Vec::with_capacity(rest.len());
+    let mut rest: &[Tokens] = &engine.split(texts, TooLong::Refuse)?;
+    let mut outputs = Vec::with_capacity(rest.len());
     while !rest.is_empty() {
         let mut lengths = Vec::new();
         let fitting = rest.iter().take_while(|text| {
@@ -69,11 +83,11 @@ pub fn embed_texts(engine: &dyn Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>,
         });
         // A text that is above the limits alone is left for the engine to refuse.
         let (batch, after) = rest.split_at(fitting.count().max(1));
-        let before = vectors.len();
-        vectors.extend(engine.embed(batch).map_err(|error| error.after(before))?);
+        let before = outputs.len();
+        outputs.extend(engine.run(batch, output).map_err(|error| error.after(before))?);
         rest = after;
     }
-    Ok(vectors)
+    Ok(outputs)
 }
 
 pub(crate) fn check_finite(vectors: &[Vec<f32>]) -> Result<(), EngineError> {

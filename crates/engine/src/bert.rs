@@ -7,17 +7,24 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::batch::limits;
-use crate::config::BertConfig;
+use crate::config::EncoderConfig;
 use crate::encoder::Encoder;
 use crate::error::EngineError;
+use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{Engine, Facts, Limits, Output, Precision, Runtime, Shape, Text, Tokens, TooLong};
+
+/// The architecture that there is code for.
+pub(crate) const ARCHITECTURE: &str = "BertModel";
+/// As error messages say it.
+pub(crate) const SUPPORTED: &str = "BertModel on a GPU, and every other on the processor (Cpu)";
 
 pub(crate) struct Bert {
     encoder: Encoder,
     device: Device,
     tokenizer: Tokenizer,
+    finish: Finish,
     facts: Facts,
     padding: u32,
     /// Length of a token's vector.
@@ -27,9 +34,10 @@ pub(crate) struct Bert {
 impl Bert {
     /// Moves the tensors to the device.
     pub(crate) fn new(
-        config: &BertConfig,
+        config: &EncoderConfig,
         network: Network,
         tokenizer: Tokenizer,
+        finish: Finish,
         facts: Facts,
         device: Device,
     ) -> Result<Self, EngineError> {
@@ -44,14 +52,15 @@ impl Bert {
             .collect::<candle_core::Result<_>>()
             .map_err(EngineError::run)?;
         let tensors = VarBuilder::from_tensors(tensors, DType::F32, &device);
-        let activation = config.activation()?;
         Ok(Self {
-            encoder: Encoder::load(&tensors, config, activation).map_err(EngineError::run)?,
+            encoder: Encoder::load(&tensors, config, config.activation)
+                .map_err(EngineError::run)?,
             device,
             tokenizer,
+            finish,
             facts,
-            padding: config.pad_token_id,
-            width: config.hidden_size,
+            padding: config.padding,
+            width: config.hidden,
         })
     }
 
@@ -90,13 +99,12 @@ impl Engine for Bert {
         let Some(length) = self.limits().check(batch)? else {
             return Ok(Vec::new());
         };
-        let gives = &self.facts.gives;
-        gives.check(output)?;
+        self.facts.gives.check(output)?;
         let width = self.width;
         let outputs = self.forward(batch, length).map_err(EngineError::run)?;
         let texts = batch.iter().zip(outputs.chunks_exact(length * width));
-        let outputs =
-            texts.map(|(text, rows)| gives.finish(&rows[..text.ids.len() * width], width, output));
+        let outputs = texts
+            .map(|(text, rows)| self.finish.output(&rows[..text.ids.len() * width], width, output));
         let vectors: Vec<_> = outputs.collect();
         crate::batch::check_finite(&vectors)?;
         Ok(vectors)

@@ -1,4 +1,13 @@
-//! `config.json`: the shape of the network.
+//! `config.json`: the shape of the network, in one form for all families.
+//!
+//! A family is a file here: how its configuration names things, how its weights name their
+//! tensors, and what its networks have that others have not.
+
+mod bert;
+mod distilbert;
+mod family;
+mod mpnet;
+mod roberta;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,38 +15,75 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use family::Names;
+
 use crate::error::EngineError;
+use crate::projection::ProjectionConfig;
+use family::Family;
 
 pub(crate) const FILE: &str = "config.json";
-/// What this crate runs, as error messages say it.
-pub(crate) const SUPPORTED: &str = "BertModel";
 /// More of anything than any model has. Below it, no product of two sizes overflows.
-const MAX_SIZE: usize = 1 << 24;
+pub(crate) const MAX_SIZE: usize = 1 << 24;
 
-/// A BERT encoder, as
-/// <https://huggingface.co/docs/transformers/model_doc/bert#transformers.BertConfig> defines it.
-/// Fields that only matter in training are left out.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-pub(crate) struct BertConfig {
-    #[serde(default)]
-    architectures: Vec<String>,
-    #[serde(default)]
-    model_type: String,
-    pub(crate) vocab_size: usize,
-    pub(crate) hidden_size: usize,
-    pub(crate) num_hidden_layers: usize,
-    pub(crate) num_attention_heads: usize,
-    pub(crate) intermediate_size: usize,
-    hidden_act: String,
-    pub(crate) max_position_embeddings: usize,
-    pub(crate) type_vocab_size: usize,
-    pub(crate) layer_norm_eps: f64,
-    #[serde(default)]
-    pub(crate) pad_token_id: u32,
-    #[serde(default)]
-    position_embedding_type: Option<String>,
-    #[serde(default)]
-    is_decoder: bool,
+/// What a model consists of.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// As the file names it.
+    pub(crate) architecture: String,
+    /// As the file names it.
+    pub(crate) model_type: String,
+    /// The layers between token ids and tokens' vectors.
+    pub(crate) encoder: EncoderConfig,
+    family: &'static Family,
+    has_head: bool,
+}
+
+/// An encoder of <https://arxiv.org/abs/1810.04805>, with what families have changed about it.
+#[derive(Clone, Debug)]
+pub(crate) struct EncoderConfig {
+    /// Rows of the embedding table.
+    pub(crate) vocabulary: usize,
+    /// Length of a token's vector between layers.
+    pub(crate) hidden: usize,
+    /// Number of layers.
+    pub(crate) layers: usize,
+    /// Number of attention heads.
+    pub(crate) heads: usize,
+    /// Length of a token's vector within a feed-forward layer.
+    pub(crate) intermediate: usize,
+    pub(crate) activation: Activation,
+    /// Added to a variance before its root is taken.
+    pub(crate) epsilon: f64,
+    /// The token id that fills up batches.
+    pub(crate) padding: u32,
+    pub(crate) positions: Positions,
+    /// Rows of the table that tells the first text of a pair from the second; none without one.
+    pub(crate) token_types: Option<usize>,
+    /// Rows of the table of what is added to a score for how far apart two tokens are; none
+    /// without one.
+    pub(crate) buckets: Option<usize>,
+    /// How the weights name its tensors.
+    pub(crate) names: &'static Names,
+}
+
+/// The table of positions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Positions {
+    pub(crate) rows: usize,
+    /// The token id that does not count as a position: it has the row of its own number, and the
+    /// first other token has the row after that. None where rows count from 0, whatever the
+    /// tokens.
+    pub(crate) after: Option<u32>,
+}
+
+impl Positions {
+    /// Tokens of the longest text.
+    pub(crate) fn longest(self) -> usize {
+        match self.after {
+            None => self.rows,
+            Some(padding) => self.rows.saturating_sub(as_index(padding).saturating_add(1)),
+        }
+    }
 }
 
 /// The function between the two halves of a feed-forward layer.
@@ -51,95 +97,106 @@ pub(crate) enum Activation {
     Relu,
 }
 
-impl BertConfig {
+impl Activation {
+    /// By the names of
+    /// <https://github.com/huggingface/transformers/blob/v5.24.0/src/transformers/activations.py>.
+    fn named(field: &str, name: &str) -> Result<Self, EngineError> {
+        match name {
+            "gelu" => Ok(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluTanh),
+            "relu" => Ok(Self::Relu),
+            other => {
+                let expected = format!("{field} to be gelu, gelu_new, gelu_pytorch_tanh or relu");
+                Err(EngineError::config(FILE, expected, other))
+            }
+        }
+    }
+}
+
+impl Config {
     /// Reads and checks `config.json`.
     pub(crate) fn read(dir: &Path) -> Result<Self, EngineError> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(default)]
+            architectures: Vec<String>,
+            #[serde(default)]
+            model_type: String,
+        }
+
         // The architecture first: another one has other fields, and saying that a field is
         // missing would hide why.
-        let named: Named = read_json(dir, FILE)?;
-        if named.architectures != [SUPPORTED] || named.model_type != "bert" {
-            let found = match named.architectures.as_slice() {
-                [] => format!("of the type {:?}", named.model_type),
-                several => several.join(", "),
-            };
-            return Err(EngineError::UnsupportedArchitecture { found, supported: SUPPORTED });
-        }
-        let config: Self = read_json(dir, FILE)?;
-        config.check()?;
-        Ok(config)
+        let Named { architectures, model_type } = read_json(dir, FILE)?;
+        let (family, has_head) = Family::of(&architectures, &model_type)?;
+        let encoder = (family.read)(dir)?;
+        encoder.check()?;
+        let architecture = architectures.into_iter().next().unwrap_or_default();
+        Ok(Self { architecture, model_type, encoder, family, has_head })
     }
 
-    pub(crate) fn architecture(&self) -> &str {
-        self.architectures.first().map_or(&self.model_type, String::as_str)
+    /// The layers that make `labels` numbers of the first token's vector, if the model has such.
+    pub(crate) fn head(&self, labels: usize) -> Option<Vec<ProjectionConfig>> {
+        let hidden = self.encoder.hidden;
+        let [(first, then), (last, after)] = self.family.head;
+        let layer = |tensor: &str, to, then| ProjectionConfig {
+            tensor: tensor.to_owned(),
+            from: hidden,
+            to,
+            has_bias: true,
+            then,
+        };
+        self.has_head.then(|| vec![layer(first, hidden, then), layer(last, labels, after)])
     }
 
-    pub(crate) fn model_type(&self) -> &str {
-        &self.model_type
+    /// Whether the model has layers that make scores.
+    pub(crate) fn has_head(&self) -> bool {
+        self.has_head
     }
+}
 
-    /// <https://github.com/huggingface/transformers/blob/v4.57.0/src/transformers/activations.py>
-    pub(crate) fn activation(&self) -> Result<Activation, EngineError> {
-        match self.hidden_act.as_str() {
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-            "relu" => Ok(Activation::Relu),
-            other => Err(EngineError::config(
-                FILE,
-                "hidden_act to be gelu, gelu_new, gelu_pytorch_tanh or relu",
-                other,
-            )),
-        }
-    }
-
+impl EncoderConfig {
+    /// What the families have in common; lengths are checked by name when they are read.
     fn check(&self) -> Result<(), EngineError> {
-        self.activation()?;
-        for (name, value) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-        ] {
-            if !(1..=MAX_SIZE).contains(&value) {
-                let expected = format!("{name} between 1 and {MAX_SIZE}");
-                return Err(EngineError::config(FILE, expected, value));
-            }
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let expected = "hidden_size to be a multiple of num_attention_heads";
-            let found = format!("{} and {}", self.hidden_size, self.num_attention_heads);
-            return Err(EngineError::config(FILE, expected, found));
-        }
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
+        if !(self.epsilon > 0.0 && self.epsilon < 1.0) {
             let expected = "layer_norm_eps between 0 and 1";
-            return Err(EngineError::config(FILE, expected, self.layer_norm_eps));
+            return Err(EngineError::config(FILE, expected, self.epsilon));
         }
-        if usize::try_from(self.pad_token_id).is_ok_and(|pad| pad >= self.vocab_size) {
-            let expected = format!("pad_token_id below {}", self.vocab_size);
-            return Err(EngineError::config(FILE, expected, self.pad_token_id));
+        if as_index(self.padding) >= self.vocabulary {
+            let expected = format!("pad_token_id below {}", self.vocabulary);
+            return Err(EngineError::config(FILE, expected, self.padding));
         }
-        match self.position_embedding_type.as_deref() {
-            None | Some("absolute") => {}
-            Some(other) => {
-                let expected = "position_embedding_type to be absolute";
-                return Err(EngineError::config(FILE, expected, other));
-            }
-        }
-        if self.is_decoder {
-            return Err(EngineError::config(FILE, "an encoder", "is_decoder"));
+        if self.positions.longest() == 0 {
+            let expected = "max_position_embeddings to leave room after pad_token_id";
+            return Err(EngineError::config(FILE, expected, self.positions.rows));
         }
         Ok(())
     }
 }
 
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    architectures: Vec<String>,
-    #[serde(default)]
-    model_type: String,
+/// An id as a place in a table; of no table where it does not fit.
+pub(crate) fn as_index(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
+}
+
+/// Whether the lengths, each with its name in the file, are such as models have.
+fn check_lengths<const N: usize>(lengths: [(&str, usize); N]) -> Result<(), EngineError> {
+    match lengths.into_iter().find(|(_, length)| !(1..=MAX_SIZE).contains(length)) {
+        Some((name, length)) => {
+            let expected = format!("{name} between 1 and {MAX_SIZE}");
+            Err(EngineError::config(FILE, expected, length))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether each head has the same share of a token's vector.
+fn check_heads(hidden: (&str, usize), heads: (&str, usize)) -> Result<(), EngineError> {
+    let ((of_hidden, hidden), (of_heads, heads)) = (hidden, heads);
+    if heads != 0 && hidden.is_multiple_of(heads) {
+        return Ok(());
+    }
+    let expected = format!("{of_hidden} to be a multiple of {of_heads}");
+    Err(EngineError::config(FILE, expected, format!("{hidden} and {heads}")))
 }
 
 /// A JSON file of the artifact; `file` is relative to `dir`.
@@ -174,4 +231,12 @@ pub(crate) fn read_json_if_any<T: DeserializeOwned>(
     serde_json::from_slice(&json)
         .map(Some)
         .map_err(|error| EngineError::config(file, "valid JSON with all fields", error))
+}
+
+/// A configuration without its file.
+#[cfg(test)]
+pub(crate) fn of_bert(config: &serde_json::Value) -> EncoderConfig {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(FILE), config.to_string()).unwrap();
+    (bert::BERT.read)(dir.path()).unwrap()
 }

@@ -14,6 +14,7 @@ mod buffer;
 mod encoder;
 pub(crate) mod kernel;
 mod panels;
+mod relative;
 mod rows;
 
 use std::sync::{Mutex, PoisonError};
@@ -22,8 +23,9 @@ use encoder::{Encoder, Scratch};
 use kernel::Kernel;
 
 use crate::batch::limits;
-use crate::config::BertConfig;
+use crate::config::EncoderConfig;
 use crate::error::EngineError;
+use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
@@ -31,6 +33,7 @@ use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Token
 pub(crate) struct Cpu {
     encoder: Encoder,
     tokenizer: Tokenizer,
+    finish: Finish,
     facts: Facts,
     /// As many as ran at the same time.
     scratches: Mutex<Vec<Scratch>>,
@@ -38,14 +41,15 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new(
-        config: &BertConfig,
+        config: &EncoderConfig,
         network: Network,
         tokenizer: Tokenizer,
+        finish: Finish,
         facts: Facts,
         kernel: Kernel,
     ) -> Result<Self, EngineError> {
         let encoder = Encoder::load(network, config, kernel)?;
-        Ok(Self { encoder, tokenizer, facts, scratches: Mutex::default() })
+        Ok(Self { encoder, tokenizer, finish, facts, scratches: Mutex::default() })
     }
 
     fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -83,15 +87,14 @@ impl Engine for Cpu {
         if self.limits().check(batch)?.is_none() {
             return Ok(Vec::new());
         }
-        let gives = &self.facts.gives;
-        gives.check(output)?;
+        self.facts.gives.check(output)?;
         let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
             let mut rest = self.encoder.forward(batch, scratch)?;
             let outputs = batch.iter().map(|text| {
                 let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;
-                gives.finish(tokens, width, output)
+                self.finish.output(tokens, width, output)
             });
             Some(outputs.collect::<Vec<_>>())
         });

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::Pooling;
-use crate::config::BertConfig;
+use crate::Gives;
+use crate::config::Config;
 use crate::error::EngineError;
 use crate::layout::{self, TensorHeader};
 use crate::memory;
-use crate::sentence::Recipe;
+use crate::recipe::Recipe;
 use crate::vocabulary::highest_id;
 
 /// What a model is.
@@ -30,10 +30,8 @@ pub struct Description {
     pub vocabulary: usize,
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
-    /// How token vectors become one.
-    pub pooling: Pooling,
-    /// Length of an output vector.
-    pub dimensions: usize,
+    /// What comes out.
+    pub gives: Gives,
     /// Bytes that it takes on its device at least: its weights, and what one largest batch takes
     /// beside them.
     pub memory: u64,
@@ -50,26 +48,25 @@ pub fn describe(
     tensors: &BTreeMap<String, TensorHeader>,
     tokenizer: &[u8],
 ) -> Result<Description, EngineError> {
-    let config = BertConfig::read(dir)?;
+    let config = Config::read(dir)?;
     let recipe = Recipe::read(dir, &config)?;
-    layout::check(tensors, &config)?;
+    let encoder = &config.encoder;
+    layout::check(tensors, encoder, &recipe.projections)?;
     let highest = highest_id(tokenizer)?;
-    let rows = config.vocab_size;
+    let rows = encoder.vocabulary;
     if usize::try_from(highest).map_or(true, |highest| highest >= rows) {
         return Err(EngineError::TokenizerVocabMismatch { highest, rows });
     }
     Ok(Description {
-        architecture: config.architecture().to_owned(),
-        model_type: config.model_type().to_owned(),
-        layers: config.num_hidden_layers,
-        hidden: config.hidden_size,
-        heads: config.num_attention_heads,
-        intermediate: config.intermediate_size,
+        memory: memory::at_least(encoder, &recipe),
+        layers: encoder.layers,
+        hidden: encoder.hidden,
+        heads: encoder.heads,
+        intermediate: encoder.intermediate,
         vocabulary: rows,
         max_tokens: recipe.max_tokens,
-        pooling: recipe.pooling,
-        // The engine pools tokens' vectors and does not project them.
-        dimensions: config.hidden_size,
-        memory: memory::at_least(&config, recipe.max_tokens),
+        gives: recipe.gives,
+        architecture: config.architecture,
+        model_type: config.model_type,
     })
 }

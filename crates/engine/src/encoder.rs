@@ -10,7 +10,7 @@ use candle_nn::{
     Embedding, LayerNorm, Linear, Module, VarBuilder, embedding, layer_norm, linear, ops,
 };
 
-use crate::config::{Activation, BertConfig};
+use crate::config::{Activation, EncoderConfig};
 
 /// The weights of an encoder.
 pub(crate) struct Encoder {
@@ -22,14 +22,14 @@ impl Encoder {
     /// Takes the tensors by the names that `layout` gives them.
     pub(crate) fn load(
         tensors: &VarBuilder<'_>,
-        config: &BertConfig,
+        config: &EncoderConfig,
         activation: Activation,
     ) -> Result<Self> {
         let layers = tensors.pp("encoder.layer");
         let layer = |index| Layer::load(&layers.pp(index), config, activation);
         Ok(Self {
             embeddings: Embeddings::load(&tensors.pp("embeddings"), config)?,
-            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
         })
     }
 
@@ -63,14 +63,14 @@ struct Embeddings {
 }
 
 impl Embeddings {
-    fn load(tensors: &VarBuilder<'_>, config: &BertConfig) -> Result<Self> {
-        let table = |name, rows| embedding(rows, config.hidden_size, tensors.pp(name));
+    fn load(tensors: &VarBuilder<'_>, config: &EncoderConfig) -> Result<Self> {
+        let table = |name, rows| embedding(rows, config.hidden, tensors.pp(name));
         // Types tell the first text of a pair from the second. A text that is alone is a first
         // one, so that the other rows are never needed.
-        let types = table("token_type_embeddings", config.type_vocab_size)?;
-        let positions = table("position_embeddings", config.max_position_embeddings)?;
+        let types = table("token_type_embeddings", config.token_types.unwrap_or(1))?;
+        let positions = table("position_embeddings", config.positions.rows)?;
         Ok(Self {
-            words: table("word_embeddings", config.vocab_size)?,
+            words: table("word_embeddings", config.vocabulary)?,
             positions: positions.embeddings().clone(),
             token_type: types.embeddings().narrow(0, 0, 1)?,
             norm: norm(tensors, config)?,
@@ -92,7 +92,11 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(tensors: &VarBuilder<'_>, config: &BertConfig, activation: Activation) -> Result<Self> {
+    fn load(
+        tensors: &VarBuilder<'_>,
+        config: &EncoderConfig,
+        activation: Activation,
+    ) -> Result<Self> {
         Ok(Self {
             attention: Attention::load(&tensors.pp("attention"), config)?,
             feed_forward: FeedForward::load(tensors, config, activation)?,
@@ -116,8 +120,8 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(tensors: &VarBuilder<'_>, config: &BertConfig) -> Result<Self> {
-        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+    fn load(tensors: &VarBuilder<'_>, config: &EncoderConfig) -> Result<Self> {
+        let (hidden, heads) = (config.hidden, config.heads);
         let square = |name| linear(hidden, hidden, tensors.pp(name));
         let size = u32::try_from(hidden / heads).map_err(Error::wrap)?;
         Ok(Self {
@@ -156,8 +160,12 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn load(tensors: &VarBuilder<'_>, config: &BertConfig, activation: Activation) -> Result<Self> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    fn load(
+        tensors: &VarBuilder<'_>,
+        config: &EncoderConfig,
+        activation: Activation,
+    ) -> Result<Self> {
+        let (hidden, inner) = (config.hidden, config.intermediate);
         Ok(Self {
             inner: linear(hidden, inner, tensors.pp("intermediate.dense"))?,
             activation,
@@ -180,8 +188,8 @@ fn activate(activation: Activation, values: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn norm(tensors: &VarBuilder<'_>, config: &BertConfig) -> Result<LayerNorm> {
-    layer_norm(config.hidden_size, config.layer_norm_eps, tensors.pp("LayerNorm"))
+fn norm(tensors: &VarBuilder<'_>, config: &EncoderConfig) -> Result<LayerNorm> {
+    layer_norm(config.hidden, config.epsilon, tensors.pp("LayerNorm"))
 }
 
 #[cfg(test)]

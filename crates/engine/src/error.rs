@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::matryoshka::offered;
+
 /// What a library that this crate uses said.
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -127,6 +129,19 @@ pub enum EngineError {
     NoSuchOutput {
         /// What was asked for.
         output: crate::Output,
+    },
+    /// The model's vectors cannot be brought to the length that was asked for.
+    #[error(
+        "the model's vectors cannot have {asked} dimensions, only {}",
+        offered(*.dimensions, .declared)
+    )]
+    NoSuchDimensions {
+        /// What was asked for.
+        asked: usize,
+        /// The vectors' own length.
+        dimensions: usize,
+        /// The shorter ones that the artifact declares.
+        declared: Vec<usize>,
     },
     /// The device that was asked for is not there.
     #[error("the device {device:?} is not available: {source}")]
@@ -251,6 +266,9 @@ impl EngineError {
                 Some("finite numbers".to_owned())
             }
             Self::TooLong { limit, .. } => Some(format!("at most {limit} tokens")),
+            Self::NoSuchDimensions { dimensions, declared, .. } => {
+                Some(offered(*dimensions, declared))
+            }
             _ => None,
         }
     }
@@ -270,6 +288,7 @@ impl EngineError {
             }
             Self::TokenizerVocabMismatch { highest, .. } => Some(format!("the id {highest}")),
             Self::TooLong { tokens, .. } => Some(format!("{tokens} tokens")),
+            Self::NoSuchDimensions { asked, .. } => Some(asked.to_string()),
             _ => None,
         }
     }

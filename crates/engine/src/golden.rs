@@ -6,7 +6,13 @@
 //! ]}
 //! ```
 //!
-//! A file belongs to the digest that it names, because the vectors of other weights differ; it
+//! Of a model that gives scores, a case has a text or two and what the head gave for them:
+//!
+//! ```json
+//! {"name": "lit", "text": "who lit it?", "second": "a lamplighter", "scores": [7.1], "tolerance": "0.01"}
+//! ```
+//!
+//! A file belongs to the digest that it names, because the answers of other weights differ; it
 //! is no part of that digest.
 
 use std::collections::BTreeSet;
@@ -14,10 +20,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Engine;
-use crate::batch::embed_texts;
+use crate::batch::answer_texts;
 use crate::error::EngineError;
-use crate::validation::{Case, Check, parse_cosine};
+use crate::validation::{Case, Check, parse_cosine, parse_decimal};
+use crate::{Engine, Gives, Text};
 
 /// The file's name, at the artifact's root.
 pub const FILE: &str = "golden.json";
@@ -31,7 +37,7 @@ const MAX_CASES: usize = 1_000;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Golden {
     format: u32,
-    /// The artifact that the vectors were recorded from.
+    /// The artifact that the answers were recorded from.
     artifact_digest: String,
     cases: Vec<Recorded>,
 }
@@ -41,9 +47,27 @@ pub struct Golden {
 struct Recorded {
     name: String,
     text: String,
-    vector: Vec<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    second: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vector: Option<Vec<f32>>,
     /// A decimal string, as in the resource.
-    min_cosine: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_cosine: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scores: Option<Vec<f32>>,
+    /// A decimal string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tolerance: Option<String>,
+}
+
+/// How near later answers must come to the recorded ones, as decimals.
+#[derive(Clone, Copy, Debug)]
+pub struct Nearness<'a> {
+    /// The smallest cosine between vectors.
+    pub min_cosine: &'a str,
+    /// The largest difference between numbers of a head.
+    pub tolerance: &'a str,
 }
 
 impl Golden {
@@ -72,16 +96,28 @@ impl Golden {
     pub fn record(
         engine: &dyn Engine,
         artifact_digest: &str,
-        texts: &[(String, String)],
-        min_cosine: &str,
+        texts: &[(String, Text<'_>)],
+        nearness: Nearness<'_>,
     ) -> Result<Self, EngineError> {
-        let plain: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
-        let vectors = embed_texts(engine, &plain)?;
-        let recorded = texts.iter().zip(vectors).map(|((name, text), vector)| Recorded {
-            name: name.clone(),
-            text: text.clone(),
-            vector,
-            min_cosine: min_cosine.to_owned(),
+        let plain: Vec<Text<'_>> = texts.iter().map(|(_, text)| *text).collect();
+        let answers = answer_texts(engine, &plain)?;
+        let gives_vectors = matches!(engine.facts().gives, Gives::Vectors { .. });
+        let recorded = texts.iter().zip(answers).map(|((name, text), answer)| {
+            let (text, second) = match *text {
+                Text::One(text) => (text, None),
+                Text::Pair(text, second) => (text, Some(second)),
+            };
+            let (vector, scores) =
+                if gives_vectors { (Some(answer), None) } else { (None, Some(answer)) };
+            Recorded {
+                name: name.clone(),
+                text: text.to_owned(),
+                second: second.map(str::to_owned),
+                min_cosine: vector.is_some().then(|| nearness.min_cosine.to_owned()),
+                tolerance: scores.is_some().then(|| nearness.tolerance.to_owned()),
+                vector,
+                scores,
+            }
         });
         let golden = Self {
             format: FORMAT,
@@ -107,14 +143,8 @@ impl Golden {
     /// The cases, to be run.
     pub fn cases(&self) -> Vec<Case> {
         let case = |recorded: &Recorded| {
-            Some(Case {
-                name: recorded.name.clone(),
-                check: Check::Vector {
-                    text: recorded.text.clone(),
-                    expected: recorded.vector.clone(),
-                    min_cosine: parse_cosine(&recorded.min_cosine)?,
-                },
-            })
+            let check = recorded.check().ok()?;
+            Some(Case { name: recorded.name.clone(), check })
         };
         self.cases.iter().filter_map(case).collect()
     }
@@ -129,7 +159,7 @@ impl Golden {
         }
         let mut names = BTreeSet::new();
         for case in &self.cases {
-            let problem = case.problem().or_else(|| {
+            let problem = case.check().err().or_else(|| {
                 (!names.insert(&case.name)).then_some("there is another case of that name")
             });
             if let Some(problem) = problem {
@@ -141,17 +171,41 @@ impl Golden {
 }
 
 impl Recorded {
-    fn problem(&self) -> Option<&'static str> {
+    /// The case, or what is wrong with it.
+    fn check(&self) -> Result<Check, &'static str> {
         if self.name.is_empty() {
-            Some("it has no name")
-        } else if self.vector.iter().any(|value| !value.is_finite()) {
-            Some("the vector is not finite")
-        } else if self.vector.iter().all(|value| *value == 0.0) {
-            Some("the vector is zero")
-        } else if parse_cosine(&self.min_cosine).is_none_or(|cosine| cosine <= 0.0) {
-            Some("minCosine is not a decimal number above 0 and up to 1")
-        } else {
-            None
+            return Err("it has no name");
+        }
+        let text = self.text.clone();
+        match (&self.vector, &self.min_cosine, &self.scores, &self.tolerance) {
+            (Some(vector), Some(min_cosine), None, None) => {
+                if self.second.is_some() {
+                    Err("two texts have no vector")
+                } else if vector.iter().any(|value| !value.is_finite()) {
+                    Err("the vector is not finite")
+                } else if vector.iter().all(|value| *value == 0.0) {
+                    Err("the vector is zero")
+                } else {
+                    let min_cosine = parse_cosine(min_cosine).filter(|cosine| *cosine > 0.0);
+                    let min_cosine = min_cosine
+                        .ok_or("minCosine is not a decimal number above 0 and up to 1")?;
+                    Ok(Check::Vector { text, expected: vector.clone(), min_cosine })
+                }
+            }
+            (None, None, Some(scores), Some(tolerance)) => {
+                if scores.is_empty() {
+                    Err("there are no scores")
+                } else if scores.iter().any(|score| !score.is_finite()) {
+                    Err("a score is not finite")
+                } else {
+                    let tolerance = parse_decimal(tolerance).filter(|most| *most >= 0.0);
+                    let tolerance =
+                        tolerance.ok_or("tolerance is not a decimal number from 0 on")?;
+                    let (second, expected) = (self.second.clone(), scores.clone());
+                    Ok(Check::Scores { text, second, expected, tolerance })
+                }
+            }
+            _ => Err("it needs either vector and minCosine or scores and tolerance"),
         }
     }
 }

@@ -1,19 +1,22 @@
-//! Which tensors a BERT encoder needs, and whether the weights are those.
+//! Which tensors a model needs, and whether the weights are those.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::Dtype;
-use crate::config::{BertConfig, FILE};
+use crate::config::{EncoderConfig, FILE, Names};
 use crate::error::EngineError;
+use crate::projection::ProjectionConfig;
 use crate::weights::{Floats, Stored, Values, Weights};
 
 /// Rows are tokens of the vocabulary.
-const VOCABULARY: &str = "embeddings.word_embeddings.weight";
-/// Checkpoints of models with a head keep the encoder below this name.
-const PREFIX: &str = "bert.";
+pub(crate) const VOCABULARY: &str = "embeddings.word_embeddings.weight";
+pub(crate) const POSITIONS: &str = "embeddings.position_embeddings.weight";
+pub(crate) const TOKEN_TYPES: &str = "embeddings.token_type_embeddings.weight";
+/// What is added to the scores of two tokens for how far apart they are.
+pub(crate) const BUCKETS: &str = "encoder.relative_attention_bias.weight";
 
-/// The tensors of an encoder: all there, of the right shape, every number finite.
+/// The tensors of a model: all there, of the right shape, every number finite.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) tensors: Vec<Weight>,
@@ -49,12 +52,16 @@ struct Found {
 }
 
 impl Network {
-    /// Takes the needed tensors out of the weights. Others, such as a head or a table of
-    /// positions, are dropped.
-    pub(crate) fn take(mut weights: Weights, config: &BertConfig) -> Result<Self, EngineError> {
+    /// Takes the needed tensors out of the weights. Others, such as a pooler that nothing comes
+    /// of, are dropped.
+    pub(crate) fn take(
+        mut weights: Weights,
+        config: &EncoderConfig,
+        projections: &[ProjectionConfig],
+    ) -> Result<Self, EngineError> {
         let headers = weights.headers();
         let mut network = Self { tensors: Vec::new(), dtype: Dtype::F32 };
-        for Found { name, stored_name, dtype, shape } in find(&headers, config)? {
+        for Found { name, stored_name, dtype, shape } in find(&headers, config, projections)? {
             let stored = weights.tensors.remove(&stored_name);
             let Some(Stored { file, values: Values::Floats(floats), .. }) = stored else {
                 return Err(EngineError::TensorMissing { tensor: name });
@@ -67,14 +74,22 @@ impl Network {
         }
         Ok(network)
     }
+
+    /// Takes the numbers of one tensor.
+    pub(crate) fn take_tensor(&mut self, name: &str) -> Result<Vec<f32>, EngineError> {
+        let at = self.tensors.iter().position(|weight| weight.name == name);
+        let missing = || EngineError::TensorMissing { tensor: name.to_owned() };
+        Ok(self.tensors.swap_remove(at.ok_or_else(missing)?).values)
+    }
 }
 
 /// Whether these tensors are those that the configuration asks for, without their numbers.
 pub(crate) fn check(
     headers: &BTreeMap<String, TensorHeader>,
-    config: &BertConfig,
+    config: &EncoderConfig,
+    projections: &[ProjectionConfig],
 ) -> Result<(), EngineError> {
-    find(headers, config).map(drop)
+    find(headers, config, projections).map(drop)
 }
 
 /// The needed tensors: all there, of a format that is served and of the right shape. Layers that
@@ -82,11 +97,12 @@ pub(crate) fn check(
 /// wrongly without failing.
 fn find(
     headers: &BTreeMap<String, TensorHeader>,
-    config: &BertConfig,
+    config: &EncoderConfig,
+    projections: &[ProjectionConfig],
 ) -> Result<Vec<Found>, EngineError> {
-    let mut stored = by_canonical_name(headers)?;
+    let mut stored = by_canonical_name(headers, config.names)?;
     let mut all = Vec::new();
-    for (name, shape) in needed(config) {
+    for (name, shape) in all_needed(config, projections) {
         let Some((stored_name, header)) = stored.remove(&name) else {
             return Err(EngineError::TensorMissing { tensor: name });
         };
@@ -94,23 +110,24 @@ fn find(
         let dtype = check_header(&stored_name, header, &shape)?;
         all.push(Found { name, stored_name, dtype, shape });
     }
-    match stored.keys().filter_map(|name| layer(name)).max() {
-        Some(layer) if layer >= config.num_hidden_layers => Err(EngineError::config(
+    match stored.keys().filter_map(|name| layer(name, config.names)).max() {
+        Some(layer) if layer >= config.layers => Err(EngineError::config(
             FILE,
-            format!("num_hidden_layers to be at least {}, as the weights have", layer + 1),
-            config.num_hidden_layers,
+            format!("the number of layers to be at least {}, as the weights have", layer + 1),
+            config.layers,
         )),
         _ => Ok(all),
     }
 }
 
 /// Tensors by canonical name, each with the name it is stored under.
-fn by_canonical_name(
-    headers: &BTreeMap<String, TensorHeader>,
-) -> Result<BTreeMap<String, (&str, &TensorHeader)>, EngineError> {
+fn by_canonical_name<'a>(
+    headers: &'a BTreeMap<String, TensorHeader>,
+    names: &Names,
+) -> Result<BTreeMap<String, (&'a str, &'a TensorHeader)>, EngineError> {
     let mut tensors: BTreeMap<String, (&str, &TensorHeader)> = BTreeMap::new();
     for (name, header) in headers {
-        match tensors.entry(canonical(name)) {
+        match tensors.entry(canonical(name, names)) {
             Entry::Vacant(free) => {
                 free.insert((name, header));
             }
@@ -162,8 +179,8 @@ fn finite(file: String, tensor: String, floats: Floats) -> Result<Vec<f32>, Engi
 
 /// Names differ with a checkpoint's age: early ones say gamma and beta
 /// (<https://github.com/huggingface/transformers/blob/v4.57.0/src/transformers/modeling_utils.py>).
-fn canonical(name: &str) -> String {
-    let name = name.strip_prefix(PREFIX).unwrap_or(name);
+fn canonical(name: &str, names: &Names) -> String {
+    let name = name.strip_prefix(names.prefix).unwrap_or(name);
     if let Some(norm) = name.strip_suffix("LayerNorm.gamma") {
         format!("{norm}LayerNorm.weight")
     } else if let Some(norm) = name.strip_suffix("LayerNorm.beta") {
@@ -174,41 +191,53 @@ fn canonical(name: &str) -> String {
 }
 
 /// The layer that a tensor belongs to.
-fn layer(name: &str) -> Option<usize> {
-    let rest = name.strip_prefix("encoder.layer.")?;
+fn layer(name: &str, names: &Names) -> Option<usize> {
+    let rest = name.strip_prefix(names.layer)?;
     rest.split('.').next()?.parse().ok()
 }
 
 /// Name and shape of every tensor that takes part in an output.
-pub(crate) fn needed(config: &BertConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
-    let hidden = config.hidden_size;
-    let inner = config.intermediate_size;
+pub(crate) fn all_needed(
+    config: &EncoderConfig,
+    projections: &[ProjectionConfig],
+) -> impl Iterator<Item = (String, Vec<usize>)> {
+    needed(config).chain(projections.iter().flat_map(ProjectionConfig::needed))
+}
+
+/// Those of the encoder.
+pub(crate) fn needed(config: &EncoderConfig) -> impl Iterator<Item = (String, Vec<usize>)> + use<> {
+    let EncoderConfig { hidden, intermediate: inner, names, .. } = *config;
+    let types = config.token_types;
+    let buckets = config.buckets.map(|rows| (BUCKETS, vec![rows, config.heads]));
     let embeddings = [
-        ("embeddings.word_embeddings.weight", vec![config.vocab_size, hidden]),
-        ("embeddings.position_embeddings.weight", vec![config.max_position_embeddings, hidden]),
-        ("embeddings.token_type_embeddings.weight", vec![config.type_vocab_size, hidden]),
-        ("embeddings.LayerNorm.weight", vec![hidden]),
-        ("embeddings.LayerNorm.bias", vec![hidden]),
+        Some((VOCABULARY, vec![config.vocabulary, hidden])),
+        Some((POSITIONS, vec![config.positions.rows, hidden])),
+        types.map(|rows| (TOKEN_TYPES, vec![rows, hidden])),
+        Some(("embeddings.LayerNorm.weight", vec![hidden])),
+        Some(("embeddings.LayerNorm.bias", vec![hidden])),
+        buckets,
     ];
     let linear = [
-        ("attention.self.query", hidden, hidden),
-        ("attention.self.key", hidden, hidden),
-        ("attention.self.value", hidden, hidden),
-        ("attention.output.dense", hidden, hidden),
-        ("intermediate.dense", inner, hidden),
-        ("output.dense", hidden, inner),
+        (names.query, hidden, hidden),
+        (names.key, hidden, hidden),
+        (names.value, hidden, hidden),
+        (names.attention, hidden, hidden),
+        (names.inner, inner, hidden),
+        (names.outer, hidden, inner),
     ];
-    let norms = ["attention.output.LayerNorm", "output.LayerNorm"];
-    let layers = (0..config.num_hidden_layers).flat_map(move |layer| {
+    let norms = [names.attention_norm, names.outer_norm];
+    let layers = (0..config.layers).flat_map(move |layer| {
         let linear = linear.into_iter().flat_map(|(part, rows, columns)| {
             [(part, "weight", vec![rows, columns]), (part, "bias", vec![rows])]
         });
         let norms = norms
             .into_iter()
             .flat_map(move |part| [(part, "weight", vec![hidden]), (part, "bias", vec![hidden])]);
-        linear
-            .chain(norms)
-            .map(move |(part, kind, shape)| (format!("encoder.layer.{layer}.{part}.{kind}"), shape))
+        let of_layer = linear.chain(norms);
+        of_layer.map(move |(part, kind, shape)| {
+            (format!("{}{layer}.{part}.{kind}", names.layer), shape)
+        })
     });
-    embeddings.into_iter().map(|(name, shape)| (name.to_owned(), shape)).chain(layers)
+    let embeddings = embeddings.into_iter().flatten();
+    embeddings.map(|(name, shape)| (name.to_owned(), shape)).chain(layers)
 }

@@ -17,17 +17,24 @@
 
 mod batch;
 mod bert;
+mod classifier;
 mod config;
 mod cpu;
 mod describe;
 mod encoder;
 mod error;
+mod finish;
 mod floats;
 pub mod golden;
 mod layout;
 mod load;
+mod matryoshka;
 mod memory;
+mod module;
 mod pooling;
+mod projection;
+mod recipe;
+mod scale;
 mod sentence;
 mod tokenizer;
 pub mod validation;
@@ -35,7 +42,7 @@ mod vocabulary;
 pub mod warmup;
 mod weights;
 
-pub use batch::embed_texts;
+pub use batch::{answer_texts, embed_texts};
 pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
 pub use describe::{Description, describe};
 pub use error::EngineError;
@@ -146,6 +153,9 @@ pub enum Gives {
         pooling: Pooling,
         /// Whether a text's vector has length 1.
         normalized: bool,
+        /// The shorter lengths that the artifact declares to have been trained for, rising; none
+        /// where it does not declare any. See [`Gives::shorten`].
+        matryoshka: Vec<usize>,
     },
     /// [`Output::Scores`].
     Scores {

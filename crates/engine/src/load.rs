@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
-use crate::bert::Bert;
-use crate::config::BertConfig;
+use crate::bert::{self, Bert};
+use crate::config::Config;
 use crate::cpu::Cpu;
 use crate::cpu::kernel::Kernel;
 use crate::error::EngineError;
+use crate::finish::Finish;
 use crate::layout::Network;
-use crate::sentence::Recipe;
+use crate::recipe::Recipe;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
-use crate::{Device, Engine, Facts, Gives};
+use crate::{Device, Engine, Facts};
 
 /// What an artifact says beside its weights, read and understood.
 pub struct Prepared {
-    config: BertConfig,
+    config: Config,
     recipe: Recipe,
     tokenizer: Tokenizer,
 }
@@ -23,15 +24,16 @@ pub struct Prepared {
 /// Reads the configuration and the tokenizer of the artifact in `dir`. The tokenizer of a small
 /// model takes longer than its weights: this does not need them, so it may run beside [`crate::read`].
 pub fn prepare(dir: &Path) -> Result<Prepared, EngineError> {
-    let config = BertConfig::read(dir)?;
+    let config = Config::read(dir)?;
     let recipe = Recipe::read(dir, &config)?;
-    let tokenizer = Tokenizer::read(dir, config.vocab_size, recipe.lowercase, recipe.max_tokens)?;
+    let tokenizer = Tokenizer::read(dir, &config.encoder, &recipe)?;
     Ok(Prepared { config, recipe, tokenizer })
 }
 
 /// A model that is complete and checked, in the host's memory.
 pub struct Built {
-    config: BertConfig,
+    config: Config,
+    recipe: Recipe,
     network: Network,
     tokenizer: Tokenizer,
     facts: Facts,
@@ -54,24 +56,21 @@ impl Built {
 pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError> {
     let Prepared { config, recipe, tokenizer } = prepared;
     let parameters = weights.parameters();
-    let network = Network::take(weights, &config)?;
+    let network = Network::take(weights, &config.encoder, &recipe.projections)?;
     let facts = Facts {
-        architecture: config.architecture().to_owned(),
-        vocabulary: config.vocab_size,
+        architecture: config.architecture.clone(),
+        vocabulary: config.encoder.vocabulary,
         max_tokens: recipe.max_tokens,
         parameters,
-        gives: Gives::Vectors {
-            dimensions: config.hidden_size,
-            pooling: recipe.pooling,
-            normalized: recipe.normalize,
-        },
+        gives: recipe.gives.clone(),
         dtype: network.dtype,
     };
-    Ok(Built { config, network, tokenizer, facts })
+    Ok(Built { config, recipe, network, tokenizer, facts })
 }
 
 /// Moves a model to its device. A device that is missing, or that this build has no code for,
-/// is [`EngineError::DeviceUnavailable`].
+/// is [`EngineError::DeviceUnavailable`]; a model that runs on another device only is an
+/// [`EngineError::UnsupportedArchitecture`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
     transfer_to(built, device, None)
 }
@@ -82,18 +81,24 @@ pub fn transfer_to(
     device: Device,
     kernel: Option<Kernel>,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    let Built { config, network, tokenizer, facts } = built;
+    let Built { config, recipe, mut network, tokenizer, facts } = built;
+    let finish = Finish::take(&mut network, &recipe)?;
+    let encoder = &config.encoder;
     match device {
         Device::Cpu => {
             let kernel = kernel.unwrap_or_else(Kernel::fastest);
-            Ok(Box::new(Cpu::new(&config, network, tokenizer, facts, kernel)?))
+            Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel)?))
+        }
+        Device::Cuda if config.architecture != bert::ARCHITECTURE => {
+            let found = format!("{} on a GPU", config.architecture);
+            Err(EngineError::UnsupportedArchitecture { found, supported: bert::SUPPORTED })
         }
         Device::Cuda => {
             let cuda = candle_core::Device::new_cuda(0).map_err(|error| {
                 let source = error.into();
                 EngineError::DeviceUnavailable { device, source }
             })?;
-            Ok(Box::new(Bert::new(&config, network, tokenizer, facts, cuda)?))
+            Ok(Box::new(Bert::new(encoder, network, tokenizer, finish, facts, cuda)?))
         }
     }
 }

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use crate::error::EngineError;
-use crate::{Gives, Output};
-
 /// How token vectors become one, by the names of
 /// <https://github.com/huggingface/sentence-transformers/blob/v6.2.0/sentence_transformers/sentence_transformer/modules/pooling.py>.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -78,31 +75,6 @@ impl Pooling {
 impl fmt::Display for Pooling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Gives {
-    /// Whether the model has this output.
-    pub(crate) fn check(&self, output: Output) -> Result<(), EngineError> {
-        match (self, output) {
-            (Self::Vectors { .. }, Output::Vector | Output::TokenVectors)
-            | (Self::Scores { .. }, Output::Scores) => Ok(()),
-            _ => Err(EngineError::NoSuchOutput { output }),
-        }
-    }
-
-    /// A text's output from the vectors of its tokens, each `width` long.
-    pub(crate) fn finish(&self, tokens: &[f32], width: usize, output: Output) -> Vec<f32> {
-        match (self, output) {
-            (Self::Vectors { pooling, normalized, .. }, Output::Vector) => {
-                let mut vector = pooling.apply(tokens, width);
-                if *normalized {
-                    normalize(&mut vector);
-                }
-                vector
-            }
-            _ => tokens.to_vec(),
-        }
     }
 }
 

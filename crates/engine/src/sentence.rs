@@ -10,195 +10,75 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::config::{BertConfig, SUPPORTED, read_json, read_json_if_any};
+use crate::Gives;
+use crate::config::{Config, FILE, MAX_SIZE, read_json, read_json_if_any};
 use crate::error::EngineError;
+use crate::module::{Kind, MODULES, Module};
 use crate::pooling::Pooling;
+use crate::projection::{ProjectionConfig, Then};
+use crate::recipe::{Recipe, Transformer};
 
-const MODULES: &str = "modules.json";
-const TRANSFORMER: &str = "sentence_bert_config.json";
-const SENTENCE_TRANSFORMERS: &str = "config_sentence_transformers.json";
-const TOKENIZER: &str = "tokenizer_config.json";
-
-/// The way from a text to its vector, around the network.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Recipe {
-    /// Longest text in tokens, special ones included.
-    pub(crate) max_tokens: usize,
-    /// Whether texts are put into lower case before they are tokenised.
-    pub(crate) lowercase: bool,
-    pub(crate) pooling: Pooling,
-    /// Whether vectors are brought to length 1.
-    pub(crate) normalize: bool,
-}
-
-impl Recipe {
-    pub(crate) fn read(dir: &Path, config: &BertConfig) -> Result<Self, EngineError> {
-        let modules: Vec<Module> = read_json_if_any(dir, MODULES)?.ok_or_else(|| {
-            EngineError::config(
-                MODULES,
-                "the file, which says how token vectors become one (save the model with \
-                 sentence-transformers)",
-                "none",
-            )
-        })?;
-        let kinds: Vec<Kind> = modules.iter().map(Module::kind).collect::<Result<_, _>>()?;
-        let (pooling, normalize) = match (kinds.as_slice(), modules.as_slice()) {
-            ([Kind::Transformer, Kind::Pooling], [_, pooling]) => (pooling, false),
-            ([Kind::Transformer, Kind::Pooling, Kind::Normalize], [_, pooling, normalize]) => {
-                check_normalize(dir, normalize)?;
-                (pooling, true)
-            }
-            _ => {
-                let expected = "a Transformer, a Pooling and perhaps a Normalize, in this order";
-                let found: Vec<&str> = modules.iter().map(Module::name).collect();
-                return Err(EngineError::config(MODULES, expected, found.join(", ")));
-            }
-        };
-        let transformer = Transformer::read(dir, modules.first())?;
-        check_prompt(dir)?;
-        Ok(Self {
-            max_tokens: max_tokens(dir, &transformer, config)?,
-            lowercase: transformer.do_lower_case,
-            pooling: read_pooling(dir, pooling, config)?,
-            normalize,
-        })
-    }
-}
-
-/// An entry of `modules.json`.
-#[derive(Deserialize)]
-struct Module {
-    #[serde(rename = "type")]
-    kind: String,
-    path: String,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Transformer,
-    Pooling,
-    Normalize,
-}
-
-impl Module {
-    /// The class without its modules, which moved between generations.
-    fn name(&self) -> &str {
-        self.kind.rsplit('.').next().unwrap_or_default()
-    }
-
-    fn kind(&self) -> Result<Kind, EngineError> {
-        let ours = self.kind.starts_with("sentence_transformers.");
-        match self.name() {
-            "Transformer" if ours => Ok(Kind::Transformer),
-            "Pooling" if ours => Ok(Kind::Pooling),
-            "Normalize" if ours => Ok(Kind::Normalize),
-            // Classes of the artifact's own and further layers, such as Dense.
-            _ => Err(EngineError::UnsupportedArchitecture {
-                found: format!("{SUPPORTED} with the module {}", self.kind),
-                supported: "BertModel with the modules Transformer, Pooling and Normalize",
-            }),
-        }
-    }
-
-    /// The path of the module's configuration.
-    fn file(&self, name: &str) -> Result<String, EngineError> {
-        let plain = |component: &str| !matches!(component, "" | "." | "..");
-        if self.path.split('/').all(plain) {
-            Ok(format!("{}/{name}", self.path))
-        } else {
-            let expected = "paths of folders within the artifact";
-            Err(EngineError::config(MODULES, expected, &self.path))
-        }
-    }
-}
-
-/// `sentence_bert_config.json`.
-#[derive(Default, Deserialize)]
-struct Transformer {
-    #[serde(default)]
-    max_seq_length: Option<usize>,
-    #[serde(default)]
-    do_lower_case: bool,
-    #[serde(default, rename = "transformer_task")]
-    task: Option<String>,
-    #[serde(default)]
-    module_output_name: Option<String>,
-}
-
-impl Transformer {
-    fn read(dir: &Path, module: Option<&Module>) -> Result<Self, EngineError> {
-        if let Some(module) = module
-            && !module.path.is_empty()
-        {
-            let expected = "the Transformer at the artifact's root";
-            return Err(EngineError::config(MODULES, expected, &module.path));
-        }
-        let transformer: Self = read_json_if_any(dir, TRANSFORMER)?.unwrap_or_default();
-        for (name, value, expected) in [
-            ("transformer_task", &transformer.task, "feature-extraction"),
-            ("module_output_name", &transformer.module_output_name, "token_embeddings"),
-        ] {
-            if let Some(value) = value
-                && value != expected
-            {
-                return Err(EngineError::config(
-                    TRANSFORMER,
-                    format!("{name} to be {expected}"),
-                    value,
-                ));
-            }
-        }
-        Ok(transformer)
-    }
-}
-
-/// The longest text: as configured, else as the tokenizer has it, but never longer than there
-/// are positions.
-fn max_tokens(
-    dir: &Path,
-    transformer: &Transformer,
-    config: &BertConfig,
-) -> Result<usize, EngineError> {
-    #[derive(Default, Deserialize)]
-    struct TokenizerConfig {
-        /// A tokenizer without a limit has 10^30 here.
-        #[serde(default)]
-        model_max_length: Option<f64>,
-    }
-
-    let positions = config.max_position_embeddings;
-    let (file, limit) = if let Some(limit) = transformer.max_seq_length {
-        (TRANSFORMER, limit)
-    } else {
-        let tokenizer: TokenizerConfig = read_json_if_any(dir, TOKENIZER)?.unwrap_or_default();
-        let limit = tokenizer.model_max_length.map_or(positions, whole_tokens);
-        (TOKENIZER, limit.min(positions))
+pub(crate) fn read(dir: &Path, config: &Config) -> Result<Recipe, EngineError> {
+    let modules: Vec<Module> = read_json_if_any(dir, MODULES)?.ok_or_else(|| {
+        EngineError::config(
+            MODULES,
+            "the file, which says how token vectors become one (save the model with \
+             sentence-transformers)",
+            "none",
+        )
+    })?;
+    let kinds: Vec<Kind> = modules.iter().map(Module::kind).collect::<Result<_, _>>()?;
+    let ([Kind::Transformer, Kind::Pooling, rest @ ..], [network, pooling, behind @ ..]) =
+        (kinds.as_slice(), modules.as_slice())
+    else {
+        return Err(unordered(&modules));
     };
-    // Two special tokens and one of the text.
-    if (3..=positions).contains(&limit) {
-        Ok(limit)
-    } else {
-        let expected = format!("a longest text of 3 to {positions} tokens");
-        Err(EngineError::config(file, expected, limit))
+    let (normalize, dense) = match rest {
+        [dense @ .., Kind::Normalize] => (true, dense),
+        dense => (false, dense),
+    };
+    if dense.iter().any(|kind| *kind != Kind::Dense) {
+        return Err(unordered(&modules));
     }
+    let (dense, last) = behind.split_at(dense.len());
+    for module in last {
+        check_normalize(dir, module)?;
+    }
+    network.check_root()?;
+    let transformer = Transformer::read(dir, "feature-extraction", "token_embeddings")?;
+    let hidden = config.encoder.hidden;
+    let pooling = read_pooling(dir, pooling, hidden)?;
+    let mut dimensions = hidden;
+    let mut projections = Vec::new();
+    for module in dense {
+        let projection = read_dense(dir, module, dimensions)?;
+        dimensions = projection.to;
+        projections.push(projection);
+    }
+    let matryoshka = read_matryoshka(dir, dimensions)?;
+    Ok(Recipe {
+        max_tokens: transformer.max_tokens(dir, config)?,
+        lowercase: transformer.do_lower_case,
+        pooling,
+        projections,
+        normalize,
+        gives: Gives::Vectors { dimensions, pooling, normalized: normalize, matryoshka },
+    })
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast rounds down and saturates, which is what a limit means"
-)]
-fn whole_tokens(limit: f64) -> usize {
-    limit as usize
+fn unordered(modules: &[Module]) -> EngineError {
+    let expected =
+        "a Transformer, a Pooling, perhaps several Dense and perhaps a Normalize, in this order";
+    Module::unordered(expected, modules)
 }
 
-fn read_pooling(dir: &Path, module: &Module, config: &BertConfig) -> Result<Pooling, EngineError> {
+fn read_pooling(dir: &Path, module: &Module, hidden: usize) -> Result<Pooling, EngineError> {
     let file = module.file("config.json")?;
     let fields: Map<String, Value> = read_json(dir, &file)?;
     let dimensions = ["embedding_dimension", "word_embedding_dimension"];
     let dimension = dimensions.iter().find_map(|name| fields.get(*name));
-    if dimension.and_then(Value::as_u64) != u64::try_from(config.hidden_size).ok() {
-        let expected = format!("embedding_dimension to be hidden_size, {}", config.hidden_size);
+    if dimension.and_then(Value::as_u64) != u64::try_from(hidden).ok() {
+        let expected = format!("embedding_dimension to be that of tokens' vectors, {hidden}");
         let found = dimension.map_or_else(|| "none".to_owned(), Value::to_string);
         return Err(EngineError::config(&file, expected, found));
     }
@@ -233,37 +113,98 @@ fn pooling_modes(fields: &Map<String, Value>) -> Vec<String> {
     }
 }
 
-/// The newer generation can normalise something else than the vector of the text.
+/// A layer on the text's vector, as
+/// <https://github.com/huggingface/sentence-transformers/blob/v6.2.0/sentence_transformers/base/modules/dense.py>
+/// saves it. Its weights are in its folder.
+fn read_dense(dir: &Path, module: &Module, from: usize) -> Result<ProjectionConfig, EngineError> {
+    #[derive(Deserialize)]
+    struct Fields {
+        in_features: usize,
+        out_features: usize,
+        #[serde(default = "has_bias")]
+        bias: bool,
+        activation_function: String,
+        #[serde(default)]
+        use_residual: bool,
+        #[serde(flatten)]
+        others: Map<String, Value>,
+    }
+
+    fn has_bias() -> bool {
+        true
+    }
+
+    let file = module.file("config.json")?;
+    let fields: Fields = read_json(dir, &file)?;
+    if fields.in_features != from {
+        let expected = format!("in_features to be the length of what comes in, {from}");
+        return Err(EngineError::config(&file, expected, fields.in_features));
+    }
+    if !(1..=MAX_SIZE).contains(&fields.out_features) {
+        let expected = format!("out_features between 1 and {MAX_SIZE}");
+        return Err(EngineError::config(&file, expected, fields.out_features));
+    }
+    if fields.use_residual {
+        return Err(EngineError::config(&file, "no use_residual", true));
+    }
+    check_names(&file, &fields.others)?;
+    let then = match fields.activation_function.as_str() {
+        "torch.nn.modules.activation.Tanh" => Then::Tanh,
+        "torch.nn.modules.linear.Identity" => Then::Nothing,
+        other => {
+            let expected = "activation_function to be torch.nn.modules.activation.Tanh or \
+                            torch.nn.modules.linear.Identity";
+            return Err(EngineError::config(&file, expected, other));
+        }
+    };
+    Ok(ProjectionConfig {
+        tensor: module.file("linear")?,
+        from,
+        to: fields.out_features,
+        has_bias: fields.bias,
+        then,
+    })
+}
+
 fn check_normalize(dir: &Path, module: &Module) -> Result<(), EngineError> {
     let file = module.file("config.json")?;
     let fields: Map<String, Value> = read_json_if_any(dir, &file)?.unwrap_or_default();
+    check_names(&file, &fields)
+}
+
+/// The newer generation can change something else than the vector of the text.
+fn check_names(file: &str, fields: &Map<String, Value>) -> Result<(), EngineError> {
     for name in ["module_input_name", "module_output_name"] {
         match fields.get(name) {
             None | Some(Value::Null) => {}
             Some(value) if value == "sentence_embedding" => {}
             Some(other) => {
                 let expected = format!("{name} to be sentence_embedding");
-                return Err(EngineError::config(&file, expected, other));
+                return Err(EngineError::config(file, expected, other));
             }
         }
     }
     Ok(())
 }
 
-/// A default prompt is put before every text. Serving it would mean to know which texts are
-/// queries and which are documents.
-fn check_prompt(dir: &Path) -> Result<(), EngineError> {
-    let fields: Map<String, Value> =
-        read_json_if_any(dir, SENTENCE_TRANSFORMERS)?.unwrap_or_default();
-    let Some(Value::String(name)) = fields.get("default_prompt_name") else {
-        return Ok(());
-    };
-    match fields.get("prompts").and_then(|prompts| prompts.get(name)) {
-        Some(Value::String(prompt)) if prompt.is_empty() => Ok(()),
-        _ => Err(EngineError::config(
-            SENTENCE_TRANSFORMERS,
-            "no default prompt (put prompts into the texts)",
-            name,
-        )),
+/// The shorter lengths that vectors were trained for, rising, by the name that vLLM reads
+/// (<https://docs.vllm.ai/en/stable/models/pooling_models/embed.html#matryoshka-embeddings>).
+fn read_matryoshka(dir: &Path, dimensions: usize) -> Result<Vec<usize>, EngineError> {
+    #[derive(Deserialize)]
+    struct Declared {
+        #[serde(default)]
+        matryoshka_dimensions: Option<Vec<usize>>,
+    }
+
+    let Declared { matryoshka_dimensions } = read_json(dir, FILE)?;
+    let mut lengths = matryoshka_dimensions.unwrap_or_default();
+    lengths.sort_unstable();
+    lengths.dedup();
+    match lengths.iter().find(|length| !(1..=dimensions).contains(*length)) {
+        Some(length) => {
+            let expected = format!("matryoshka_dimensions between 1 and the vectors' {dimensions}");
+            Err(EngineError::config(FILE, expected, length))
+        }
+        None => Ok(lengths),
     }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{Encoding, PostProcessor as _};
 
+use crate::config::EncoderConfig;
 use crate::error::EngineError;
+use crate::recipe::Recipe;
 use crate::vocabulary::highest_id;
 use crate::{Text, Tokens, TooLong};
 
@@ -18,16 +20,18 @@ pub(crate) struct Tokenizer {
     inner: tokenizers::Tokenizer,
     lowercase: bool,
     max_tokens: usize,
+    /// Whether the model is told which of a pair's tokens are the second text's.
+    tells_apart: bool,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` for a model with an embedding table of `rows` rows.
+    /// Reads `tokenizer.json`, whose ids must be rows of the model's embedding table.
     pub(crate) fn read(
         dir: &Path,
-        rows: usize,
-        lowercase: bool,
-        max_tokens: usize,
+        encoder: &EncoderConfig,
+        recipe: &Recipe,
     ) -> Result<Self, EngineError> {
+        let rows = encoder.vocabulary;
         let invalid =
             |problem: String| EngineError::TokenizerInvalid { file: FILE.to_owned(), problem };
         let path = dir.join(FILE);
@@ -43,7 +47,12 @@ impl Tokenizer {
         if usize::try_from(highest).map_or(true, |highest| highest >= rows) {
             return Err(EngineError::TokenizerVocabMismatch { highest, rows });
         }
-        Ok(Self { inner, lowercase, max_tokens })
+        Ok(Self {
+            inner,
+            lowercase: recipe.lowercase,
+            max_tokens: recipe.max_tokens,
+            tells_apart: encoder.token_types.is_some_and(|types| types > 1),
+        })
     }
 
     /// Tokens with the special ones around them.
@@ -92,6 +101,7 @@ impl Tokenizer {
         }
         let encoding = self.inner.post_process(first, second, true)?;
         let second = encoding.get_type_ids().iter().position(|kind| *kind == 1);
+        let second = second.filter(|_| self.tells_apart);
         Ok(Tokens { ids: encoding.get_ids().to_vec(), second, truncated })
     }
 

@@ -47,11 +47,12 @@ pub fn warm_up(
 ) -> Result<Warmup, EngineError> {
     let begun = now();
     let material = material(engine)?;
+    let output = engine.facts().gives.output();
     let shapes = shapes(engine.limits(), engine.facts().max_tokens, engine.coldness());
     let run = |(length, texts): (usize, usize), number: u64| {
         let batch = batch(&material, length, texts, number);
         let started = now();
-        let vectors = engine.embed(&batch)?;
+        let vectors = engine.run(&batch, output)?;
         let took = now().duration_since(started);
         check_finite(&vectors).map(|()| took)
     };

@@ -25,7 +25,12 @@ impl Fake {
                 vocabulary: 100,
                 max_tokens: 100,
                 parameters: 0,
-                gives: Gives::Vectors { dimensions: 1, pooling: Pooling::Mean, normalized: false },
+                gives: Gives::Vectors {
+                    dimensions: 1,
+                    pooling: Pooling::Mean,
+                    normalized: false,
+                    matryoshka: Vec::new(),
+                },
                 dtype: Dtype::F32,
             },
             clock: AtomicU64::new(0),

@@ -35,7 +35,7 @@ fn module(tiny: &mut Tiny, kind: &str, path: &str) {
 }
 
 /// What is broken, the error's name, and a file or tensor that it names.
-const BROKEN: [(&str, Breaking, &str, &str); 45] = [
+const BROKEN: [(&str, Breaking, &str, &str); 46] = [
     (
         "another architecture",
         |t| t.config["architectures"] = json!(["T5Model"]),
@@ -133,10 +133,16 @@ const BROKEN: [(&str, Breaking, &str, &str); 45] = [
     ),
     ("no modules", |t| drop(t.files.remove("modules.json")), "ConfigInvalid", "modules.json"),
     (
-        "a dense layer",
+        "a dense layer after the normalisation",
         |t| module(t, "sentence_transformers.models.Dense", "3_Dense"),
+        "ConfigInvalid",
+        "modules.json",
+    ),
+    (
+        "another layer",
+        |t| module(t, "sentence_transformers.models.LSTM", "3_LSTM"),
         "UnsupportedArchitecture",
-        "Dense",
+        "LSTM",
     ),
     (
         "code of its own",
@@ -358,7 +364,15 @@ fn malformed_and_foreign_golden_files_are_refused() {
     let file = |cases: Vec<Value>| {
         json!({"format": 1, "artifactDigest": "sha256:1", "cases": cases}).to_string()
     };
+    let scores = |change: Value| {
+        let mut case = json!({"name": "a", "text": "b", "scores": [1.0], "tolerance": "0.1"});
+        for (field, value) in change.as_object().unwrap() {
+            case[field] = value.clone();
+        }
+        case
+    };
     assert!(Golden::parse(&file(vec![case(json!({}))]), "sha256:1").is_ok());
+    assert!(Golden::parse(&file(vec![scores(json!({"second": "c"}))]), "sha256:1").is_ok());
     for json in [
         String::new(),
         "{}".to_owned(),
@@ -374,6 +388,14 @@ fn malformed_and_foreign_golden_files_are_refused() {
         file(vec![case(json!({"minCosine": "NaN"}))]),
         file(vec![case(json!({"minCosine": 0.9}))]),
         file(vec![case(json!({"tolerance": 0.9}))]),
+        file(vec![case(json!({"tolerance": "0.9"}))]),
+        file(vec![case(json!({"second": "c"}))]),
+        file(vec![scores(json!({"scores": []}))]),
+        file(vec![scores(json!({"scores": [1e300]}))]),
+        file(vec![scores(json!({"tolerance": "-0.1"}))]),
+        file(vec![scores(json!({"tolerance": "inf"}))]),
+        file(vec![scores(json!({"vector": [1.0]}))]),
+        file(vec![json!({"name": "a", "text": "b"})]),
         file(vec![case(json!({}))]).replace("\"format\":1", "\"format\":2"),
     ] {
         let error = Golden::parse(&json, "sha256:1").unwrap_err();

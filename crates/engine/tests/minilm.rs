@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::validation::{self, Check};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, build, embed_texts, prepare, read,
-    transfer, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, answer_texts, build, embed_texts,
+    prepare, read, transfer, warmup,
 };
 
 const GOLDEN: &str = include_str!("golden/all-minilm-l6-v2.json");
@@ -48,7 +48,12 @@ fn the_model_says_what_it_is() {
         vocabulary: 30_522,
         max_tokens: 256,
         parameters: 22_713_216,
-        gives: Gives::Vectors { dimensions: 384, pooling: Pooling::Mean, normalized: true },
+        gives: Gives::Vectors {
+            dimensions: 384,
+            pooling: Pooling::Mean,
+            normalized: true,
+            matryoshka: Vec::new(),
+        },
         dtype: Dtype::F32,
     };
     assert_eq!(engine().facts(), &expected);
@@ -58,7 +63,8 @@ fn the_model_says_what_it_is() {
 #[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
 fn answers_are_those_of_sentence_transformers() {
     let cases = golden().cases();
-    let outcomes = validation::run(&cases, &|texts| embed_texts(engine(), texts));
+    let gives = &engine().facts().gives;
+    let outcomes = validation::run(&cases, gives, &|texts| answer_texts(engine(), texts));
     for (case, outcome) in cases.iter().zip(&outcomes) {
         assert!(outcome.passed, "{outcome:?}");
         let Check::Vector { text, expected, min_cosine } = &case.check else {

@@ -9,10 +9,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lamplighter_engine::golden::Golden;
+use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, build,
-    embed_texts, prepare, read, transfer, validation, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, answer_texts,
+    build, embed_texts, prepare, read, transfer, validation, warmup,
 };
 use serde_json::json;
 use support::{
@@ -53,7 +53,12 @@ fn a_model_says_what_it_is() {
         vocabulary: VOCABULARY,
         max_tokens: MAX_TOKENS,
         parameters: embeddings + LAYERS as u64 * layer + pooler,
-        gives: Gives::Vectors { dimensions: HIDDEN, pooling: Pooling::Mean, normalized: true },
+        gives: Gives::Vectors {
+            dimensions: HIDDEN,
+            pooling: Pooling::Mean,
+            normalized: true,
+            matryoshka: Vec::new(),
+        },
         dtype: Dtype::F32,
     };
     assert_eq!(built.facts(), &expected);
@@ -157,6 +162,22 @@ fn both_generations_of_configuration_mean_the_same() {
             assert!(distance(&answer[1], &other[1]) > 1e-3, "two poolings answer the same");
         }
     }
+}
+
+#[test]
+fn lengths_that_vectors_were_trained_for_are_read_rising_and_without_repetition() {
+    let lengths = |declared| {
+        let tiny = Tiny::new().with(|tiny| tiny.config["matryoshka_dimensions"] = declared);
+        let gives = tiny.build().unwrap().facts().gives.clone();
+        let Gives::Vectors { matryoshka, .. } = gives else { panic!("{gives:?}") };
+        matryoshka
+    };
+    assert_eq!(lengths(json!([8, 2, 4, 2])), [2, 4, 8]);
+    assert!(lengths(json!(null)).is_empty());
+    let broken =
+        Tiny::new().with(|tiny| tiny.config["matryoshka_dimensions"] = json!([HIDDEN + 1]));
+    let Err(error) = broken.build() else { panic!("no vector is that long") };
+    assert_eq!(error.file().as_deref(), Some("config.json"), "{error}");
 }
 
 #[test]
@@ -372,9 +393,10 @@ fn a_real_model_warms_up() {
 #[test]
 fn recorded_cases_pass_on_the_same_weights_and_fail_on_others() {
     let digest = "sha256:1";
-    let texts = TEXTS.map(|text| (format!("case {text:?}"), text.to_owned()));
+    let texts = TEXTS.map(|text| (format!("case {text:?}"), Text::One(text)));
+    let nearness = Nearness { min_cosine: "0.99999", tolerance: "0.001" };
     let tiny = Tiny::new();
-    let recorded = Golden::record(tiny.engine().as_ref(), digest, &texts, "0.99999").unwrap();
+    let recorded = Golden::record(tiny.engine().as_ref(), digest, &texts, nearness).unwrap();
     let json = recorded.to_json().unwrap();
     assert_eq!(json.lines().count(), TEXTS.len() + 2, "one case a line");
     let golden = Golden::parse(&json, digest).unwrap();
@@ -382,7 +404,8 @@ fn recorded_cases_pass_on_the_same_weights_and_fail_on_others() {
 
     let outcomes = |tiny: &Tiny| {
         let engine = tiny.engine();
-        validation::run(&golden.cases(), &|texts| embed_texts(engine.as_ref(), texts))
+        let gives = &engine.facts().gives;
+        validation::run(&golden.cases(), gives, &|texts| answer_texts(engine.as_ref(), texts))
     };
     assert!(outcomes(&tiny).iter().all(|outcome| outcome.passed), "{:?}", outcomes(&tiny));
     let other = tiny.with(|tiny| {

@@ -53,6 +53,9 @@ pub enum Reason {
     TokenizerVocabMismatch,
     /// The pooling is not one that this worker serves.
     PoolingUnknown,
+    /// The model is of another kind than its task asks for: it gives vectors where scores are
+    /// wanted, or the other way round.
+    TaskMismatch,
     /// The device that was asked for is not there. There is no silent fallback.
     DeviceUnavailable,
     /// The container ran out of memory.
@@ -101,7 +104,7 @@ pub enum Class {
 
 impl Reason {
     /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -122,6 +125,7 @@ impl Reason {
         Self::TokenizerInvalid,
         Self::TokenizerVocabMismatch,
         Self::PoolingUnknown,
+        Self::TaskMismatch,
         Self::DeviceUnavailable,
         Self::OutOfMemory,
         Self::HostMemoryExceeded,
@@ -166,6 +170,7 @@ impl Reason {
             | Self::TokenizerInvalid
             | Self::TokenizerVocabMismatch
             | Self::PoolingUnknown
+            | Self::TaskMismatch
             | Self::DeviceUnavailable
             | Self::OutOfMemory
             | Self::HostMemoryExceeded
@@ -207,6 +212,7 @@ impl Reason {
             Self::TokenizerInvalid => "TokenizerInvalid",
             Self::TokenizerVocabMismatch => "TokenizerVocabMismatch",
             Self::PoolingUnknown => "PoolingUnknown",
+            Self::TaskMismatch => "TaskMismatch",
             Self::DeviceUnavailable => "DeviceUnavailable",
             Self::OutOfMemory => "OutOfMemory",
             Self::HostMemoryExceeded => "HostMemoryExceeded",

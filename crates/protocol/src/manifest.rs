@@ -52,6 +52,27 @@ pub enum Precision {
 pub enum Task {
     /// Texts in, one vector each out.
     Embedding,
+    /// A query and passages in, one score for each passage out.
+    Rerank,
+    /// Texts in, for each a score for every label out.
+    Classification,
+}
+
+impl Task {
+    /// The name as users write it in the resource.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedding => "Embedding",
+            Self::Rerank => "Rerank",
+            Self::Classification => "Classification",
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Name and version of a model, printed as `name:version`.

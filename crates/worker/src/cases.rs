@@ -3,7 +3,7 @@
 use lamplighter_artifact::Artifact;
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::validation::{self, Outcome, parse_cosine};
-use lamplighter_engine::{Engine, embed_texts};
+use lamplighter_engine::{Engine, answer_texts};
 use lamplighter_protocol::{
     Case, CaseResult, Check, Failure, Phase, Reason, ValidationMode, ValidationPlan,
     ValidationReport,
@@ -27,7 +27,8 @@ pub(crate) fn collect(
 
 /// Asks every case, in order, whatever came of the ones before.
 pub(crate) fn ask(engine: &dyn Engine, cases: &[validation::Case]) -> ValidationReport {
-    let outcomes = validation::run(cases, &|texts| embed_texts(engine, texts));
+    let gives = &engine.facts().gives;
+    let outcomes = validation::run(cases, gives, &|texts| answer_texts(engine, texts));
     ValidationReport { disabled: false, cases: outcomes.into_iter().map(result).collect() }
 }
 

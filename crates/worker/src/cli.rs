@@ -326,7 +326,8 @@ pub struct GoldenArgs {
     #[arg(long, env = "LAMPLIGHTER_GOLDEN_ARTIFACT", value_name = "DIR")]
     pub artifact: PathBuf,
 
-    /// A text to record; may be given several times.
+    /// A text to record; may be given several times. Of a model that gives scores, a tab in it
+    /// stands between a query and a passage.
     #[arg(long = "text", env = "LAMPLIGHTER_GOLDEN_TEXT", value_name = "TEXT")]
     pub texts: Vec<String>,
 
@@ -346,6 +347,16 @@ pub struct GoldenArgs {
         value_name = "COSINE"
     )]
     pub min_cosine: String,
+
+    /// Of a model that gives scores, how much a later number of its head may differ from the
+    /// recorded one.
+    #[arg(
+        long,
+        env = "LAMPLIGHTER_GOLDEN_TOLERANCE",
+        default_value = "0.01",
+        value_name = "DIFFERENCE"
+    )]
+    pub tolerance: String,
 }
 
 fn any(port: u16) -> SocketAddr {

@@ -126,6 +126,7 @@ fn engine_reason(error: &EngineError, phase: Phase) -> Reason {
         | EngineError::TooLong { .. }
         | EngineError::Untokenizable { .. }
         | EngineError::NoSuchOutput { .. }
+        | EngineError::NoSuchDimensions { .. }
         | EngineError::BatchTooLarge { .. } => match phase {
             Phase::WarmUp => Reason::WarmupFailed,
             Phase::Validate => Reason::ValidationFailed,

@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
-use lamplighter_engine::golden::{FILE, Golden};
-use lamplighter_engine::{Device, EngineError, build, prepare, read, transfer};
+use lamplighter_engine::golden::{FILE, Golden, Nearness};
+use lamplighter_engine::{
+    Device, EngineError, Gives, Text, TooLong, build, prepare, read, transfer,
+};
 use lamplighter_protocol::{Failure, Phase, Reason};
 
 use crate::cli::GoldenArgs;
@@ -22,14 +24,30 @@ const TEXTS: [&str; 6] = [
     "def add(a, b): return a + b",
 ];
 
+/// Asked of a model that gives one score: a good passage, a bad one and a middling one, in several
+/// lengths.
+const PAIRS: [(&str, &str); 5] = [
+    ("who lights the lamps?", "The lamplighter lit one lamp after another."),
+    ("who lights the lamps?", "In 1999 the price of copper rose by 7 % within three weeks."),
+    ("where does the cat sleep?", "A cat sleeps on the warm stone wall in the afternoon sun."),
+    ("light", "Größere Straßen wurden früher beleuchtet als die kleinen Gassen."),
+    ("how are two numbers added?", "def add(a, b): return a + b"),
+];
+/// What stands between the two texts of a pair.
+const BETWEEN: char = '\t';
+
 /// Loads the artifact and writes what it answers now.
 pub async fn record(args: &GoldenArgs) -> Result<(), Failure> {
     let artifact = open(&args.artifact).await?;
     let texts = texts(args)?;
     let output = args.output.clone().unwrap_or_else(|| artifact.root.join(FILE));
     let digest = artifact.digest.to_string();
-    let min_cosine = args.min_cosine.clone();
-    let json = tokio::task::spawn_blocking(move || answers(&artifact, texts, &min_cosine))
+    let (min_cosine, tolerance) = (args.min_cosine.clone(), args.tolerance.clone());
+    let nearness = move |artifact: &Artifact| {
+        let nearness = Nearness { min_cosine: &min_cosine, tolerance: &tolerance };
+        answers(artifact, texts.as_deref(), nearness)
+    };
+    let json = tokio::task::spawn_blocking(move || nearness(&artifact))
         .await
         .map_err(|lost| failure::of_lost_task(&lost))?
         .map_err(|error| failure::of_engine(&error, Phase::Validate))?;
@@ -71,23 +89,40 @@ async fn open(dir: &Path) -> Result<Artifact, Failure> {
 
 fn answers(
     artifact: &Artifact,
-    texts: Option<Vec<String>>,
-    min_cosine: &str,
+    texts: Option<&[String]>,
+    nearness: Nearness<'_>,
 ) -> Result<String, EngineError> {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let weights = read(&artifact.root, &artifact.weights.files(), threads, &|_| {})?;
     let engine = transfer(build(weights, prepare(&artifact.root)?)?, Device::Cpu)?;
     let digest = artifact.digest.to_string();
     // A text of the user's that is too long is an error; one of ours is left out.
-    let fits = |text: &&str| engine.tokenize(&[text]).is_ok();
-    let ours = || TEXTS.into_iter().filter(fits).map(str::to_owned).collect();
-    let texts: Vec<String> = texts.unwrap_or_else(ours);
-    let named: Vec<(String, String)> = texts
+    let fits = |text: &Text<'_>| engine.split(&[*text], TooLong::Refuse).is_ok();
+    let pairs = PAIRS.map(|(query, passage)| Text::Pair(query, passage));
+    let ours = match &engine.facts().gives {
+        Gives::Scores { labels, .. } if labels.len() == 1 => &pairs[..],
+        Gives::Vectors { .. } | Gives::Scores { .. } => &TEXTS.map(Text::One),
+    };
+    let gives_vectors = matches!(engine.facts().gives, Gives::Vectors { .. });
+    let question = |text| question(text, gives_vectors);
+    let texts: Vec<Text<'_>> = match texts {
+        Some(texts) => texts.iter().map(String::as_str).map(question).collect(),
+        None => ours.iter().copied().filter(fits).collect(),
+    };
+    let named: Vec<(String, Text<'_>)> = texts
         .into_iter()
         .enumerate()
         .map(|(index, text)| (format!("golden-{}", index + 1), text))
         .collect();
-    Golden::record(engine.as_ref(), &digest, &named, min_cosine)?.to_json()
+    Golden::record(engine.as_ref(), &digest, &named, nearness)?.to_json()
+}
+
+/// Of a model that gives scores, a text with a tab in it is two.
+fn question(text: &str, gives_vectors: bool) -> Text<'_> {
+    match text.split_once(BETWEEN) {
+        Some((first, second)) if !gives_vectors => Text::Pair(first, second),
+        _ => Text::One(text),
+    }
 }
 
 /// The texts of the command line; none if there are none.
@@ -110,4 +145,16 @@ impl Progress for Unheard {
 
 fn internal(message: String) -> Failure {
     Failure::new(Reason::Internal, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tab_makes_two_texts_where_scores_are_given() {
+        assert_eq!(question("a\tb\tc", false), Text::Pair("a", "b\tc"));
+        assert_eq!(question("a b", false), Text::One("a b"));
+        assert_eq!(question("a\tb", true), Text::One("a\tb"));
+    }
 }

@@ -50,3 +50,4 @@ pub mod run;
 pub mod serve;
 pub mod server;
 pub mod stop;
+mod tasks;

@@ -20,7 +20,7 @@ use lamplighter_engine::{
     Engine, EngineError, Kernel, Runtime, build, prepare, read, transfer_to, warmup,
 };
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport,
+    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport, Task,
     ValidationMode, WarmupReport,
 };
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::board::{Board, Tracker};
 use crate::memory::{self, Reserved, Room};
 use crate::registry::{Model, Registry};
-use crate::{cases, failure};
+use crate::{cases, failure, tasks};
 
 /// What the loads of a worker have in common.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ pub async fn load_model(
     drop(fetch);
     tracker.pause();
     let _core = setup.turns.cores.take(1, artifact.bytes).await;
-    let (engine, memory) = bring_up(&artifact, &setup, &tracker).await?;
+    let (engine, memory) = bring_up(&artifact, entry.task, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
@@ -222,6 +222,7 @@ fn expected_digest(setup: &Setup, entry: &ModelEntry) -> Result<Option<Digest>, 
 
 async fn bring_up(
     artifact: &Artifact,
+    task: Task,
     setup: &Setup,
     tracker: &Tracker,
 ) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
@@ -245,6 +246,7 @@ async fn bring_up(
     tracker.begin(Phase::Build);
     let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
     let built = on_thread(Phase::Build, move || build(weights, prepared?)).await?;
+    tasks::check(task, &built.facts().architecture, &built.facts().gives)?;
     reserved.shrink_to(built.bytes());
     tracker.add_bytes(stored);
     let verified = artifact.clone();

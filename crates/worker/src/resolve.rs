@@ -77,7 +77,7 @@ async fn look_at(
     let sought = Sought {
         uri: &entry.source.uri,
         key: entry.key(),
-        task: entry.task,
+        task: Some(entry.task),
         expected: entry.expected_digest.as_deref(),
         is_kept: args.cache_dir.is_some(),
         places: Places {

@@ -6,18 +6,17 @@
 
 mod verdict;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lamplighter_engine::EngineError;
-use lamplighter_engine::validation::{self, Case, Check, Outcome};
+use lamplighter_engine::validation::{self, Case, Outcome};
+use lamplighter_engine::{Output, Text, TooLong};
 use lamplighter_protocol::{Failure, ModelKey, Reason};
 use tokio::sync::Notify;
 
 use crate::board::Board;
 use crate::registry::{Model, Registry, Served};
-use crate::run::Runner;
+use crate::run::{Class, Order, OwnedText, RunError, Runner};
 pub use verdict::{Answer, CaseId, Next, Suspects};
 
 /// Longer than any case takes whose batches each give way to requests for as long as they may.
@@ -151,39 +150,40 @@ async fn ask_and_tell(runner: &Runner, board: &Board, model: &Arc<Model>, case: 
     answer
 }
 
-/// The engine's own check of the case, on vectors that were computed before: the check itself
+/// The engine's own check of the case, on answers that were computed before: the check itself
 /// waits for nothing.
 async fn ask(runner: &Runner, model: &Arc<Model>, case: &Case) -> Answer {
-    let texts = texts(&case.check);
-    let vectors = match runner.embed_giving_way(model, texts.clone()).await {
-        Ok(vectors) => vectors,
+    let gives = &model.engine.facts().gives;
+    let answers = match answers(runner, model, &case.check.questions(gives)).await {
+        Ok(answers) => answers,
         Err(error) => return Answer::Inconclusive { problem: error.to_string() },
     };
-    let vectors: BTreeMap<String, Vec<f32>> = texts.into_iter().zip(vectors).collect();
-    let known = |asked: &[&str]| {
-        let vector = |(index, text): (usize, &&str)| {
-            vectors.get(*text).cloned().ok_or_else(|| EngineError::Untokenizable {
-                index,
-                problem: "it is no text of the case".to_owned(),
-            })
-        };
-        asked.iter().enumerate().map(vector).collect::<Result<Vec<_>, _>>()
-    };
-    match validation::run(std::slice::from_ref(case), &known).pop() {
+    // What is asked now are the questions that were asked above, in the same order.
+    match validation::run(std::slice::from_ref(case), gives, &|_| Ok(answers.clone())).pop() {
         Some(Outcome { passed: true, .. }) => Answer::Right,
         Some(Outcome { expected, found, .. }) => Answer::Wrong { expected, found },
         None => Answer::Inconclusive { problem: "the case was not asked".to_owned() },
     }
 }
 
-fn texts(check: &Check) -> Vec<String> {
-    match check {
-        Check::Similarity { texts, .. } => texts.to_vec(),
-        Check::Ranking { query, passages, .. } => {
-            std::iter::once(query).chain(passages).cloned().collect()
-        }
-        Check::Vector { text, .. } => vec![text.clone()],
+async fn answers(
+    runner: &Runner,
+    model: &Arc<Model>,
+    questions: &[Text<'_>],
+) -> Result<Vec<Vec<f32>>, RunError> {
+    let output = model.engine.facts().gives.output();
+    if output == Output::Vector {
+        let texts = questions.iter().map(|question| match *question {
+            Text::One(text) | Text::Pair(text, _) => text.to_owned(),
+        });
+        return runner.embed_giving_way(model, texts.collect()).await;
     }
+    let texts = questions.iter().map(|question| match *question {
+        Text::One(text) => OwnedText::One(text.into()),
+        Text::Pair(first, second) => OwnedText::Pair(first.into(), second.into()),
+    });
+    let tokens = runner.split(model, texts.collect(), TooLong::Refuse).await?;
+    runner.run(model, tokens, Order { output, class: Class::Idle, deadline: None }).await
 }
 
 fn confirmed(model: &ModelKey, case: &str, answer: &Answer) -> Failure {

@@ -46,6 +46,10 @@ pub struct Model {
 pub enum Task {
     /// Texts in, one vector each out.
     Embedding,
+    /// A query and passages in, one score for each passage out.
+    Rerank,
+    /// Texts in, for each a score for every label out.
+    Classification,
 }
 
 /// Where the files of a model are.

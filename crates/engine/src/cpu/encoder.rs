@@ -1,18 +1,20 @@
-//! A BERT encoder on the processor, step by step as [`crate::encoder`] has it for any device.
+//! An encoder on the processor, step by step as [`crate::encoder`] has it for any device, with
+//! what other families have changed about BERT's.
 //!
 //! The tokens of all texts of a batch lie one after the other, without padding: one matrix with a
-//! row for each token. In shapes, T is the number of tokens and H `hidden_size`.
+//! row for each token. In shapes, T is the number of tokens and H the length of their vectors.
 
 use std::collections::HashMap;
 
 use super::buffer::Buffer;
 use super::kernel::Kernel;
 use super::panels::{Finish, Panels, Product, Rows, padded};
+use super::relative::Relative;
 use super::rows::{Normalize, Softmax};
 use crate::Tokens;
-use crate::config::{Activation, BertConfig};
+use crate::config::{Activation, EncoderConfig, as_index};
 use crate::error::EngineError;
-use crate::layout::{Network, Weight};
+use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY, Weight};
 
 /// Queries that are looked at together: their scores stay in the second-level cache, whatever the length
 /// of the text.
@@ -27,8 +29,14 @@ pub(crate) struct Encoder {
     epsilon: f32,
     /// `[vocabulary, H]`.
     words: Vec<f32>,
-    /// `[positions, H]`, each with the first token type.
+    /// `[positions, H]`.
     positions: Vec<f32>,
+    /// The token id that is no position, if there is one, and the others come after it.
+    after: Option<u32>,
+    /// `[token types, H]`: of the first text of a pair and of its second; all zero where the family
+    /// has none.
+    types: Vec<f32>,
+    relative: Option<Relative>,
     norm: Norm,
     layers: Vec<Layer>,
 }
@@ -108,32 +116,36 @@ impl Encoder {
     /// Takes the tensors over; of each at most one is there twice at a time.
     pub(crate) fn load(
         network: Network,
-        config: &BertConfig,
+        config: &EncoderConfig,
         kernel: Kernel,
     ) -> Result<Self, EngineError> {
         let tensors = network.tensors.into_iter();
         let mut tensors =
             Tensors(tensors.map(|Weight { name, values, .. }| (name, values)).collect());
-        let hidden = config.hidden_size;
-        let mut positions = tensors.take("embeddings.position_embeddings.weight")?;
-        let types = tensors.take("embeddings.token_type_embeddings.weight")?;
-        for row in positions.chunks_exact_mut(hidden) {
-            for (number, of_type) in row.iter_mut().zip(&types) {
-                *number += of_type;
-            }
-        }
+        let EncoderConfig { hidden, heads, positions, .. } = *config;
+        let types = match config.token_types {
+            Some(_) => tensors.take(TOKEN_TYPES)?,
+            None => vec![0.0; hidden],
+        };
+        let relative = match config.buckets {
+            Some(_) => Some(Relative::new(&tensors.take(BUCKETS)?, heads, positions.longest())),
+            None => None,
+        };
         #[expect(clippy::cast_possible_truncation, reason = "float32 is what it is computed in")]
-        let epsilon = config.layer_norm_eps as f32;
+        let epsilon = config.epsilon as f32;
         Ok(Self {
             kernel,
             hidden,
-            heads: config.num_attention_heads,
-            activation: config.activation()?,
+            heads,
+            activation: config.activation,
             epsilon,
-            words: tensors.take("embeddings.word_embeddings.weight")?,
-            positions,
+            words: tensors.take(VOCABULARY)?,
+            positions: tensors.take(POSITIONS)?,
+            after: positions.after,
+            types,
+            relative,
             norm: tensors.norm("embeddings.LayerNorm")?,
-            layers: (0..config.num_hidden_layers)
+            layers: (0..config.layers)
                 .map(|index| Layer::load(&mut tensors, index, config, Panels::width(kernel)))
                 .collect::<Result<_, _>>()?,
         })
@@ -149,8 +161,9 @@ impl Encoder {
         self.hidden
     }
 
-    /// The token vectors of all texts, one after the other. Every id is in the vocabulary, and no text
-    /// has more tokens than there are positions; otherwise there are none.
+    /// The token vectors of all texts, one after the other. Every id is in the vocabulary, no text has
+    /// more tokens than there are positions, and none has a second text unless the network tells the
+    /// two apart; otherwise there are none.
     pub(crate) fn forward<'a>(
         &self,
         batch: &[Tokens],
@@ -171,11 +184,20 @@ impl Encoder {
     fn embed(&self, batch: &[Tokens], tokens: &mut [f32]) -> Option<()> {
         let mut rows = tokens.chunks_exact_mut(self.hidden);
         for text in batch {
-            for ((position, id), row) in text.ids.iter().enumerate().zip(&mut rows) {
-                let word = self.row(&self.words, usize::try_from(*id).ok()?)?;
+            let second = text.second.unwrap_or(text.ids.len());
+            let mut next = self.after.map_or(0, |id| as_index(id) + 1);
+            for ((at, id), row) in text.ids.iter().enumerate().zip(&mut rows) {
+                let position = match self.after {
+                    Some(padding) if *id == padding => as_index(padding),
+                    _ => next,
+                };
+                next += usize::from(position == next);
+                let word = self.row(&self.words, as_index(*id))?;
+                let of_type = self.row(&self.types, usize::from(at >= second))?;
                 let position = self.row(&self.positions, position)?;
-                for ((number, word), position) in row.iter_mut().zip(word).zip(position) {
-                    *number = word + position;
+                let sums = word.iter().zip(of_type).map(|(word, of_type)| word + of_type);
+                for ((number, sum), position) in row.iter_mut().zip(sums).zip(position) {
+                    *number = sum + position;
                 }
             }
         }
@@ -184,7 +206,7 @@ impl Encoder {
     }
 
     fn row<'a>(&self, table: &'a [f32], at: usize) -> Option<&'a [f32]> {
-        table.get(at * self.hidden..)?.get(..self.hidden)
+        table.get(at.checked_mul(self.hidden)?..)?.get(..self.hidden)
     }
 
     fn normalize(&self, norm: &Norm, rows: &mut [f32], added: &[f32]) {
@@ -261,6 +283,9 @@ impl Encoder {
                 out_stride: columns,
                 padded: true,
             });
+            if let Some(relative) = &self.relative {
+                relative.add(head, query - first, scores, columns, length);
+            }
             self.kernel.dispatch(Softmax { rows: scores, stride: columns, length });
             self.kernel.dispatch(Product {
                 left: Rows::new(scores, columns),
@@ -289,18 +314,18 @@ impl Layer {
     fn load(
         tensors: &mut Tensors,
         index: usize,
-        config: &BertConfig,
+        config: &EncoderConfig,
         width: usize,
     ) -> Result<Self, EngineError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let EncoderConfig { hidden, intermediate: inner, names, .. } = *config;
+        let name = |part: &str| format!("{}{index}.{part}", names.layer);
         #[expect(clippy::cast_precision_loss, reason = "a head has fewer than 2^24 numbers")]
-        let scale = 1.0 / ((hidden / config.num_attention_heads) as f32).sqrt();
-        let (mut weight, mut bias) = tensors.pair(&name("attention.self.query"))?;
+        let scale = 1.0 / ((hidden / config.heads) as f32).sqrt();
+        let (mut weight, mut bias) = tensors.pair(&name(names.query))?;
         for number in weight.iter_mut().chain(&mut bias) {
             *number *= scale;
         }
-        for part in ["attention.self.key", "attention.self.value"] {
+        for part in [names.key, names.value] {
             let (more, of_more) = tensors.pair(&name(part))?;
             weight.extend(more);
             bias.extend(of_more);
@@ -311,11 +336,11 @@ impl Layer {
         };
         Ok(Self {
             attended: linear((weight, bias), hidden),
-            attention: linear(tensors.pair(&name("attention.output.dense"))?, hidden),
-            attention_norm: tensors.norm(&name("attention.output.LayerNorm"))?,
-            inner: linear(tensors.pair(&name("intermediate.dense"))?, hidden),
-            outer: linear(tensors.pair(&name("output.dense"))?, inner),
-            outer_norm: tensors.norm(&name("output.LayerNorm"))?,
+            attention: linear(tensors.pair(&name(names.attention))?, hidden),
+            attention_norm: tensors.norm(&name(names.attention_norm))?,
+            inner: linear(tensors.pair(&name(names.inner))?, hidden),
+            outer: linear(tensors.pair(&name(names.outer))?, inner),
+            outer_norm: tensors.norm(&name(names.outer_norm))?,
         })
     }
 }

@@ -24,7 +24,7 @@ fn both(
         "num_attention_heads": heads, "intermediate_size": inner, "hidden_act": act,
         "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
     });
-    let config: BertConfig = serde_json::from_value(config).unwrap();
+    let config = crate::config::of_bert(&config);
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut number = || {
         state ^= state << 13;
@@ -46,8 +46,7 @@ fn both(
         })
         .collect();
     let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
-    let candle =
-        crate::encoder::Encoder::load(&of_candle, &config, config.activation().unwrap()).unwrap();
+    let candle = crate::encoder::Encoder::load(&of_candle, &config, config.activation).unwrap();
     let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel).unwrap();
     (own, candle)
 }

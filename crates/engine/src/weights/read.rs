@@ -19,6 +19,9 @@ const PIECE: usize = 1 << 20;
 /// Reads the given safetensors files of the folder `dir` with `threads` threads; `progress` hears
 /// of bytes as they are read.
 ///
+/// Tensors of a module's own `<module>/model.safetensors` are called `<module>/<tensor>`: several
+/// modules of one kind have tensors of the same names.
+///
 /// Numbers are read and widened, not mapped: a mapped file that is cut short by another process,
 /// or a network volume that goes away, ends this process with a signal instead of an error.
 pub fn read(
@@ -88,6 +91,7 @@ fn open(file: &str, path: &Path) -> Result<(File, u64, Vec<Placed>), Failed> {
     let mut handle = File::open(path)?;
     let size = handle.metadata()?.len();
     let (metadata, begin) = header::read(file, size, &mut handle)?;
+    let module = file.strip_suffix("/model.safetensors");
     let placed = metadata.offset_keys().into_iter().filter_map(|name| {
         let info = metadata.info(&name)?;
         let (from, to) = info.data_offsets;
@@ -96,6 +100,7 @@ fn open(file: &str, path: &Path) -> Result<(File, u64, Vec<Placed>), Failed> {
             shape: info.shape.clone(),
             values: room(info.dtype, to - from),
         };
+        let name = module.map_or(name.clone(), |module| format!("{module}/{name}"));
         Some(Placed { name, stored, source: 0, offset: begin + from as u64 })
     });
     let placed = placed.collect();

@@ -116,6 +116,8 @@ fn entry(model: &Model, images: &[String]) -> Result<ModelEntry, Invalid> {
         version: model.version.clone(),
         task: match model.task {
             Task::Embedding => protocol::Task::Embedding,
+            Task::Rerank => protocol::Task::Rerank,
+            Task::Classification => protocol::Task::Classification,
         },
         default: model.default,
         source: protocol::Source {

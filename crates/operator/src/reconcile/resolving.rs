@@ -272,9 +272,7 @@ fn facts(records: &[ResolveRecord]) -> Facts {
 fn model(record: &ResolveRecord) -> ModelFacts {
     let described = Described {
         version: &record.model.version,
-        task: match record.task {
-            protocol::Task::Embedding => "Embedding",
-        },
+        task: record.task.as_str(),
         architecture: &record.architecture,
         layers: record.layers,
         hidden: record.hidden,

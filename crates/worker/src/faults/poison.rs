@@ -99,7 +99,12 @@ mod tests {
             vocabulary: 1,
             max_tokens: 8,
             parameters: 1,
-            gives: Gives::Vectors { dimensions: 3, pooling: Pooling::Mean, normalized: true },
+            gives: Gives::Vectors {
+                dimensions: 3,
+                pooling: Pooling::Mean,
+                normalized: true,
+                matryoshka: Vec::new(),
+            },
             dtype: Dtype::F32,
         };
         let poisoned = Arc::new(AtomicBool::new(false));

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use lamplighter_artifact::{Digest, Location, Places, Resolved, Unsummed};
-use lamplighter_engine::{Description, TensorHeader, describe};
+use lamplighter_engine::{Description, Gives, TensorHeader, describe};
 use lamplighter_protocol::{Failure, ModelKey, Phase, Reason, ResolveRecord, Task};
 
-use crate::{failure, progress};
+use crate::{failure, progress, tasks};
 
 /// What is looked at.
 pub(super) struct Sought<'a> {
@@ -16,8 +16,8 @@ pub(super) struct Sought<'a> {
     pub(super) uri: &'a str,
     /// What it is called.
     pub(super) key: ModelKey,
-    /// What it is for.
-    pub(super) task: Task,
+    /// What it is for; what it can be used for, where nobody says it.
+    pub(super) task: Option<Task>,
     /// The digest that it must have.
     pub(super) expected: Option<&'a str>,
     /// Whether bytes that have to be read go into the cache.
@@ -46,6 +46,13 @@ pub(super) async fn look(sought: Sought<'_>) -> Result<ResolveRecord, Failure> {
     .map_err(of_artifact)?;
     tokio::task::spawn_blocking(move || {
         let description = understand(&resolved)?;
+        let task = match task {
+            Some(task) => {
+                tasks::check(task, &description.architecture, &description.gives)?;
+                task
+            }
+            None => tasks::of(&description.gives),
+        };
         Ok(record(key, task, resolved, description))
     })
     .await
@@ -95,8 +102,11 @@ fn record(
         intermediate: description.intermediate as u64,
         vocabulary: description.vocabulary as u64,
         max_tokens: description.max_tokens as u64,
-        pooling: description.pooling.name().to_owned(),
-        dimensions: description.dimensions as u64,
+        pooling: match &description.gives {
+            Gives::Vectors { pooling, .. } => pooling.name().to_owned(),
+            Gives::Scores { .. } => String::new(),
+        },
+        dimensions: description.gives.numbers() as u64,
         dtype: resolved.weights.dtype().unwrap_or_default(),
         parameters: resolved.weights.parameters(),
         bytes: resolved.bytes,

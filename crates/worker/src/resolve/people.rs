@@ -7,7 +7,7 @@ use lamplighter_plan::Seconds;
 use lamplighter_plan::rollout::strategy::{
     Compatibility, Described, Facts, Kind, ModelFacts, Refused, Trigger, Wishes, choose,
 };
-use lamplighter_protocol::{Failure, ModelKey, Reason, ResolveRecord, Task};
+use lamplighter_protocol::{Failure, ModelKey, Reason, ResolveRecord};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,7 @@ fn sought<'a>(args: &'a ResolveArgs, index: usize, uri: &'a str) -> Sought<'a> {
     Sought {
         uri,
         key: key(args.model.as_ref().filter(|_| index + 1 == args.uris.len()), uri),
-        task: Task::Embedding,
+        task: None,
         expected: args.expected_digest.as_deref().filter(|_| index + 1 == args.uris.len()),
         is_kept: args.cache_dir.is_some(),
         places: Places {
@@ -108,9 +108,7 @@ fn strategy(old: &ResolveRecord, new: &ResolveRecord) -> Result<(Kind, Vec<Trigg
 fn facts(record: &ResolveRecord) -> ModelFacts {
     let described = Described {
         version: &record.model.version,
-        task: match record.task {
-            Task::Embedding => "Embedding",
-        },
+        task: record.task.as_str(),
         architecture: &record.architecture,
         layers: record.layers,
         hidden: record.hidden,

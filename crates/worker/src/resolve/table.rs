@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 
-use lamplighter_protocol::{ResolveRecord, Task, bytes_in_words};
+use lamplighter_protocol::{ResolveRecord, bytes_in_words};
 
-/// What stands for a commit where the store has none.
+/// What stands for a commit where the store has none, and for a pooling where the model has none.
 const NONE: &str = "none";
 
 /// The properties of a record, the same for all, in the order in which people read them.
 fn rows(record: &ResolveRecord) -> Vec<(&'static str, String)> {
-    let task = match record.task {
-        Task::Embedding => "Embedding",
-    };
+    // A model that gives scores pools nothing.
+    let pooling = if record.pooling.is_empty() { NONE } else { &record.pooling };
     vec![
         ("model", record.model.to_string()),
-        ("task", task.to_owned()),
+        ("task", record.task.to_string()),
         ("architecture", record.architecture.clone()),
         ("model type", record.model_type.clone()),
         ("layers", record.layers.to_string()),
@@ -23,7 +22,7 @@ fn rows(record: &ResolveRecord) -> Vec<(&'static str, String)> {
         ("intermediate size", record.intermediate.to_string()),
         ("vocabulary", record.vocabulary.to_string()),
         ("longest text", format!("{} tokens", record.max_tokens)),
-        ("pooling", record.pooling.clone()),
+        ("pooling", pooling.to_owned()),
         ("dimensions", record.dimensions.to_string()),
         ("number format", record.dtype.clone()),
         ("parameters", record.parameters.to_string()),
@@ -83,7 +82,7 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lamplighter_protocol::ModelKey;
+    use lamplighter_protocol::{ModelKey, Task};
 
     use super::*;
 

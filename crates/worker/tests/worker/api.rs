@@ -106,7 +106,12 @@ async fn base64_holds_the_same_numbers_as_floats() {
 async fn a_shorter_vector_is_the_beginning_and_has_length_1_if_the_whole_one_has() {
     let input = json!({"model": "embedder", "input": "a lamp", "dimensions": 2});
     for normalized in [false, true] {
-        let gives = Gives::Vectors { dimensions: 3, pooling: Pooling::Mean, normalized };
+        let gives = Gives::Vectors {
+            dimensions: 3,
+            pooling: Pooling::Mean,
+            normalized,
+            matryoshka: Vec::new(),
+        };
         let bench = Bench::serving(&[("embedder:1", Arc::new(Fake::giving(gives)))]);
         let found = vectors(&embed(&bench, &input).await).remove(0);
         let whole = vector("a lamp");

@@ -92,7 +92,12 @@ async fn embed_gives_a_vector_of_length_1_for_each_text_unless_told_otherwise() 
 
 #[tokio::test]
 async fn what_an_artifact_normalises_cannot_be_had_otherwise() {
-    let gives = Gives::Vectors { dimensions: 3, pooling: Pooling::Cls, normalized: true };
+    let gives = Gives::Vectors {
+        dimensions: 3,
+        pooling: Pooling::Cls,
+        normalized: true,
+        matryoshka: Vec::new(),
+    };
     let bench = Bench::serving(&[("embedder:1", Arc::new(Fake::giving(gives)))]);
     let (status, kind, error) =
         bad(&bench, "/embed", &json!({"inputs": "a", "normalize": false})).await;

@@ -41,6 +41,7 @@ impl Fake {
             dimensions: DIMENSIONS,
             pooling: Pooling::Mean,
             normalized: false,
+            matryoshka: Vec::new(),
         })
     }
 
