@@ -13,6 +13,8 @@ const SHORTEST: usize = 16;
 const GROWTH: usize = 4;
 /// So many runs in a row must agree.
 const AGREEING: usize = 5;
+/// So many runs are tried at most on a machine that is known to be busy.
+const TRIED_WHILE_BUSY: usize = 50;
 /// Words of several scripts and lengths, so that the runs look up many rows of the embedding
 /// table and no attention pattern repeats.
 const WORDS: &str = "the of and lamp river harbour stone thunder quickly understanding 7 42 1999 \
@@ -45,6 +47,25 @@ pub fn warm_up(
     budget: Duration,
     now: &dyn Fn() -> Instant,
 ) -> Result<Warmup, EngineError> {
+    warm_up_and_settle(engine, budget, usize::MAX, now)
+}
+
+/// As [`warm_up`], on a machine that does other work, too: whether times settle says little there,
+/// and each run takes from that work, so that it gives up settling after fifty runs.
+pub fn warm_up_beside_others(
+    engine: &dyn Engine,
+    budget: Duration,
+    now: &dyn Fn() -> Instant,
+) -> Result<Warmup, EngineError> {
+    warm_up_and_settle(engine, budget, TRIED_WHILE_BUSY, now)
+}
+
+fn warm_up_and_settle(
+    engine: &dyn Engine,
+    budget: Duration,
+    tries: usize,
+    now: &dyn Fn() -> Instant,
+) -> Result<Warmup, EngineError> {
     let begun = now();
     let material = material(engine)?;
     let output = engine.facts().gives.output();
@@ -73,7 +94,7 @@ pub fn warm_up(
         if settled(&steady) {
             break true;
         }
-        if is_over() {
+        if is_over() || steady.len() >= tries {
             break false;
         }
         let number = (times.len() + steady.len()) as u64;

@@ -90,6 +90,21 @@ impl Engine for Fake {
     }
 }
 
+#[test]
+fn beside_others_every_shape_runs_and_what_does_not_settle_is_left_soon() {
+    let fake = Fake::new(|number, _| 1 + number % 2 * 9);
+    let budget = Duration::from_hours(1);
+    let begun = Instant::now();
+    let now = || begun + Duration::from_millis(fake.clock.load(Ordering::Relaxed));
+    let warmup = warm_up_beside_others(&fake, budget, &now).unwrap();
+    assert!(!warmup.settled);
+    assert_eq!(warmup.runs, 10 + 49, "all shapes, and the smallest fifty times in all");
+    let steady = Fake::new(|_, _| 1);
+    let now = || begun + Duration::from_millis(steady.clock.load(Ordering::Relaxed));
+    let settled = warm_up_beside_others(&steady, budget, &now).unwrap();
+    assert_eq!((settled.settled, settled.runs), (true, 14));
+}
+
 /// Guarantees: gates-05.
 #[test]
 fn every_length_runs_in_every_batch_size_up_to_the_limits() {

@@ -271,10 +271,10 @@ async fn warm_up(
     tracker: &Tracker,
 ) -> Result<(), Failure> {
     let warmed = Arc::clone(engine);
-    let warmup = blocking(Phase::WarmUp, tracker, move || {
-        warmup::warm_up(warmed.as_ref(), deadline, &Instant::now)
-    })
-    .await?;
+    let run = if tracker.comes_later() { warmup::warm_up_beside_others } else { warmup::warm_up };
+    let warmup =
+        blocking(Phase::WarmUp, tracker, move || run(warmed.as_ref(), deadline, &Instant::now))
+            .await?;
     if !warmup.settled {
         tracing::warn!("latencies had not settled when the warm-up's time was over");
     }
