@@ -15,9 +15,7 @@ use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{Engine, Facts, Limits, Output, Precision, Runtime, Shape, Text, Tokens, TooLong};
 
-/// The architecture that there is code for.
-pub(crate) const ARCHITECTURE: &str = "BertModel";
-/// As error messages say it.
+/// What there is code for, as error messages say it.
 pub(crate) const SUPPORTED: &str = "BertModel on a GPU, and every other on the processor (Cpu)";
 
 pub(crate) struct Bert {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::{Config, FILE, MAX_SIZE, read_json, read_json_if_any};
+use crate::config::{Config, FILE, read_json, read_json_if_any};
 use crate::error::EngineError;
 use crate::module::{MODULES, Module};
 use crate::recipe::{Recipe, SENTENCE_TRANSFORMERS, Transformer};
@@ -19,6 +19,8 @@ use crate::{Gives, Pooling, Scale};
 
 /// Where the file does not say how many: transformers leaves it away where it is the default.
 const LABELS: usize = 2;
+/// More than any model has.
+const MAX_LABELS: usize = 1 << 16;
 
 /// The fields of `config.json` that are about a head.
 #[derive(Deserialize)]
@@ -71,8 +73,8 @@ impl Fields {
     fn labels(&self) -> Result<Vec<String>, EngineError> {
         let Some(by_id) = &self.id2label else {
             let count = self.num_labels.unwrap_or(LABELS);
-            if !(1..=MAX_SIZE).contains(&count) {
-                let expected = format!("num_labels between 1 and {MAX_SIZE}");
+            if !(1..=MAX_LABELS).contains(&count) {
+                let expected = format!("num_labels between 1 and {MAX_LABELS}");
                 return Err(EngineError::config(FILE, expected, count));
             }
             return Ok((0..count).map(|id| format!("LABEL_{id}")).collect());
@@ -170,7 +172,7 @@ mod tests {
             json!({"id2label": {"zero": "a"}}),
             json!({"id2label": {"0": "a"}, "num_labels": 2}),
             json!({"num_labels": 0}),
-            json!({"num_labels": MAX_SIZE + 1}),
+            json!({"num_labels": MAX_LABELS + 1}),
         ] {
             assert_eq!(names(broken.clone()), None, "{broken}");
         }

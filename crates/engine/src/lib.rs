@@ -134,7 +134,7 @@ pub struct Facts {
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
     /// Number of weights: the elements of all floating-point tensors in the weight files, also
-    /// of those that no output depends on, such as a head.
+    /// of those that no output depends on, such as a pooler.
     pub parameters: u64,
     /// What comes out.
     pub gives: Gives,

@@ -89,7 +89,7 @@ pub fn transfer_to(
             let kernel = kernel.unwrap_or_else(Kernel::fastest);
             Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel)?))
         }
-        Device::Cuda if config.architecture != bert::ARCHITECTURE => {
+        Device::Cuda if !config.runs_on_a_gpu() => {
             let found = format!("{} on a GPU", config.architecture);
             Err(EngineError::UnsupportedArchitecture { found, supported: bert::SUPPORTED })
         }

@@ -121,9 +121,9 @@ const BROKEN: &[(&str, Breaking, &str, &str)] = &[
     ),
     (
         "xlm-roberta-mean",
-        |dir| set(dir, "architectures", json!(["XLMRobertaForMaskedLM"])),
+        |dir| set(dir, "architectures", json!(["XLMRobertaForTokenClassification"])),
         "UnsupportedArchitecture",
-        "XLMRobertaForMaskedLM",
+        "XLMRobertaForTokenClassification",
     ),
     (
         "camembert-last",
@@ -341,6 +341,23 @@ fn every_broken_model_has_exactly_its_error() {
         assert_eq!(&name(&error), expected, "{number}: {model}: {error}");
         let told = format!("{error} {:?} {:?}", error.file(), error.tensor());
         assert!(told.contains(named), "{number}: {model}: {told} does not name {named}");
+    }
+}
+
+#[test]
+fn a_network_that_began_as_another_model_is_the_network_alone() {
+    for (model, began) in
+        [("mpnet-mean", "MPNetForMaskedLM"), ("roberta-cls", "RobertaForMaskedLM")]
+    {
+        let dir = copy(model);
+        let plain = build_at(dir.path()).unwrap();
+        set(dir.path(), "architectures", json!([began]));
+        let other = build_at(dir.path()).unwrap();
+        assert_eq!(other.facts().architecture, began);
+        assert_eq!(other.facts().gives, plain.facts().gives);
+        fs::remove_file(dir.path().join("modules.json")).unwrap();
+        let Err(error) = build_at(dir.path()) else { panic!("how {model} pools is not known") };
+        assert_eq!(error.file().as_deref(), Some("modules.json"), "{error}");
     }
 }
 

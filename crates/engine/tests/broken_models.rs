@@ -44,9 +44,9 @@ const BROKEN: [(&str, Breaking, &str, &str); 46] = [
     ),
     (
         "a head",
-        |t| t.config["architectures"] = json!(["BertForMaskedLM"]),
+        |t| t.config["architectures"] = json!(["BertForTokenClassification"]),
         "UnsupportedArchitecture",
-        "BertForMaskedLM",
+        "BertForTokenClassification",
     ),
     (
         "no architecture",

@@ -3,14 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Engine, EngineError, Gives, Output, Pooling, Scale, Text, Tokens, TooLong,
-    answer_texts, build, prepare, read, transfer, validation,
+    Built, Device, Engine, EngineError, Gives, Output, Pooling, Scale, TensorHeader, Text, Tokens,
+    TooLong, answer_texts, build, describe, prepare, read, transfer, validation,
 };
 use serde::Deserialize;
 
@@ -65,13 +66,21 @@ fn expected<T: for<'de> Deserialize<'de>>(name: &str) -> T {
     serde_json::from_slice(&fs::read(folder(name).join("expected.json")).unwrap()).unwrap()
 }
 
+fn weight_files(dir: &Path) -> Vec<String> {
+    let modules = ["2_Dense", "3_Dense"].map(|module| format!("{module}/model.safetensors"));
+    let of_modules = modules.into_iter().filter(|file| dir.join(file).exists());
+    std::iter::once("model.safetensors".to_owned()).chain(of_modules).collect()
+}
+
+fn built(dir: &Path) -> Result<Built, EngineError> {
+    let files = weight_files(dir);
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    build(read(dir, &files, NonZeroUsize::MIN, &|_| {})?, prepare(dir)?)
+}
+
 /// Loads a model with the weights that are in its folder.
 fn load(dir: &Path, device: Device) -> Result<Box<dyn Engine>, EngineError> {
-    let modules = ["2_Dense", "3_Dense"].map(|module| format!("{module}/model.safetensors"));
-    let of_modules = modules.iter().map(String::as_str).filter(|file| dir.join(file).exists());
-    let files: Vec<&str> = std::iter::once("model.safetensors").chain(of_modules).collect();
-    let weights = read(dir, &files, NonZeroUsize::MIN, &|_| {})?;
-    transfer(build(weights, prepare(dir)?)?, device)
+    transfer(built(dir)?, device)
 }
 
 fn engine(name: &str) -> Box<dyn Engine> {
@@ -266,6 +275,46 @@ fn vectors_of_a_projected_model_are_shortened_as_declared() {
     let length: f32 = short.iter().map(|number| number * number).sum();
     assert!((length - 1.0).abs() < 1e-6, "{length}");
     assert!(gives.shorten(vector, 6).is_err());
+}
+
+#[test]
+fn what_is_told_before_loading_is_what_is_loaded() {
+    let names = VECTORS.map(|(name, ..)| name).into_iter().chain(SCORES.map(|(name, _)| name));
+    for name in names {
+        let dir = folder(name);
+        let headers: BTreeMap<String, TensorHeader> =
+            weight_files(&dir).iter().flat_map(|file| headers(&dir, file)).collect();
+        let tokenizer = fs::read(dir.join("tokenizer.json")).unwrap();
+        let described = describe(&dir, &headers, &tokenizer).unwrap();
+        let built = built(&dir).unwrap();
+        let facts = built.facts();
+        assert_eq!(described.gives, facts.gives, "{name}");
+        assert_eq!(described.architecture, facts.architecture, "{name}");
+        assert_eq!(described.vocabulary, facts.vocabulary, "{name}");
+        assert_eq!(described.max_tokens, facts.max_tokens, "{name}");
+        assert!(described.memory > built.bytes(), "{name}");
+        assert_eq!([described.layers, described.hidden, described.heads], [2, HIDDEN, 3]);
+        assert_eq!(described.intermediate, 40, "{name}");
+        let mut fewer = headers.clone();
+        let last = fewer.pop_last().unwrap().0;
+        // The last by name is a part that is needed, but of BERT, whose pooler is not.
+        if !last.starts_with("pooler") {
+            let error = describe(&dir, &fewer, &tokenizer).unwrap_err();
+            assert!(matches!(error, EngineError::TensorMissing { .. }), "{name}: {error}");
+        }
+    }
+}
+
+fn headers(dir: &Path, file: &str) -> Vec<(String, TensorHeader)> {
+    let bytes = fs::read(dir.join(file)).unwrap();
+    let module = file.strip_suffix("model.safetensors").unwrap();
+    let header = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+        let shape = view.shape().iter().map(|&length| length as u64).collect();
+        let header = TensorHeader { file: file.to_owned(), dtype: view.dtype(), shape };
+        (format!("{module}{name}"), header)
+    };
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    tensors.tensors().into_iter().map(header).collect()
 }
 
 #[test]

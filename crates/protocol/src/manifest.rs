@@ -214,7 +214,7 @@ pub enum Check {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at_most: Option<String>,
     },
-    /// Passages ordered by falling cosine to a query.
+    /// Passages ordered by falling cosine to a query; of a [`Task::Rerank`] model, by falling score.
     Ranking {
         /// The query.
         query: String,

@@ -53,7 +53,7 @@ pub struct ValidationCase {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<Similarity>,
 
-    /// Passages ordered by falling cosine to a query.
+    /// Passages ordered by falling cosine to a query; of a `Rerank` model, by falling score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranking: Option<Ranking>,
 }
@@ -87,7 +87,7 @@ pub struct Similarity {
     pub at_most: Option<String>,
 }
 
-/// Passages ordered by falling cosine to a query.
+/// Passages ordered by falling cosine to a query; of a `Rerank` model, by falling score.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

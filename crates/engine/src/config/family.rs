@@ -62,7 +62,9 @@ impl Family {
                 let form = of_type
                     .find_map(|family| Some((family, architecture.strip_prefix(family.class)?)));
                 match form {
-                    Some((family, "Model")) => return Ok((family, false)),
+                    // sentence-transformers loads the network alone of either, and leaves the name of
+                    // the checkpoint that it began with.
+                    Some((family, "Model" | "ForMaskedLM")) => return Ok((family, false)),
                     Some((family, "ForSequenceClassification")) => return Ok((family, true)),
                     _ => format!("{architecture} of the type {model_type:?}"),
                 }
@@ -88,9 +90,11 @@ mod tests {
             let network = format!("{}Model", family.class);
             assert!(SUPPORTED.contains(&network), "{network}");
             assert_eq!(of(&network, family.model_type), Some((family.model_type, false)));
+            let before = format!("{}ForMaskedLM", family.class);
+            assert_eq!(of(&before, family.model_type), Some((family.model_type, false)));
             let with_head = format!("{}ForSequenceClassification", family.class);
             assert_eq!(of(&with_head, family.model_type), Some((family.model_type, true)));
-            for other in ["ForMaskedLM", "ForTokenClassification", "ModelX", ""] {
+            for other in ["ForQuestionAnswering", "ForTokenClassification", "ModelX", ""] {
                 assert_eq!(of(&format!("{}{other}", family.class), family.model_type), None);
             }
         }

@@ -24,4 +24,5 @@ mod shapes;
 mod shedding;
 mod start;
 mod support;
+mod tasks;
 mod tei;

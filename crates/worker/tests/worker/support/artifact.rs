@@ -11,6 +11,18 @@ pub(crate) mod tiny;
 
 pub(crate) use tiny::{Tiny, WEIGHTS};
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(path, to.join(name)).unwrap();
+        }
+    }
+}
+
 /// A folder with an artifact in `model/` and room for a worker's files.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
@@ -21,6 +33,14 @@ impl Place {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir(place.artifact()).unwrap();
         tiny.write(&place.artifact());
+        place
+    }
+
+    /// With one of the tiny models of the engine's tests.
+    pub(crate) fn of_family(name: &str) -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/families");
+        copy(&families.join(name), &place.artifact());
         place
     }
 
