@@ -1,14 +1,14 @@
 //! From tokens to vectors: admission, batches, and the threads that they run on.
 //!
 //! Requests do not share batches yet; whoever forms batches across requests replaces
-//! [`Runner::embed`] and nothing else.
+//! [`Runner::run`] and nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use lamplighter_engine::{EngineError, Limits, Tokens};
+use lamplighter_engine::{EngineError, Limits, Output, Text, Tokens, TooLong};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::Metrics;
@@ -39,6 +39,9 @@ pub enum RunError {
     /// An output was NaN or infinite.
     #[error("the model answered with a number that is not finite")]
     NonFinite,
+    /// The request's time was over before it was computed.
+    #[error("there was no answer in the request's time")]
+    Expired,
     /// The engine gave another number of vectors than there were texts.
     #[error("a bug: the engine answered {texts} texts with {vectors} vectors")]
     Miscounted {
@@ -50,6 +53,46 @@ pub enum RunError {
     /// The engine panicked, or the process is ending.
     #[error("a bug: the run was lost ({0})")]
     Lost(String),
+}
+
+/// How urgent work is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Class {
+    /// Somebody waits for it.
+    Interactive,
+    /// A lot of work, of which nobody waits for a part.
+    Bulk,
+    /// The worker's own, for when nothing else is to be done.
+    Idle,
+}
+
+/// What is wanted of texts, and how soon.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// What is to come out for each text.
+    pub output: Output,
+    /// How urgent it is.
+    pub class: Class,
+    /// What is not computed by then is not computed at all.
+    pub deadline: Option<tokio::time::Instant>,
+}
+
+/// What a model reads, as [`Text`], to be taken to another thread.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OwnedText {
+    /// A text.
+    One(String),
+    /// Two that it looks at together.
+    Pair(String, String),
+}
+
+impl OwnedText {
+    fn as_text(&self) -> Text<'_> {
+        match self {
+            Self::One(text) => Text::One(text),
+            Self::Pair(first, second) => Text::Pair(first, second),
+        }
+    }
 }
 
 /// Runs models on a bounded number of threads, for a bounded number of texts.
@@ -121,28 +164,30 @@ impl Runner {
     }
 
     /// Splits each text into tokens.
-    pub async fn tokenize(
+    pub async fn split(
         &self,
         model: &Arc<Model>,
-        texts: Vec<String>,
+        texts: Vec<OwnedText>,
+        too_long: TooLong,
     ) -> Result<Vec<Tokens>, RunError> {
         let engine = Arc::clone(&model.engine);
         self.compute(move || {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            engine.tokenize(&texts)
+            let texts: Vec<Text<'_>> = texts.iter().map(OwnedText::as_text).collect();
+            engine.split(&texts, too_long)
         })
         .await
         .and_then(|tokens| tokens.map_err(RunError::from))
     }
 
-    /// One vector for each text, in order.
+    /// The output of each text, in order.
     ///
     /// At most as many batches of one request are in the queue for a thread as there are
     /// threads, so that a large request does not stand in front of all others.
-    pub async fn embed(
+    pub async fn run(
         &self,
         model: &Arc<Model>,
         mut texts: Vec<Tokens>,
+        order: Order,
     ) -> Result<Vec<Vec<f32>>, RunError> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
         let batches = split(&lengths, model.engine.limits());
@@ -150,7 +195,7 @@ impl Runner {
             let batch = places.iter().map(|&at| std::mem::take(&mut texts[at])).collect();
             async move {
                 let thread = self.thread().await?;
-                Ok((places, self.run_batch(model, batch, thread).await?))
+                Ok((places, self.run_batch(model, batch, order.output, thread).await?))
             }
         });
         let answered: Vec<(Vec<usize>, Vec<Vec<f32>>)> = stream::iter(runs.collect::<Vec<_>>())
@@ -186,7 +231,7 @@ impl Runner {
         for places in split(&lengths, model.engine.limits()) {
             let batch = places.iter().map(|&at| std::mem::take(&mut texts[at])).collect();
             let thread = self.idle_thread().await?;
-            let answers = self.run_batch(model, batch, thread).await?;
+            let answers = self.run_batch(model, batch, Output::Vector, thread).await?;
             for (at, vector) in places.into_iter().zip(answers) {
                 vectors[at] = vector;
             }
@@ -198,13 +243,14 @@ impl Runner {
         &self,
         model: &Arc<Model>,
         batch: Vec<Tokens>,
+        output: Output,
         thread: OwnedSemaphorePermit,
     ) -> Result<Vec<Vec<f32>>, RunError> {
         let texts = batch.len();
         let engine = Arc::clone(&model.engine);
         let embed = move || {
             let started = Instant::now();
-            engine.embed(&batch).map(|vectors| (vectors, started.elapsed()))
+            engine.run(&batch, output).map(|vectors| (vectors, started.elapsed()))
         };
         let ran = on(thread, embed)
             .await

@@ -24,6 +24,11 @@ impl Deadline {
         Self { at: Instant::now() + allowed, allowed }
     }
 
+    /// When the time is over.
+    pub(super) fn at(self) -> Instant {
+        self.at
+    }
+
     /// Does part of the request's work, in what is left of its time.
     pub(super) async fn within<T>(self, work: impl Future<Output = T>) -> Result<T, TimeOver> {
         let over = |_| TimeOver { seconds: self.allowed.as_secs() };

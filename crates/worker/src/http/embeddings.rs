@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lamplighter_engine::{EngineError, Tokens};
+use lamplighter_engine::{EngineError, Output, Tokens, TooLong};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::input::{Input, Parsed};
 use super::{App, body};
 use crate::registry::Model;
-use crate::run::RunError;
+use crate::run::{Class, Order, OwnedText, RunError};
 
 /// `user` and fields that are not known here do not change an answer and are ignored.
 #[derive(Deserialize)]
@@ -88,7 +88,7 @@ pub(super) async fn embed(
         }
         None => return Err(missing("input")),
     };
-    let ran = deadline.within(run(&app, model, input)).await;
+    let ran = deadline.within(run(&app, model, input, deadline)).await;
     let (vectors, tokens) = ran.map_err(|over| ApiError::out_of_time(over.seconds))??;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| Embedding {
         object: "embedding",
@@ -107,6 +107,7 @@ async fn run(
     app: &App,
     model: &Arc<Model>,
     input: Input,
+    deadline: Deadline,
 ) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
     let limit = app.runner.limit();
     if input.len() > limit {
@@ -115,11 +116,16 @@ async fn run(
     }
     let _admitted = app.runner.admit(input.len())?;
     let tokens = match input {
-        Input::Texts(texts) => app.runner.tokenize(model, texts).await?,
+        Input::Texts(texts) => {
+            let texts = texts.into_iter().map(OwnedText::One).collect();
+            app.runner.split(model, texts, TooLong::Refuse).await?
+        }
         Input::Tokens(lists) => check_tokens(lists, model)?,
     };
     let count = tokens.iter().map(|text| text.ids.len()).sum();
-    let vectors = app.runner.embed(model, tokens).await?;
+    let order =
+        Order { output: Output::Vector, class: Class::Interactive, deadline: Some(deadline.at()) };
+    let vectors = app.runner.run(model, tokens, order).await?;
     Ok((vectors, count))
 }
 

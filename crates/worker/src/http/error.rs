@@ -206,6 +206,12 @@ impl From<RunError> for ApiError {
                     error.to_string(),
                 )
             },
+            RunError::Expired => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                Kind::Server,
+                "deadline_exceeded",
+                error.to_string(),
+            ),
             RunError::Engine(EngineError::TooLong { index, tokens, limit }) => Self::invalid(
                 "input",
                 "context_length_exceeded",

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use lamplighter_engine::validation::{Case, Check};
+use lamplighter_engine::{Output, TooLong};
 use lamplighter_protocol::{Failure, ModelEntry, ModelState, Reason, WorkerState};
 use lamplighter_worker::board::Tracker;
 use lamplighter_worker::metrics::Metrics;
 use lamplighter_worker::registry::Model;
-use lamplighter_worker::run::Runner;
+use lamplighter_worker::run::{Class, Order, OwnedText, Runner};
 use lamplighter_worker::serve::Worker;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -202,8 +203,10 @@ async fn requests_go_first_and_one_batch_runs_at_a_time() {
         let (runner, model) = (Arc::clone(&runner), Arc::clone(&model));
         let text = text.to_owned();
         tokio::spawn(async move {
-            let tokens = runner.tokenize(&model, vec![text]).await.unwrap();
-            runner.embed(&model, tokens).await.unwrap()
+            let texts = vec![OwnedText::One(text)];
+            let tokens = runner.split(&model, texts, TooLong::Refuse).await.unwrap();
+            let order = Order { output: Output::Vector, class: Class::Interactive, deadline: None };
+            runner.run(&model, tokens, order).await.unwrap()
         })
     };
     let busy = request("wait");
