@@ -1,12 +1,13 @@
 //! What the worker knows of itself, in one place: the probes, `/status` and the metrics read it,
 //! the loads and the rounds of validation write it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lamplighter_protocol::{
-    Device, Failure, Manifest, MemoryReport, ModelFacts, ModelKey, Phase, Report, Revalidation,
-    Task, ValidationReport, WarmupReport, WorkerState,
+    Device, Failure, Manifest, MemoryReport, ModelFacts, ModelKey, ModelReport, Phase, Report,
+    Revalidation, Task, ValidationReport, WarmupReport, WorkerState,
 };
 use lamplighter_telemetry::probe::Readiness;
 
@@ -53,6 +54,8 @@ struct Inner {
     ready_bytes: Option<u64>,
     /// When the first of the cases was asked that all passed last.
     validated: Option<Instant>,
+    /// Models that gave several outputs that are not finite, since when.
+    suspects: BTreeMap<ModelKey, Instant>,
 }
 
 impl Board {
@@ -77,6 +80,7 @@ impl Board {
                 revalidation: None,
                 ready_bytes: None,
                 validated: None,
+                suspects: BTreeMap::new(),
             }),
         };
         for (key, _, progress) in &board.lock().models {
@@ -137,6 +141,14 @@ impl Board {
         }
     }
 
+    /// A model gave outputs to several requests that are not finite: its cases are asked at once.
+    pub fn suspect(&self, model: &ModelKey) {
+        tracing::warn!(%model, "several requests got numbers that are not finite");
+        self.metrics.work().suspect(model, true);
+        self.lock().suspects.insert(model.clone(), Instant::now());
+        self.trigger.pull();
+    }
+
     /// A case was asked again.
     pub fn asked_again(&self, model: &ModelKey, answer: &Answer) {
         self.metrics.asked_again(model, answer);
@@ -158,6 +170,13 @@ impl Board {
             counts.rounds += 1;
         }
         inner.validated = all_right.or(inner.validated);
+        if let Some(begun) = all_right {
+            inner.suspects.retain(|model, since| {
+                let stays = *since > begun;
+                self.metrics.work().suspect(model, stays);
+                stays
+            });
+        }
     }
 
     /// A model that had passed is confirmed to answer wrongly.
@@ -216,7 +235,10 @@ impl Board {
             models: inner
                 .models
                 .iter()
-                .map(|(key, task, progress)| progress.report(key.clone(), *task, now))
+                .map(|(key, task, progress)| ModelReport {
+                    suspect: inner.suspects.contains_key(key),
+                    ..progress.report(key.clone(), *task, now)
+                })
                 .collect(),
             validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
             revalidation: inner.revalidation,

@@ -11,6 +11,7 @@
 
 mod body;
 mod budget;
+mod class;
 mod clip;
 mod deadline;
 mod embeddings;
@@ -19,6 +20,7 @@ mod identity;
 mod input;
 mod layers;
 mod models;
+mod parse;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,6 +65,7 @@ impl App {
     pub fn new(board: Arc<Board>, runner: Runner, limits: Limits) -> Self {
         let pod = HeaderValue::from_str(&board.identity().pod_uid)
             .unwrap_or_else(|_| HeaderValue::from_static(""));
+        runner.serve_under(&board, limits.time);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             board,

@@ -5,6 +5,7 @@
 //!   │        └── board: what /readyz, /status and the metrics say meanwhile
 //!   ├── server: accept, age and drain connections
 //!   │     └── http: routes and error shapes ── registry: which model ── run: on which thread
+//!   │                                                       batching: when, and together with what
 //!   ├── revalidate: the validation cases again, while requests are served
 //!   └── admin: probes, status, metrics, on a listener of their own
 //! resolve ── what an artifact is, before anything is loaded
@@ -23,6 +24,7 @@
 
 pub mod admin;
 pub mod arguments;
+mod batching;
 pub mod board;
 pub mod cache;
 mod cases;

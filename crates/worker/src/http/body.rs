@@ -13,12 +13,13 @@ use super::App;
 use super::budget::Share;
 use super::deadline::Deadline;
 use super::error::ApiError;
+use super::parse::parse;
 
 /// Reads the whole body, then parses it. The share is to be kept as long as what was parsed.
 ///
 /// A body that says how long it is has its bytes set aside before the first one is read; one
 /// that does not, as they come.
-pub(super) async fn json<T: DeserializeOwned>(
+pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     request: Request,
     app: &App,
     deadline: Deadline,
@@ -38,8 +39,7 @@ pub(super) async fn json<T: DeserializeOwned>(
     let share = app.bodies.take(announced)?;
     let read = deadline.within(read(body, limit, share)).await;
     let (bytes, share) = read.map_err(|over| ApiError::body_too_slow(over.seconds))??;
-    let parsed = serde_json::from_slice(&bytes).map_err(ApiError::malformed)?;
-    Ok((parsed, share))
+    Ok((parse(bytes).await?, share))
 }
 
 async fn read(

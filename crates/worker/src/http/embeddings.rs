@@ -15,7 +15,7 @@ use super::clip::clip;
 use super::deadline::Deadline;
 use super::error::ApiError;
 use super::input::{Input, Parsed};
-use super::{App, body};
+use super::{App, body, class};
 use crate::registry::Model;
 use crate::run::{Class, Order, OwnedText, RunError};
 
@@ -74,6 +74,7 @@ pub(super) async fn embed(
     let registry = app.registry()?;
     // What will be refused anyway need not be read.
     app.runner.check_room()?;
+    let asked = class::asked(request.headers())?;
     let (ask, _share): (Ask, _) = body::json(request, &app, deadline).await?;
     let name = model_name(ask.model)?;
     let Some(model) = registry.resolve(&name) else {
@@ -88,7 +89,7 @@ pub(super) async fn embed(
         }
         None => return Err(missing("input")),
     };
-    let ran = deadline.within(run(&app, model, input, deadline)).await;
+    let ran = deadline.within(run(&app, model, input, asked, deadline)).await;
     let (vectors, tokens) = ran.map_err(|over| ApiError::out_of_time(over.seconds))??;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| Embedding {
         object: "embedding",
@@ -107,6 +108,7 @@ async fn run(
     app: &App,
     model: &Arc<Model>,
     input: Input,
+    asked: Option<Class>,
     deadline: Deadline,
 ) -> Result<(Vec<Vec<f32>>, usize), ApiError> {
     let limit = app.runner.limit();
@@ -117,14 +119,14 @@ async fn run(
     let _admitted = app.runner.admit(input.len())?;
     let tokens = match input {
         Input::Texts(texts) => {
-            let texts = texts.into_iter().map(OwnedText::One).collect();
+            let texts = texts.into_iter().map(|text| OwnedText::One(text.into())).collect();
             app.runner.split(model, texts, TooLong::Refuse).await?
         }
         Input::Tokens(lists) => check_tokens(lists, model)?,
     };
     let count = tokens.iter().map(|text| text.ids.len()).sum();
-    let order =
-        Order { output: Output::Vector, class: Class::Interactive, deadline: Some(deadline.at()) };
+    let class = Class::choose(asked, tokens.len(), count);
+    let order = Order { output: Output::Vector, class, deadline: Some(deadline.at()) };
     let vectors = app.runner.run(model, tokens, order).await?;
     Ok((vectors, count))
 }

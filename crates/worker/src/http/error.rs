@@ -1,5 +1,7 @@
 //! Failures in OpenAI's shape.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::header::{HeaderName, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
@@ -9,11 +11,13 @@ use serde_json::json;
 
 use super::budget::NoRoom;
 use super::clip::clip;
-use crate::run::{RunError, is_non_finite};
+use crate::run::{RunError, is_non_finite, whole_seconds};
 
 /// OpenAI's clients try 5xx again unless this header says no
 /// (<https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py>, `_should_retry`).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What OpenAI's clients look at first.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Models take seconds to minutes to load.
 const LOADING_RETRY: u64 = 5;
 const STOPPING_RETRY: u64 = 1;
@@ -44,6 +48,8 @@ enum Retry {
     Unsaid,
     /// After so many seconds.
     After(u64),
+    /// After a time that was computed.
+    Computed(Duration),
     /// The same request fails again.
     Never,
 }
@@ -165,6 +171,11 @@ impl ApiError {
             Retry::After(seconds) => {
                 response.headers_mut().insert(RETRY_AFTER, seconds.into());
             }
+            Retry::Computed(time) => {
+                response.headers_mut().insert(RETRY_AFTER, whole_seconds(time).into());
+                let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                response.headers_mut().insert(RETRY_AFTER_MS, millis.max(1).into());
+            }
             Retry::Never => {
                 let no = HeaderValue::from_static("false");
                 response.headers_mut().insert(SHOULD_RETRY, no);
@@ -197,15 +208,17 @@ impl From<NoRoom> for ApiError {
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match &error {
-            RunError::QueueFull { retry_after, .. } => Self {
-                retry: Retry::After(*retry_after),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    Kind::RateLimit,
-                    "queue_full",
-                    error.to_string(),
-                )
-            },
+            RunError::QueueFull { retry_after, .. } | RunError::QueueTooLong { retry_after } => {
+                Self {
+                    retry: Retry::Computed(*retry_after),
+                    ..Self::new(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        Kind::RateLimit,
+                        "queue_full",
+                        error.to_string(),
+                    )
+                }
+            }
             RunError::Expired => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 Kind::Server,
@@ -236,6 +249,7 @@ impl From<RunError> for ApiError {
             }
             RunError::Engine(_)
             | RunError::NonFinite
+            | RunError::Failed(_)
             | RunError::Miscounted { .. }
             | RunError::Lost(_) => {
                 tracing::error!(%error, "a request failed");

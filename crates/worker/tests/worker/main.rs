@@ -4,6 +4,7 @@
 
 mod admission;
 mod api;
+mod batches;
 mod descriptors;
 mod drain;
 mod life;
