@@ -125,6 +125,10 @@ pub struct ModelReport {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether several requests got outputs that are not finite, and its cases were not all answered
+    /// right since. Not said if it is not so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspect: bool,
 }
 
 /// Where a model stands.

@@ -135,6 +135,7 @@ fn report() -> Report {
             }],
         }),
         failure: None,
+        suspect: false,
     };
     let failed = ModelReport {
         key: key("embedder", "2.1.0"),
@@ -146,6 +147,7 @@ fn report() -> Report {
         warmup: None,
         validation: None,
         failure: Some(failure()),
+        suspect: false,
     };
     Report {
         pod_uid: "3f1c9a52-6f0e-4c4f-9c1e-0d8b6a1f2e77".to_owned(),

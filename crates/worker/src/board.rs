@@ -3,6 +3,7 @@
 
 mod tracker;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -62,6 +63,8 @@ struct Inner {
     ready_bytes: Option<u64>,
     /// When the first of the cases was asked that all passed last.
     validated: Option<Instant>,
+    /// Models that gave several outputs that are not finite, since when.
+    suspects: BTreeMap<ModelKey, Instant>,
 }
 
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl Board {
                 revalidation: None,
                 ready_bytes: None,
                 validated: None,
+                suspects: BTreeMap::new(),
             }),
         };
         for slot in &board.lock().slots {
@@ -172,6 +176,14 @@ impl Board {
         }
     }
 
+    /// A model gave outputs to several requests that are not finite: its cases are asked at once.
+    pub fn suspect(&self, model: &ModelKey) {
+        tracing::warn!(%model, "several requests got numbers that are not finite");
+        self.metrics.work().suspect(model, true);
+        self.lock().suspects.insert(model.clone(), Instant::now());
+        self.trigger.pull();
+    }
+
     /// A case was asked again.
     pub fn asked_again(&self, model: &ModelKey, answer: &Answer) {
         self.metrics.asked_again(model, answer);
@@ -193,6 +205,13 @@ impl Board {
             counts.rounds += 1;
         }
         inner.validated = all_right.or(inner.validated);
+        if let Some(begun) = all_right {
+            inner.suspects.retain(|model, since| {
+                let stays = *since > begun;
+                self.metrics.work().suspect(model, stays);
+                stays
+            });
+        }
     }
 
     /// A model that had passed is confirmed to answer wrongly.
@@ -297,7 +316,10 @@ impl Board {
                 .slots
                 .iter()
                 .filter(|slot| !slot.unloading)
-                .map(|slot| slot.progress.report(slot.key.clone(), slot.task, now))
+                .map(|slot| ModelReport {
+                    suspect: inner.suspects.contains_key(&slot.key),
+                    ..slot.progress.report(slot.key.clone(), slot.task, now)
+                })
                 .collect(),
             validated_seconds_ago: validated.map(|at| at.elapsed().as_secs_f64()),
             revalidation: inner.revalidation,

@@ -16,6 +16,7 @@
 mod ask;
 mod body;
 mod budget;
+mod class;
 mod clip;
 mod cohere;
 mod deadline;
@@ -30,6 +31,7 @@ pub mod keys;
 mod layers;
 mod oip;
 mod openai;
+mod parse;
 mod rank;
 mod route;
 mod scores;
@@ -105,6 +107,7 @@ impl App {
         let Extras { keys, metrics, te } = extras;
         let pod = HeaderValue::from_str(&board.identity().pod_uid)
             .unwrap_or_else(|_| HeaderValue::from_static(""));
+        runner.serve_under(&board, limits.time);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             board,

@@ -5,6 +5,7 @@
 //!   │        └── board: what /readyz, /status and the metrics say meanwhile
 //!   ├── server: accept, age and drain connections
 //!   │     └── http: routes and error shapes ── registry: which model ── run: on which thread
+//!   │                                                       batching: when, and together with what
 //!   ├── revalidate: the validation cases again, while requests are served
 //!   ├── repository: models come and go while others are served, if somebody with a token says so
 //!   └── admin: probes, status, metrics and commands, on a listener of their own
@@ -25,6 +26,7 @@
 
 pub mod admin;
 pub mod arguments;
+mod batching;
 pub mod board;
 pub mod cache;
 mod cases;

@@ -230,6 +230,7 @@ impl ModelProgress {
             warmup: self.warmup.clone(),
             validation: self.validation.clone(),
             failure: self.failure.clone(),
+            suspect: false,
         }
     }
 

@@ -3,6 +3,8 @@
 //! Labels are bounded: routes are the patterns that the router knows, models are those of the
 //! manifest and those that were loaded later, until they are unloaded.
 
+mod work;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -16,10 +18,16 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::lifecycle::PhaseEnd;
 use crate::revalidate::Answer;
+pub(crate) use work::Work;
 
 /// Seconds of a request: a short query takes about a millisecond, a full batch some seconds.
 const REQUEST_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Seconds to a refusal, which waits for nothing.
+const REFUSAL_BUCKETS: [f64; 9] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1];
+const TOO_MANY: u16 = 429;
 
 const STATES: [(ModelState, &str); 6] = [
     (ModelState::Pending, "Pending"),
@@ -84,6 +92,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     requests: Family<RouteCode, Counter>,
     request_seconds: Family<Route, Histogram, fn() -> Histogram>,
+    refusal_seconds: Histogram,
     in_flight: Gauge,
     connections: Gauge,
     queued_texts: Gauge,
@@ -100,15 +109,18 @@ pub struct Metrics {
     validation_cases: Family<ModelCases, Gauge>,
     revalidation_rounds: Counter,
     revalidation_answers: Family<ModelAnswer, Counter>,
+    work: Work,
 }
 
 impl Metrics {
     /// Makes the figures and registers them.
     pub fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("lamplighter_worker");
         let buckets: fn() -> Histogram = || Histogram::new(REQUEST_BUCKETS);
         let made = Self {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(buckets),
+            refusal_seconds: Histogram::new(REFUSAL_BUCKETS),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             queued_texts: Gauge::default(),
@@ -125,14 +137,20 @@ impl Metrics {
             validation_cases: Family::default(),
             revalidation_rounds: Counter::default(),
             revalidation_answers: Family::default(),
+            work: Work::new(registry),
         };
-        made.register(registry.sub_registry_with_prefix("lamplighter_worker"));
+        made.register(registry);
         made
     }
 
     fn register(&self, to: &mut Registry) {
         to.register("requests", "Answered requests", self.requests.clone());
         to.register("request_seconds", "Time from head to answer", self.request_seconds.clone());
+        to.register(
+            "refusal_seconds",
+            "Time from head to answer of requests that were refused as too many",
+            self.refusal_seconds.clone(),
+        );
         to.register(
             "in_flight",
             "Requests whose answer is not written yet",
@@ -189,10 +207,18 @@ impl Metrics {
 
     /// A request was answered.
     pub fn answered(&self, route: &str, code: u16, took: Duration) {
+        if code == TOO_MANY {
+            self.refusal_seconds.observe(took.as_secs_f64());
+        }
         let route = route.to_owned();
         let labels = RouteCode { route: route.clone(), code };
         self.requests.get_or_create(&labels).inc();
         self.request_seconds.get_or_create(&Route { route }).observe(took.as_secs_f64());
+    }
+
+    /// What becomes of requests between admission and answer.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Requests from their parsed head until their answer was written.

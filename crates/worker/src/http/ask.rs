@@ -188,9 +188,7 @@ impl Asker<'_> {
         if output == Output::TokenVectors {
             check_size(count, model, field)?;
         }
-        // One text is somebody who waits; more than one batch of them is work.
-        let is_bulk = texts > model.engine.limits().max_batch_texts;
-        let class = if is_bulk { Class::Bulk } else { Class::Interactive };
+        let class = Class::choose(deadline.class(), texts, count);
         let order = Order { output, class, deadline: Some(deadline.at()) };
         let begun = Instant::now();
         let outputs = app.runner.run(model, tokens, order).await.map_err(failed)?;
@@ -203,7 +201,7 @@ impl Asker<'_> {
 impl Question {
     /// Single texts, of which those that are too long are treated so.
     pub(super) fn singles(texts: Vec<String>, too_long: TooLong) -> Self {
-        let texts = texts.into_iter().map(OwnedText::One);
+        let texts = texts.into_iter().map(|text| OwnedText::One(text.into()));
         Self::Texts(texts.collect(), too_long)
     }
 

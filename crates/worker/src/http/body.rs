@@ -13,17 +13,17 @@ use super::App;
 use super::budget::Share;
 use super::deadline::Deadline;
 use super::error::ApiError;
+use super::parse::parse;
 
 /// Reads the whole body, then parses it. The share is to be kept as long as what was parsed.
-pub(super) async fn json<T: DeserializeOwned>(
+pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     request: Request,
     app: &App,
     deadline: Deadline,
 ) -> Result<(T, Share), ApiError> {
     check_json(request.headers().get(CONTENT_TYPE))?;
     let (bytes, share) = bytes(request, app, deadline).await?;
-    let parsed = serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(&error))?;
-    Ok((parsed, share))
+    Ok((parse(bytes).await?, share))
 }
 
 /// Reads the whole body, unless the queue is full: what will be refused anyway need not be read.

@@ -1,14 +1,18 @@
-//! Until when a request must be answered: one instant, set when its head was parsed.
+//! Until when a request must be answered: one instant, set when its head was parsed; and how urgent
+//! it says that it is.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::run::Class;
 
 /// Stands in the extensions of every request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     at: Instant,
     allowed: Duration,
+    class: Option<Class>,
 }
 
 /// The time was over before the work was done.
@@ -21,7 +25,17 @@ pub(super) struct TimeOver {
 impl Deadline {
     /// A request whose head was parsed just now.
     pub(super) fn from_now(allowed: Duration) -> Self {
-        Self { at: Instant::now() + allowed, allowed }
+        Self { at: Instant::now() + allowed, allowed, class: None }
+    }
+
+    /// The same for a request that says how urgent it is.
+    pub(super) fn of_class(self, class: Option<Class>) -> Self {
+        Self { class, ..self }
+    }
+
+    /// How urgent the request says that it is.
+    pub(super) fn class(self) -> Option<Class> {
+        self.class
     }
 
     /// When the time is over.

@@ -1,5 +1,7 @@
 //! Failures: what went wrong, before a family of routes gives it its status and shape.
 
+use std::time::Duration;
+
 use axum::http::header::HeaderValue;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -65,6 +67,8 @@ pub(super) enum Retry {
     Unsaid,
     /// After so many seconds.
     After(u64),
+    /// After a time that was computed.
+    Computed(Duration),
     /// The same request fails again.
     Never,
 }
@@ -198,10 +202,12 @@ impl ApiError {
         let of_text =
             |code, message| Self { param: Some(param), ..Self::new(Kind::Tokens, code, message) };
         match error {
-            RunError::QueueFull { retry_after, .. } => Self {
-                retry: Retry::After(*retry_after),
-                ..Self::new(Kind::Overloaded, "queue_full", error.to_string())
-            },
+            RunError::QueueFull { retry_after, .. } | RunError::QueueTooLong { retry_after } => {
+                Self {
+                    retry: Retry::Computed(*retry_after),
+                    ..Self::new(Kind::Overloaded, "queue_full", error.to_string())
+                }
+            }
             RunError::Expired => Self::new(Kind::Late, "deadline_exceeded", error.to_string()),
             RunError::Engine(EngineError::TooLong { index, tokens, limit }) => of_text(
                 "context_length_exceeded",
@@ -220,6 +226,7 @@ impl ApiError {
             }
             RunError::Engine(_)
             | RunError::NonFinite
+            | RunError::Failed(_)
             | RunError::Miscounted { .. }
             | RunError::Lost(_) => {
                 tracing::error!(%error, "a request failed");

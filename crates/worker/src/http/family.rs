@@ -14,10 +14,13 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::error::{ApiError, Kind, Retry};
+use crate::run::whole_seconds;
 
 /// OpenAI's clients try 5xx again unless this header says no
 /// (<https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py>, `_should_retry`).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What OpenAI's clients look at first.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// The routes of Text Embeddings Inference.
 const TEI: [&str; 14] = [
@@ -157,6 +160,11 @@ fn say_retry(headers: &mut HeaderMap, retry: Retry) {
         Retry::Unsaid => {}
         Retry::After(seconds) => {
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        Retry::Computed(time) => {
+            headers.insert(RETRY_AFTER, whole_seconds(time).into());
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER_MS, millis.max(1).into());
         }
         Retry::Never => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

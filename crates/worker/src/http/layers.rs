@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use lamplighter_protocol::place::POD_HEADER;
 
 use super::App;
+use super::class;
 use super::deadline::Deadline;
 use super::error::ApiError;
 use super::family::Family;
@@ -55,18 +56,27 @@ fn written(unwritten: Response, failure: Response) -> Response {
     Response::from_parts(parts, body)
 }
 
-/// Asks for a key where one is needed. Who only looks needs none where a route says so; the same path
-/// may also be posted to.
-pub(super) async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Some(keys) = &app.keys else {
-        return next.run(request).await;
-    };
+/// Asks for a key where one is needed, and reads how urgent the request is. Who only looks needs no
+/// key where a route says so; the same path may also be posted to.
+pub(super) async fn admit(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let is_open = matches!(*request.method(), Method::GET | Method::HEAD)
         && route.is_some_and(|route| app.open_routes.contains(route.as_str()));
-    if is_open || keys.hold(request.headers()) {
-        next.run(request).await
-    } else {
-        ApiError::unauthorized().into_response()
+    let is_let_in = is_open || app.keys.as_ref().is_none_or(|keys| keys.hold(request.headers()));
+    if !is_let_in {
+        return ApiError::unauthorized().into_response();
     }
+    match class::asked(request.headers()) {
+        Err(error) => return error.into_response(),
+        Ok(class) => {
+            if let Some(deadline) = request.extensions_mut().get_mut::<Deadline>() {
+                *deadline = deadline.of_class(class);
+            }
+        }
+    }
+    next.run(request).await
 }

@@ -1,5 +1,7 @@
 //! Texts in the order in which they have to do with a query.
 
+use std::sync::Arc;
+
 use lamplighter_engine::TooLong;
 
 use super::ask::Question;
@@ -38,7 +40,8 @@ pub(super) fn question(
         return Err(ApiError::invalid("query", "invalid_input", message));
     }
     let kept = if repeat { texts.clone() } else { Vec::new() };
-    let pairs = texts.into_iter().map(|text| OwnedText::Pair(query.to_owned(), text));
+    let query: Arc<str> = query.into();
+    let pairs = texts.into_iter().map(|text| OwnedText::Pair(Arc::clone(&query), text.into()));
     Ok((Question::Texts(pairs.collect(), too_long), kept))
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use lamplighter_worker::http::Limits;
 use serde_json::{Value, json};
 
@@ -110,6 +110,55 @@ async fn a_full_queue_refuses_before_the_body_is_read() {
     assert_eq!(asked.load(Ordering::Relaxed), 0);
     engine.release();
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+}
+
+/// A request is refused in the poll that it is first looked at: whatever else the worker does, there is
+/// nothing that it waits for.
+#[tokio::test]
+async fn a_refusal_waits_for_nothing_while_every_thread_is_busy() {
+    let engine = Arc::new(Fake::new());
+    let bench = bench(LIMITS, &engine);
+    let waiting = tokio::spawn({
+        let bench = Arc::clone(&bench);
+        let body = json!({"model": "other", "input": ["wait", "wait"]}).to_string();
+        async move { call(&bench.app, post(EMBEDDINGS, body)).await }
+    });
+    let queued = bench.board.metrics().queued_texts().clone();
+    tokio::time::timeout(DEADLINE, async {
+        while queued.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the first request is admitted");
+    let body = json!({"model": "other", "input": "a"}).to_string();
+    for _ in 0..1_000 {
+        let answer = call(&bench.app, post(EMBEDDINGS, body.clone())).now_or_never();
+        let answer = answer.expect("answered when it was first looked at");
+        is_refused(&answer, "queue_full");
+        let millis: u64 = answer.headers["retry-after-ms"].to_str().unwrap().parse().unwrap();
+        assert!((1..=60_000).contains(&millis));
+    }
+    engine.release();
+    assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+    assert_eq!(engine.answered.lock().unwrap().len(), 2, "what was refused was not computed");
+}
+
+#[tokio::test]
+async fn a_request_may_say_how_urgent_it_is() {
+    let bench = Bench::ready(&Arc::new(Fake::new()));
+    let body = json!({"model": "other", "input": "a"}).to_string();
+    for (class, status) in [
+        ("bulk", StatusCode::OK),
+        ("interactive", StatusCode::OK),
+        ("idle", StatusCode::BAD_REQUEST),
+        ("", StatusCode::BAD_REQUEST),
+    ] {
+        let mut request = post(EMBEDDINGS, body.clone());
+        request.headers_mut().insert("x-lamplighter-class", class.parse().unwrap());
+        let answer = call(&bench.app, request).await;
+        assert_eq!(answer.status, status, "{class:?}: {}", answer.text);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod access;
 mod admission;
 mod api;
+mod batches;
 mod clients;
 mod descriptors;
 mod documents;

@@ -52,6 +52,14 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     expect(r#"model_state{model="other:1",state="Ready"}"#, 0.0);
     expect(r#"model_state{model="embedder:1",state="Pending"}"#, 1.0);
     expect(r#"load_bytes_total{model="other:1",phase="Read"}"#, 90.0);
+    for histogram in
+        ["queue_seconds", "tokenize_seconds", "infer_seconds", "batch_texts", "batch_tokens"]
+    {
+        expect(&format!(r#"{histogram}_count{{model="other:1"}}"#), 4.0);
+    }
+    expect(r#"batch_tokens_sum{model="other:1"}"#, 6.0);
+    expect(r#"queued_tokens{model="other:1"}"#, 0.0);
+    expect("refusal_seconds_count", 0.0);
     expect("in_flight", 0.0);
     expect("queued_texts", 0.0);
     assert!(

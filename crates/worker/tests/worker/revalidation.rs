@@ -180,6 +180,35 @@ async fn cases_are_asked_again_by_themselves_after_the_interval() {
 }
 
 #[tokio::test]
+async fn several_answers_that_are_not_finite_start_a_round_and_mark_the_model_until_it_was_right() {
+    let running = start(&[]).await;
+    for _ in 0..3 {
+        let answer = running.http.embed(running.serving, "nan").await.unwrap();
+        assert_eq!(answer.error_code(), "output_not_finite");
+    }
+    let cleared = |report: &lamplighter_protocol::Report| {
+        report.revalidation.is_some_and(|counts| counts.rounds >= 1) && !report.models[0].suspect
+    };
+    running.http.status_when(running.admin, cleared).await;
+    running.stop.cancel();
+    assert_eq!(running.ends().await, Ok(()));
+
+    let running = start(&["fail"]).await;
+    for _ in 0..3 {
+        running.http.embed(running.serving, "nan").await.unwrap();
+    }
+    let marked = |report: &lamplighter_protocol::Report| {
+        report.revalidation.is_some_and(|counts| counts.rounds >= 1) && report.models[0].suspect
+    };
+    running.http.status_when(running.admin, marked).await;
+    let samples = parse(&running.http.get(running.admin, "/metrics").await.unwrap().text);
+    let suspect = r#"lamplighter_worker_suspect{model="embedder:1"}"#;
+    assert_eq!(samples.get(suspect), Some(&1.0));
+    running.stop.cancel();
+    assert_eq!(running.ends().await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_round_for_another_pod_is_refused() {
     let running = start(&[]).await;
     for pod in [None, Some(""), Some("another"), Some("3f1c9a52-po")] {
@@ -203,7 +232,7 @@ async fn requests_go_first_and_one_batch_runs_at_a_time() {
         let (runner, model) = (Arc::clone(&runner), Arc::clone(&model));
         let text = text.to_owned();
         tokio::spawn(async move {
-            let texts = vec![OwnedText::One(text)];
+            let texts = vec![OwnedText::One(text.into())];
             let tokens = runner.split(&model, texts, TooLong::Refuse).await.unwrap();
             let order = Order { output: Output::Vector, class: Class::Interactive, deadline: None };
             runner.run(&model, tokens, order).await.unwrap()

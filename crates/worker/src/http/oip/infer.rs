@@ -120,7 +120,7 @@ fn question(asked: Asked, model: &Model) -> Result<Question, ApiError> {
         return Err(ApiError::invalid("text_pair", "unsupported_value", message));
     }
     let pairs = asked.text.into_iter().zip(second);
-    let pairs = pairs.map(|(first, second)| OwnedText::Pair(first, second));
+    let pairs = pairs.map(|(first, second)| OwnedText::Pair(first.into(), second.into()));
     Ok(Question::Texts(pairs.collect(), TooLong::Refuse))
 }
 

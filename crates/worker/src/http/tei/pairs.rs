@@ -78,8 +78,8 @@ fn text_of(texts: Vec<String>) -> Result<OwnedText, Problem> {
     let mut texts = texts.into_iter();
     match (texts.next(), texts.next(), texts.next()) {
         (Some(first), ..) if first.is_empty() => Err(Problem::empty("is an empty text")),
-        (Some(first), None, _) => Ok(OwnedText::One(first)),
-        (Some(first), Some(second), None) => Ok(OwnedText::Pair(first, second)),
+        (Some(first), None, _) => Ok(OwnedText::One(first.into())),
+        (Some(first), Some(second), None) => Ok(OwnedText::Pair(first.into(), second.into())),
         (None, ..) => Err(Problem::empty("is empty")),
         (_, _, Some(_)) => Err(Problem::new(
             "has more than two texts; put each text, or each pair, into a list of its own",
