@@ -346,7 +346,14 @@ impl Tracker {
     pub fn pass(&self) {
         self.change(ModelProgress::pass);
         if let Some((key, _, progress)) = self.board.lock().models.get(self.index) {
-            tracing::info!(model = %key, phases = progress.summary(), "passed every gate");
+            let runtime = progress.runtime();
+            tracing::info!(
+                model = %key,
+                kernel = runtime.map(|runtime| &runtime.kernel),
+                precision = runtime.map(|runtime| &runtime.precision),
+                phases = progress.summary(),
+                "passed every gate"
+            );
         }
     }
 
