@@ -122,6 +122,11 @@ impl ModelProgress {
         self.facts.as_ref().map_or(0, |facts| facts.bytes)
     }
 
+    /// What it computes with; none until it is on its device.
+    pub fn runtime(&self) -> Option<&RuntimeReport> {
+        self.runtime.as_ref()
+    }
+
     /// A phase begins; the one before has ended. A model that has passed or failed stays so.
     pub fn begin(&mut self, phase: Phase, at: Duration) -> Option<PhaseEnd> {
         if self.is_over() {
@@ -154,11 +159,6 @@ impl ModelProgress {
     /// What the artifact turned out to be.
     pub fn set_facts(&mut self, facts: ModelFacts) {
         self.facts = Some(facts);
-    }
-
-    /// What it computes with.
-    pub fn runtime(&self) -> Option<&RuntimeReport> {
-        self.runtime.as_ref()
     }
 
     /// What it turned out to compute with.

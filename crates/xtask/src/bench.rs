@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "bytes and counts become rates")]
 
+mod engine;
 mod load;
 mod machine;
 mod process;
@@ -22,6 +23,12 @@ pub(crate) enum BenchCommand {
     /// 100 MB/s each. The same eight are loaded one after the other by one thread, in turns with
     /// the others, and the same files by Python. Takes about five minutes; curl has to be installed.
     Load(LoadArgs),
+    /// How fast a model computes on the processor, in turns with sentence-transformers and onnxruntime.
+    ///
+    /// The same token ids for all, by lot but the same in every run: W1 are 512 texts of mixed lengths,
+    /// W2 256 texts of 128 tokens, W3 single queries of 12 to 16 tokens; then W1 and W3 as texts. The
+    /// peak is what this processor can multiply and add meanwhile. Takes about ten minutes.
+    Engine(EngineArgs),
 }
 
 /// Options of `cargo xtask bench load`.
@@ -38,10 +45,25 @@ pub(crate) struct LoadArgs {
     without_python: bool,
 }
 
+/// Options of `cargo xtask bench engine`.
+#[derive(Args, Debug)]
+pub(crate) struct EngineArgs {
+    /// How often each is measured; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    runs: u32,
+    /// Prints one line of JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Measures the engine alone: Python's packages take 6 GB of disk.
+    #[arg(long)]
+    without_python: bool,
+}
+
 /// Measures, and prints what came of it.
 pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Load(args) => load::run(workspace, args),
+        BenchCommand::Engine(args) => engine::run(workspace, args),
     }
 }
 

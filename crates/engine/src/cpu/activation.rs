@@ -158,14 +158,14 @@ mod tests {
     }
 
     fn farthest(
-        function: impl Function,
+        function: &impl Function,
         numbers: &[f32],
         expected: impl Fn(f64) -> f64,
         apart: impl Fn(f64, f64) -> f64,
     ) -> f64 {
         let of_kernel = |kernel: Kernel| {
             let mut found = numbers.to_vec();
-            kernel.dispatch(Map(&mut found, &function));
+            kernel.dispatch(Map(&mut found, function));
             let each = numbers.iter().zip(&found);
             each.map(|(x, found)| apart(f64::from(*found), expected(f64::from(*x))))
                 .fold(0.0, f64::max)
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn the_exponential_is_right_to_the_last_digits() {
         let apart = |found: f64, expected: f64| ((found - expected) / expected).abs();
-        let far = farthest(Exp, &between(-87.0, 88.0), f64::exp, apart);
+        let far = farthest(&Exp, &between(-87.0, 88.0), f64::exp, apart);
         assert!(far < 3.0 * f64::from(f32::EPSILON), "{far:e}");
-        let low = farthest(Exp, &between(-1e9, -100.0), |_| 0.0, |found, _| found);
+        let low = farthest(&Exp, &between(-1e9, -100.0), |_| 0.0, |found, _| found);
         assert!(low < 2e-38, "{low:e}");
     }
 
@@ -198,18 +198,18 @@ mod tests {
     fn the_activations_are_those_of_their_definitions() {
         let apart = |found: f64, expected: f64| (found - expected).abs();
         let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
-        let far = farthest(Of(Gelu), &between(-6.0, 6.0), gelu, apart);
+        let far = farthest(&Of(Gelu), &between(-6.0, 6.0), gelu, apart);
         assert!(far < 8e-7, "{far:e}");
         let tanh = |x: f64| {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
             0.5 * x * (1.0 + inner.tanh())
         };
-        let far = farthest(Of(GeluTanh), &between(-10.0, 10.0), tanh, apart);
+        let far = farthest(&Of(GeluTanh), &between(-10.0, 10.0), tanh, apart);
         assert!(far < 3e-6, "{far:e}");
-        let far = farthest(Of(Relu), &between(-10.0, 10.0), |x| x.max(0.0), apart);
+        let far = farthest(&Of(Relu), &between(-10.0, 10.0), |x| x.max(0.0), apart);
         assert!(far == 0.0, "{far:e}");
         for (x, expected) in [(-60.0, 0.0), (60.0, 60.0)] {
-            let far = farthest(Of(Gelu), &[x; 32], |_| expected, apart);
+            let far = farthest(&Of(Gelu), &[x; 32], |_| expected, apart);
             assert!(far < 1e-30, "{x}: {far:e}");
         }
     }

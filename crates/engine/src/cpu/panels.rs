@@ -277,8 +277,8 @@ fn sum<S: Simd, const R: usize>(
 #[inline(always)]
 fn write<S: Simd, A: Activated>(simd: S, mut sums: [S::f32s; 2], added: &[f32], place: &mut [f32]) {
     let (added, _) = S::as_simd_f32s(added);
-    for (sum, added) in sums.iter_mut().zip(added) {
-        *sum = simd.add_f32s(*sum, *added);
+    if let [first, second, ..] = added {
+        sums = [simd.add_f32s(sums[0], *first), simd.add_f32s(sums[1], *second)];
     }
     let values = [A::of(simd, sums[0]), A::of(simd, sums[1])];
     let (places, rest) = S::as_mut_simd_f32s(place);

@@ -99,7 +99,14 @@ impl Tracker {
     pub fn pass(&self) {
         self.change(ModelProgress::pass);
         if let Some(Slot { key, progress, .. }) = self.board.lock().slot(self.id) {
-            tracing::info!(model = %key, phases = progress.summary(), "passed every gate");
+            let runtime = progress.runtime();
+            tracing::info!(
+                model = %key,
+                kernel = runtime.map(|runtime| &runtime.kernel),
+                precision = runtime.map(|runtime| &runtime.precision),
+                phases = progress.summary(),
+                "passed every gate"
+            );
         }
     }
 

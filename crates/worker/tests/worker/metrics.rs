@@ -26,6 +26,10 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     tracker.begin(lamplighter_protocol::Phase::Read);
     tracker.add_bytes(90);
     tracker.begin(lamplighter_protocol::Phase::Build);
+    tracker.runtime(lamplighter_protocol::RuntimeReport {
+        kernel: "avx2-f32".to_owned(),
+        precision: "f32".to_owned(),
+    });
 
     let router = lamplighter_worker::admin::router(&bench.board, bench.page);
     let answer = whole(router.oneshot(get("/metrics")).await.unwrap()).await;
@@ -60,6 +64,7 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     expect(r#"batch_tokens_sum{model="other:1"}"#, 6.0);
     expect(r#"queued_tokens{model="other:1"}"#, 0.0);
     expect("refusal_seconds_count", 0.0);
+    expect(r#"model_info{model="other:1",kernel="avx2-f32",precision="f32"}"#, 1.0);
     expect("in_flight", 0.0);
     expect("queued_texts", 0.0);
     assert!(

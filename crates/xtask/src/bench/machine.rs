@@ -89,7 +89,15 @@ fn disk_write(folder: &Path, bytes: &[u8]) -> Result<f64> {
     Ok(bytes.len() as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn processor() -> String {
+/// Whether the processor has one of these, by the names of Linux.
+pub(crate) fn has_any(flags: &[&str]) -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    line.split_whitespace().any(|flag| flags.contains(&flag))
+}
+
+/// What the processor calls itself.
+pub(crate) fn processor() -> String {
     let mut text = String::new();
     let read = File::open("/proc/cpuinfo").and_then(|mut file| file.read_to_string(&mut text));
     let field = |name: &str| {

@@ -27,7 +27,7 @@ impl Workload {
 /// `W1`: 512 texts of mixed lengths, lognormal with a median of 62 tokens. `W2`: 256 texts of 128 tokens.
 /// `W3`: 200 queries of 12 to 16 tokens.
 pub(crate) fn workloads(artifact: &Path) -> Result<BTreeMap<&'static str, Workload>> {
-    let words = Words::read(&artifact.join("tokenizer.json"))?;
+    let words = Vocabulary::read(&artifact.join("tokenizer.json"))?;
     let mut lot = Lot(0x2545_f491_4f6c_dd1d);
     let mixed: Vec<usize> = (0..512).map(|_| lot.length()).collect();
     let queries: Vec<usize> = (0..200).map(|_| 12 + lot.below(5)).collect();
@@ -44,13 +44,13 @@ pub(crate) fn workloads(artifact: &Path) -> Result<BTreeMap<&'static str, Worklo
 }
 
 /// The words of a vocabulary that are one token each.
-struct Words {
+struct Vocabulary {
     begin: u32,
     end: u32,
     words: Vec<(String, u32)>,
 }
 
-impl Words {
+impl Vocabulary {
     fn read(tokenizer: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(tokenizer)
             .with_context(|| format!("cannot read {}", tokenizer.display()))?;

@@ -1,7 +1,7 @@
 //! The engine, measured by whoever writes to its standard input: `cargo xtask bench engine` does, in
 //! turns with other programs.
 //!
-//!     bench ARTIFACT WORKLOADS VECTORS
+//!     engine-bench ARTIFACT WORKLOADS VECTORS
 //!
 //! Writes the workloads to a file, so that others can be asked the same, and the vectors of `W1` to
 //! another, as 32-bit floats. Then it answers each line with one of JSON: `W1`, `W2`, `W3` with what
@@ -31,7 +31,7 @@ use workload::Workload;
 fn main() -> Result<()> {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [artifact, workloads, vectors] = args.as_slice() else {
-        bail!("usage: bench ARTIFACT WORKLOADS VECTORS");
+        bail!("usage: engine-bench ARTIFACT WORKLOADS VECTORS");
     };
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let made = workload::workloads(artifact)?;
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let engine = transfer(build(weights, prepare(artifact)?)?, Device::Cpu)?;
     let bench = Bench { engine: engine.as_ref(), threads: threads.get(), workloads: made };
     bench.write_vectors(vectors)?;
-    say(&json!({"threads": bench.threads}))?;
+    say(&json!({"kernel": engine.runtime().kernel}))?;
     for line in std::io::stdin().lock().lines() {
         say(&bench.answer(line?.trim())?)?;
     }
@@ -86,7 +86,7 @@ impl Bench<'_> {
         let seconds = begun.elapsed().as_secs_f64();
         let used = processor_seconds()? - used;
         let tokens = workload.tokens() as f64;
-        Ok(json!({"tokensPerSecond": tokens / seconds, "processorSeconds": used}))
+        Ok(json!({"tokensPerSecond": tokens / seconds, "tokensPerProcessorSecond": tokens / used}))
     }
 
     fn tokenized(&self, workload: &Workload, texts: bool) -> Result<Option<Vec<Vec<u32>>>> {

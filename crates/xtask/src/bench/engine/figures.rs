@@ -1,0 +1,237 @@
+//! What was measured, in tables.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::peer::Took;
+use crate::bench::median;
+use crate::bench::table::{aligned, row};
+
+/// The engine of this project, among the others.
+pub(crate) const OURS: &str = "lamplighter";
+
+/// One program's figures, a run after the other.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Measured {
+    /// By workload: tokens a second.
+    pub(crate) tokens_per_second: BTreeMap<String, Vec<f64>>,
+    /// By workload: tokens for each second of one processor.
+    pub(crate) tokens_per_processor_second: BTreeMap<String, Vec<f64>>,
+    /// By workload: of each run the median of milliseconds, and the 99th of a hundred.
+    pub(crate) p50: BTreeMap<String, Vec<f64>>,
+    pub(crate) p99: BTreeMap<String, Vec<f64>>,
+    pub(crate) resident_bytes: f64,
+    /// The smallest one of all texts of W1, between its vectors and those of torch in 32 bits.
+    pub(crate) min_cosine: Option<f64>,
+}
+
+impl Measured {
+    pub(crate) fn add(&mut self, workload: &str, took: &Took) {
+        let push = |to: &mut BTreeMap<String, Vec<f64>>, value| {
+            to.entry(workload.to_owned()).or_default().push(value);
+        };
+        if took.millis.is_empty() {
+            push(&mut self.tokens_per_second, took.tokens_per_second);
+            push(&mut self.tokens_per_processor_second, took.tokens_per_processor_second);
+        } else {
+            push(&mut self.p50, percentile(&took.millis, 0.50));
+            push(&mut self.p99, percentile(&took.millis, 0.99));
+        }
+    }
+}
+
+fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list"
+    )]
+    let at = (share * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Figures {
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
+    pub(crate) runs: u32,
+    pub(crate) threads: usize,
+    /// Floating-point operations a second of all threads together, measured in each run.
+    pub(crate) peak: Vec<f64>,
+    /// By workload: tokens, and floating-point operations of them all.
+    pub(crate) sizes: BTreeMap<String, (f64, f64)>,
+    pub(crate) programs: BTreeMap<String, Measured>,
+}
+
+type Values = fn(&Measured) -> &BTreeMap<String, Vec<f64>>;
+
+impl Figures {
+    fn of(&self, program: &str, values: Values, workload: &str) -> Option<f64> {
+        let values = values(self.programs.get(program)?).get(workload)?;
+        Some(median(values.iter().copied()))
+    }
+
+    /// The engine's figures over another's of the same run: the median.
+    fn ratio(&self, values: Values, workload: &str, other: &str) -> String {
+        let of = |program: &str| values(self.programs.get(program)?).get(workload);
+        let ratio = of(OURS).zip(of(other)).map(|(ours, theirs)| {
+            median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
+        });
+        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+    }
+
+    /// Of the two ways in which torch computes in 16 bits, the faster one in this workload.
+    fn bf16(&self, workload: &str) -> &'static str {
+        let speed = |program| self.of(program, |of| &of.tokens_per_second, workload);
+        if speed("st-autocast") > speed("st-bf16") { "st-autocast" } else { "st-bf16" }
+    }
+
+    pub(crate) fn tables(&self) -> String {
+        let peak = median(self.peak.iter().copied());
+        let head = format!(
+            "\n{}, {} threads; medians of {} runs; 32-bit multiply-add: {:.0} GFLOP/s\n",
+            self.processor,
+            self.threads,
+            self.runs,
+            peak / 1e9
+        );
+        [head, self.tokens(peak), String::new(), self.texts(), String::new(), self.verdict()]
+            .join("\n")
+    }
+
+    /// Of tokens: without the tokenizer.
+    fn tokens(&self, peak: f64) -> String {
+        let mut rows = vec![row([
+            "from tokens",
+            "W1 tok/s",
+            "of peak",
+            "W2 tok/s",
+            "of peak",
+            "W2 tok/CPU s",
+            "of peak",
+            "W3 p50 ms",
+            "p99 ms",
+            "min cosine",
+            "resident MB",
+        ])];
+        for (program, measured) in &self.programs {
+            let number = |value: Option<f64>, digits: usize| {
+                value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+            };
+            let share = |tokens: Option<f64>, workload: &str, peak: f64| {
+                let (of_all, flops) = self.sizes.get(workload).copied().unwrap_or_default();
+                number(tokens.map(|tokens| 100.0 * tokens * flops / of_all / peak), 0)
+            };
+            let speed = |workload| self.of(program, |of| &of.tokens_per_second, workload);
+            let alone = self.of(program, |of| &of.tokens_per_processor_second, "W2");
+            rows.push(row([
+                program,
+                &number(speed("W1"), 0),
+                &share(speed("W1"), "W1", peak),
+                &number(speed("W2"), 0),
+                &share(speed("W2"), "W2", peak),
+                &number(alone, 0),
+                &share(alone, "W2", peak / self.threads as f64),
+                &number(self.of(program, |of| &of.p50, "W3"), 2),
+                &number(self.of(program, |of| &of.p99, "W3"), 2),
+                &number(measured.min_cosine, 6),
+                &number(Some(measured.resident_bytes / 1e6), 0),
+            ]));
+        }
+        aligned(&rows)
+    }
+
+    /// Of texts: with it.
+    fn texts(&self) -> String {
+        let mut rows = vec![row(["from texts", "W1 tok/s", "W3 p50 ms", "p99 ms"])];
+        for program in self.programs.keys() {
+            let number = |values: Values, workload, digits: usize| {
+                let value = self.of(program, values, workload);
+                value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+            };
+            rows.push(row([
+                program,
+                &number(|of| &of.tokens_per_second, "W1t", 0),
+                &number(|of| &of.p50, "W3t", 2),
+                &number(|of| &of.p99, "W3t", 2),
+            ]));
+        }
+        aligned(&rows)
+    }
+
+    /// More tokens, and fewer milliseconds, than the others: so many times.
+    fn verdict(&self) -> String {
+        let speed = |workload, other| self.ratio(|of| &of.tokens_per_second, workload, other);
+        let time = |other| self.ratio(|of| &of.p50, "W3", other);
+        let cosine = self.programs.get(OURS).and_then(|ours| ours.min_cosine);
+        let cosine = cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.6}"));
+        format!(
+            "engine: kernel {}; W1 {} st-bf16 {} ort-f32 {} st-f32; W2 {} st-bf16; W3 {} ort-f32 {} \
+             ort-int8; cosine {cosine}",
+            self.kernel,
+            speed("W1", self.bf16("W1")),
+            speed("W1", "ort-f32"),
+            speed("W1", "st-f32"),
+            speed("W2", self.bf16("W2")),
+            time("ort-f32"),
+            time("ort-int8"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took(tokens_per_second: f64, millis: &[f64]) -> Took {
+        let millis = millis.to_vec();
+        let tokens_per_processor_second = 2.0 * tokens_per_second;
+        Took { tokens_per_second, tokens_per_processor_second, millis, ..Took::default() }
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_same_run_and_the_last_line_names_them_all() {
+        let mut programs: BTreeMap<String, Measured> = BTreeMap::new();
+        for (name, speeds, latency) in [
+            (OURS, [10.0, 40.0], 2.0),
+            ("st-f32", [5.0, 10.0], 4.0),
+            ("ort-f32", [8.0, 8.0], 4.0),
+            ("st-bf16", [20.0, 20.0], 9.0),
+            ("st-autocast", [40.0, 40.0], 9.0),
+        ] {
+            let measured = programs.entry(name.to_owned()).or_default();
+            for speed in speeds {
+                measured.add("W1", &took(speed, &[]));
+                measured.add("W2", &took(speed, &[]));
+                measured.add("W3", &took(0.0, &[9.0, latency, 1.0]));
+            }
+        }
+        programs.entry(OURS.to_owned()).or_default().min_cosine = Some(0.999_999_4);
+        let figures = Figures {
+            processor: "any".to_owned(),
+            kernel: "avx2-f32".to_owned(),
+            runs: 2,
+            threads: 2,
+            peak: vec![200.0],
+            sizes: [("W1".to_owned(), (100.0, 1_000.0)), ("W2".to_owned(), (100.0, 1_000.0))]
+                .into(),
+            programs,
+        };
+        assert_eq!(
+            figures.verdict(),
+            "engine: kernel avx2-f32; W1 0.62 st-bf16 3.12 ort-f32 3.00 st-f32; W2 0.62 st-bf16; \
+             W3 0.50 ort-f32 - ort-int8; cosine 0.999999"
+        );
+        // 25 tokens of 10 operations a second are more than the processor can do.
+        let table = figures.tokens(200.0);
+        let ours = table.lines().find(|line| line.starts_with(OURS)).unwrap_or_default();
+        let cells: Vec<&str> = ours.split_whitespace().collect();
+        assert_eq!(cells[1..8], ["25", "125", "25", "125", "50", "500", "2.00"], "{table}");
+    }
+}
