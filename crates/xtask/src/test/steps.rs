@@ -113,7 +113,7 @@ pub(super) fn clients(run: &Run<'_>) -> Result<Count> {
 }
 
 /// How long the load of CI goes on, and how often models come and go within it.
-const SOAK: (Duration, u32) = (Duration::from_secs(60), 50);
+const SOAK: (Duration, u32) = (Duration::from_mins(1), 50);
 
 pub(super) fn soak(run: &Run<'_>) -> Result<Count> {
     let (time, reloads) = SOAK;
