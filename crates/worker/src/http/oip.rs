@@ -51,6 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
             infer::infer,
         )),
         Route::post("/v2/repository/index", "Every model and its state.", index::index)
+            .takes::<index::Ask>(r#"{"ready": false}"#)
             .gives::<Vec<index::Entry>>(),
     ]
 }

@@ -70,6 +70,8 @@ async fn readiness_is_that_of_the_worker_and_life_is_not() {
     }
     let index = call(&loading.app, post("/v2/repository/index", "")).await.json();
     assert_eq!(index[0]["state"], "LOADING", "{index}");
+    let index = call(&loading.app, post("/v2/repository/index", r#"{"ready": true}"#)).await.json();
+    assert_eq!(index, json!([]));
     let ready = call(&bench().app, get("/v2/health/ready")).await;
     assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({"ready": true})));
 }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, Request, State};
 use lamplighter_engine::Gives;
 use lamplighter_protocol::ModelState;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::tensor;
-use crate::http::App;
 use crate::http::ask::{self, Needs};
 use crate::http::clip::clip;
+use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
+use crate::http::fields::{Field, optional};
+use crate::http::{App, body};
 use crate::registry::Model;
 
 /// A model and its tensors.
@@ -101,9 +103,27 @@ pub(super) async fn ready(
     Ok(Json(Ready { name: model.key.name.clone(), ready: true }))
 }
 
-/// Also while the models load. What the body asks for, Triton's `ready`, only leaves entries out, so
-/// it is not looked at.
-pub(super) async fn index(State(app): State<Arc<App>>) -> Json<Vec<Entry>> {
+/// What of the index is wanted; an empty body wants all of it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "RepositoryIndexRequest")]
+pub(super) struct Ask {
+    /// Whether only models are wanted that answer.
+    ready: Option<Field<bool>>,
+}
+
+/// Also while the models load.
+pub(super) async fn index(
+    State(app): State<Arc<App>>,
+    Extension(deadline): Extension<Deadline>,
+    request: Request,
+) -> Result<Json<Vec<Entry>>, ApiError> {
+    let (bytes, _share) = body::bytes(request, &app, deadline).await?;
+    let ask: Ask = if bytes.is_empty() {
+        Ask::default()
+    } else {
+        serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(&error))?
+    };
+    let only_ready = optional(ask.ready, "ready")?.unwrap_or_default();
     let is_open = app.registry().is_ok();
     let report = app.board.report();
     let entries = report.models.into_iter().map(|model| {
@@ -111,12 +131,14 @@ pub(super) async fn index(State(app): State<Arc<App>>) -> Json<Vec<Entry>> {
         let reason = model.failure.map(|failure| failure.message).unwrap_or_default();
         Entry { name: model.key.name, version: model.key.version, state: triton(state), reason }
     });
-    Json(entries.collect())
+    Ok(Json(entries.filter(|entry| !only_ready || entry.state == READY).collect()))
 }
+
+const READY: &str = "READY";
 
 fn triton(state: ModelState) -> &'static str {
     match state {
-        ModelState::Ready => "READY",
+        ModelState::Ready => READY,
         ModelState::Failed => "UNAVAILABLE",
         ModelState::Pending
         | ModelState::Loading
