@@ -251,8 +251,8 @@ fn signed(count: usize) -> i64 {
 
 /// A thread that lives as long as there is work for it. The others do its work if the system has no
 /// thread left.
-fn spawn(name: String, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name(name.clone()).spawn(work) {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
         tracing::error!(%error, name, "a thread could not be started");
     }
 }

@@ -69,17 +69,17 @@ pub(crate) fn form(
     share: usize,
 ) -> Vec<(usize, usize, usize)> {
     let first = requests.first().map_or(0, Texts::longest);
-    let limits =
-        Limits { max_batch_tokens: limits.max_batch_tokens.min(share.max(first)), ..limits };
+    let mut rest = share.max(first);
     let (mut batch, mut lengths) = (Vec::new(), Vec::new());
     loop {
         let before = batch.len();
         for (request, texts) in requests.iter_mut().enumerate() {
             // A text that is above the limits alone is left for the engine to refuse.
             let alone = batch.is_empty();
-            let fits = |length| alone || holds(limits, &lengths, length);
+            let fits = |length| alone || (length <= rest && holds(limits, &lengths, length));
             let dense = |length| is_dense(limits, &lengths, length);
             if let Some((length, place)) = texts.take(fits, dense) {
+                rest = rest.saturating_sub(length);
                 lengths.push(length);
                 batch.push((request, place, length));
             }
@@ -159,6 +159,7 @@ mod tests {
         }
         assert_eq!(formed(&[&[10], &[10]], PACKED, share(20, 2)), [(0, 10)]);
         assert_eq!(formed(&[&[10], &[10]], PACKED, share(20, 1)), [(0, 10), (1, 10)]);
+        assert_eq!(formed(&[&[3], &[2], &[1]], PADDED, share(6, 1)).len(), 3, "padding is no work");
         assert_eq!(formed(&[&[30], &[2]], PACKED, share(32, 2)), [(0, 30)], "none is cut in two");
         assert_eq!(formed(&[&[10; 50]], PACKED, share(500, 2)).len(), 4, "the batch is full");
     }

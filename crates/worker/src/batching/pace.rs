@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Retry-After says at most so much: a queue that long will have changed by then.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
 /// Where nothing has been measured yet.
 const UNMEASURED_RETRY: Duration = Duration::from_secs(1);
 /// What the past still weighs after one more batch.
@@ -63,6 +63,6 @@ mod tests {
     fn nobody_is_told_to_come_at_once_or_in_an_hour() {
         assert_eq!(retry_after(Duration::ZERO), UNMEASURED_RETRY);
         assert_eq!(retry_after(Duration::from_millis(300)), Duration::from_millis(300));
-        assert_eq!(retry_after(Duration::from_secs(3_600)), LONGEST_RETRY);
+        assert_eq!(retry_after(Duration::from_hours(1)), LONGEST_RETRY);
     }
 }

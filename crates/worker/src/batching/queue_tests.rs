@@ -174,7 +174,9 @@ impl World {
             .collect();
         let expired: BTreeSet<WorkId> = self.queue.expire(self.now).into_iter().collect();
         assert_eq!(expired, over.iter().copied().collect(), "what is over is taken back");
-        over.into_iter().for_each(|id| self.end(id));
+        for id in over {
+            self.end(id);
+        }
 
         let own_runs = self.running.iter().any(|(batch, _)| batch.class == Class::Idle);
         let may_run: BTreeMap<WorkId, Known> = self
@@ -339,7 +341,7 @@ fn bulk_work_waits_for_interactive_work_but_not_for_ever() {
         submit(&mut queue, 1, Class::Interactive, &[60]);
     }
     let late = Class::Bulk.patience();
-    let just_before = late - Duration::from_millis(1);
+    let just_before = late.checked_sub(Duration::from_millis(1)).unwrap();
     assert_ne!(run(&mut queue, just_before), [bulk]);
     assert_eq!(run(&mut queue, late), [bulk]);
     assert_ne!(run(&mut queue, late * 2), [bulk], "not twice in a row");
@@ -387,7 +389,8 @@ fn what_is_over_at_this_moment_is_over() {
         lengths: &[10],
     };
     let id = queue.submit(&arrival, Duration::ZERO);
-    assert_eq!(queue.expire(deadline - Duration::from_nanos(1)), []);
+    let before = deadline.checked_sub(Duration::from_nanos(1)).unwrap();
+    assert_eq!(queue.expire(before), []);
     assert_eq!(queue.expire(deadline), [id]);
     assert!(queue.next(deadline).is_none());
 }

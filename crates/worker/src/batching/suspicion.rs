@@ -6,7 +6,7 @@ use std::time::Duration;
 /// So many requests within [`WINDOW`] are no coincidence: texts for which a sound model has no finite
 /// answer are rare.
 const REQUESTS: usize = 3;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 /// The requests of one model that were to blame lately. Times are counted from one moment.
 #[derive(Clone, Debug, Default)]

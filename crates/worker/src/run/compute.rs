@@ -101,7 +101,7 @@ impl Compute {
         });
         for number in 0..threads {
             let shared = Arc::clone(&shared);
-            spawn(format!("compute-{number}"), move || shared.work());
+            spawn(&format!("compute-{number}"), move || shared.work());
         }
         Self(shared)
     }
@@ -282,7 +282,9 @@ impl Shared {
                 Err(fault) => {
                     if matches!(fault, Fault::NonFinite) {
                         self.metrics.non_finite(&job.model.key);
-                        let model = inner.models.get_mut(taken.batch.model);
+                        // A round of the cases is judged by itself and starts no other one.
+                        let is_asked = taken.batch.class != Class::Idle;
+                        let model = inner.models.get_mut(taken.batch.model).filter(|_| is_asked);
                         is_suspect |= model.is_some_and(|(_, suspicion)| suspicion.blamed(now));
                     }
                     Some(Err(error(fault, place, taken.batch.output)))
@@ -349,14 +351,12 @@ impl Ticket {
     ) -> Result<Outputs, RunError> {
         let answer = &mut self.answer;
         let answered = match deadline {
-            None => answer.await,
-            Some(at) => match tokio::time::timeout_at(at, answer).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    self.shared.forget(self.id, |metrics, model| metrics.work().expired(model));
-                    return Err(RunError::Expired);
-                }
-            },
+            None => Ok(answer.await),
+            Some(at) => tokio::time::timeout_at(at, answer).await,
+        };
+        let Ok(answered) = answered else {
+            self.shared.forget(self.id, |metrics, model| metrics.work().expired(model));
+            return Err(RunError::Expired);
         };
         answered.map_err(|gone| lost(&gone))?
     }

@@ -73,7 +73,7 @@ impl Tokenizing {
         let shared = Arc::new(Shared::default());
         for number in 0..threads.max(LEAST_THREADS) {
             let shared = Arc::clone(&shared);
-            spawn(format!("tokenize-{number}"), move || shared.work());
+            spawn(&format!("tokenize-{number}"), move || shared.work());
         }
         Self(shared)
     }
