@@ -19,11 +19,23 @@ impl Gives {
         mut vector: Vec<f32>,
         dimensions: usize,
     ) -> Result<Vec<f32>, EngineError> {
-        let Self::Vectors { dimensions: all, normalized, matryoshka, .. } = self else {
+        self.offers(dimensions)?;
+        if dimensions < vector.len() {
+            vector.truncate(dimensions);
+            if matches!(self, Self::Vectors { normalized: true, .. }) {
+                normalize(&mut vector);
+            }
+        }
+        Ok(vector)
+    }
+
+    /// Whether [`Gives::shorten`] gives vectors of this length.
+    pub fn offers(&self, dimensions: usize) -> Result<(), EngineError> {
+        let Self::Vectors { dimensions: all, matryoshka, .. } = self else {
             return Err(EngineError::NoSuchOutput { output: Output::Vector });
         };
         if dimensions == *all {
-            return Ok(vector);
+            return Ok(());
         }
         let declared = matryoshka.is_empty() || matryoshka.contains(&dimensions);
         if !declared || !(1..=*all).contains(&dimensions) {
@@ -33,11 +45,7 @@ impl Gives {
                 declared: matryoshka.clone(),
             });
         }
-        vector.truncate(dimensions);
-        if *normalized {
-            normalize(&mut vector);
-        }
-        Ok(vector)
+        Ok(())
     }
 }
 

@@ -5,53 +5,32 @@ use lamplighter_engine::Gives;
 use super::error::ApiError;
 use super::fields::{Count, Field, optional};
 
-/// How many numbers of each vector a request wants.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Dimensions {
-    /// All of them if none.
-    wanted: Option<usize>,
-    normalized: bool,
-}
-
-/// What the field `dimensions` means for a model.
+/// How many numbers of each vector a request wants; all of them if it does not say. A length that the
+/// model does not offer is refused before anything is computed.
 pub(super) fn dimensions(
     field: Option<Field<Count>>,
     gives: &Gives,
-) -> Result<Dimensions, ApiError> {
-    let normalized = matches!(gives, Gives::Vectors { normalized: true, .. });
-    let has = gives.numbers();
-    match optional(field, "dimensions")? {
-        Some(Count(wanted)) if wanted > has => {
-            let message = format!(
-                "dimensions must be at most {has}, which is what the model gives; it is {wanted}"
-            );
-            Err(ApiError::invalid("dimensions", "invalid_value", message))
-        }
-        Some(Count(wanted)) => {
-            Ok(Dimensions { wanted: (wanted < has).then_some(wanted), normalized })
-        }
-        None => Ok(Dimensions { wanted: None, normalized }),
+) -> Result<Option<usize>, ApiError> {
+    let wanted = optional(field, "dimensions")?.map(|Count(wanted)| wanted);
+    if let Some(wanted) = wanted {
+        gives.offers(wanted).map_err(|refused| {
+            ApiError::invalid("dimensions", "invalid_value", format!("dimensions: {refused}"))
+        })?;
     }
+    Ok(wanted)
 }
 
-impl Dimensions {
-    /// Makes a whole vector as long as it is wanted.
-    pub(super) fn shorten(self, vector: &mut Vec<f32>) {
-        if let Some(wanted) = self.wanted {
-            shorten(vector, wanted, self.normalized);
-        }
-    }
-}
-
-/// The first `dimensions` numbers, with length 1 again if the whole vector had it.
-///
-/// A part of a vector is a good vector only for models that were trained for that
-/// (<https://arxiv.org/abs/2205.13147>).
-fn shorten(vector: &mut Vec<f32>, dimensions: usize, normalized: bool) {
-    vector.truncate(dimensions);
-    if normalized {
-        normalize(vector);
-    }
+/// A vector as long as it is wanted.
+pub(super) fn shortened(
+    vector: Vec<f32>,
+    wanted: Option<usize>,
+    gives: &Gives,
+) -> Result<Vec<f32>, ApiError> {
+    let Some(wanted) = wanted else { return Ok(vector) };
+    gives.shorten(vector, wanted).map_err(|error| {
+        tracing::error!(%error, "a vector could not be shortened to a length that is offered");
+        ApiError::bug()
+    })
 }
 
 /// Gives a vector length 1; one of zeros stays as it is.
@@ -93,22 +72,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_shortened_vector_points_where_its_beginning_did(vector in vectors(), at in 1..40_usize) {
-            let at = at.min(vector.len());
-            let mut short = vector.clone();
-            shorten(&mut short, at, true);
-            prop_assert_eq!(short.len(), at);
-            let length = dot(&short, &short).sqrt();
-            if vector[..at].iter().any(|number| *number != 0.0) {
-                prop_assert!((length - 1.0).abs() < 1e-5, "{}", length);
-                prop_assert!((cosine(&short, &vector[..at]) - 1.0).abs() < 1e-5);
-            }
-            let mut plain = vector.clone();
-            shorten(&mut plain, at, false);
-            prop_assert_eq!(&plain[..], &vector[..at]);
-        }
-
         #[test]
         fn a_cosine_is_between_its_bounds(a in vectors(), b in vectors()) {
             prop_assert!((-1.0..=1.0).contains(&cosine(&a, &b)));

@@ -87,17 +87,18 @@ pub(super) async fn embed(
     let Name(name) = required(ask.model, "model")?;
     let model = ask::named(&app, &name, Needs::Vectors)?;
     let encoding = optional(ask.encoding_format, "encoding_format")?.unwrap_or(Encoding::Float);
-    let dimensions = vectors::dimensions(ask.dimensions, &model.engine.facts().gives)?;
+    let gives = &model.engine.facts().gives;
+    let dimensions = vectors::dimensions(ask.dimensions, gives)?;
     let question = Parsed::required(ask.input, "input")?.into_question(TooLong::Refuse);
     let asker = Asker { app: &app, deadline };
     let answer = asker.ask(&model, Output::Vector, question, "input").await?;
-    let data = answer.outputs.into_iter().enumerate().map(|(index, mut vector)| {
-        dimensions.shorten(&mut vector);
-        Embedding { object: "embedding", index, numbers: encoding.write(vector) }
+    let data = answer.outputs.into_iter().enumerate().map(|(index, vector)| {
+        let vector = vectors::shortened(vector, dimensions, gives)?;
+        Ok(Embedding { object: "embedding", index, numbers: encoding.write(vector) })
     });
     Ok(Json(Answer {
         object: "list",
-        data: data.collect(),
+        data: data.collect::<Result<_, ApiError>>()?,
         model: model.key.to_string(),
         usage: Usage { prompt_tokens: answer.tokens, total_tokens: answer.tokens },
     }))

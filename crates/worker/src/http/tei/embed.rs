@@ -95,7 +95,7 @@ pub(super) async fn answer(
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
     let mut outputs = asker.ask(&model, Output::Vector, question, "inputs").await?.outputs;
     for vector in &mut outputs {
-        dimensions.shorten(vector);
+        *vector = vectors::shortened(std::mem::take(vector), dimensions, gives)?;
         if normalize {
             vectors::normalize(vector);
         }
