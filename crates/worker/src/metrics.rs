@@ -309,6 +309,7 @@ impl Metrics {
     /// A model is gone: so are the figures that name it.
     pub fn forget(&self, key: &ModelKey, runtime: Option<&RuntimeReport>) {
         let (model, labels) = (key.to_string(), label(key));
+        self.work().forget(key);
         if let Some(RuntimeReport { kernel, precision }) = runtime.cloned() {
             self.model_info.remove(&ModelRuntime { model: model.clone(), kernel, precision });
         }

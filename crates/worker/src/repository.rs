@@ -223,6 +223,7 @@ impl Repository {
             tokio::spawn(async move {
                 free(model).await;
                 claim.repository.board.unloaded(&key);
+                claim.repository.app.runner().forget(&key);
                 tracing::info!(model = %key, "unloaded");
                 drop(claim);
             })

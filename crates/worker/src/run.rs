@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lamplighter_engine::{EngineError, Output, Text, Tokens, TooLong};
+use lamplighter_protocol::ModelKey;
 
 pub use crate::batching::{Class, UnknownClass};
 use crate::board::Board;
@@ -163,6 +164,11 @@ impl Runner {
         if self.compute.0.served_under.set((board, time)).is_err() {
             tracing::error!("a bug: a runner was to serve twice");
         }
+    }
+
+    /// A model was unloaded: nothing of it is remembered.
+    pub fn forget(&self, model: &ModelKey) {
+        self.compute.0.forget_model(model);
     }
 
     /// How many texts may wait or run at once, and so the most that one request may have.

@@ -241,6 +241,11 @@ impl Queue {
         Some(Batch { id, model, output, class, texts, tokens })
     }
 
+    /// A model is gone, and another one may get its number.
+    pub(crate) fn forget(&mut self, model: usize) {
+        self.paces.remove(&model);
+    }
+
     /// A batch has ended; `took`: how long it took, if that says how fast the model is.
     pub(crate) fn finish(&mut self, id: BatchId, took: Option<Duration>) {
         let Some(batch) = self.running.remove(&id) else { return };

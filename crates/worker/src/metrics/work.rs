@@ -114,6 +114,26 @@ impl Work {
         self.cancelled.get_or_create(&label(model)).inc();
     }
 
+    /// A model is gone: so are the figures that name it.
+    pub(super) fn forget(&self, model: &ModelKey) {
+        let model = label(model);
+        for gauges in [&self.waiting, &self.suspect] {
+            gauges.remove(&model);
+        }
+        for histograms in [
+            &self.queue_seconds,
+            &self.tokenize_seconds,
+            &self.infer_seconds,
+            &self.batch_texts,
+            &self.batch_tokens,
+        ] {
+            histograms.remove(&model);
+        }
+        for counters in [&self.expired, &self.cancelled] {
+            counters.remove(&model);
+        }
+    }
+
     /// Whether a model is suspect.
     pub(crate) fn suspect(&self, model: &ModelKey, is_suspect: bool) {
         self.suspect.get_or_create(&label(model)).set(i64::from(is_suspect));

@@ -43,7 +43,7 @@ struct Inner {
     queue: Queue,
     jobs: HashMap<WorkId, Job>,
     /// Every model that was asked so far, by its number.
-    models: Vec<(ModelKey, Suspicion)>,
+    models: Vec<Option<(ModelKey, Suspicion)>>,
     closing: bool,
 }
 
@@ -284,8 +284,9 @@ impl Shared {
                         self.metrics.non_finite(&job.model.key);
                         // A round of the cases is judged by itself and starts no other one.
                         let is_asked = taken.batch.class != Class::Idle;
-                        let model = inner.models.get_mut(taken.batch.model).filter(|_| is_asked);
-                        is_suspect |= model.is_some_and(|(_, suspicion)| suspicion.blamed(now));
+                        let known = inner.models.get_mut(taken.batch.model);
+                        let known = known.and_then(Option::as_mut).filter(|_| is_asked);
+                        is_suspect |= known.is_some_and(|(_, suspicion)| suspicion.blamed(now));
                     }
                     Some(Err(error(fault, place, taken.batch.output)))
                 }
@@ -311,12 +312,20 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// A model is gone. Its number is free for another one.
+    pub(super) fn forget_model(&self, key: &ModelKey) {
+        let mut inner = self.lock();
+        let number = inner.number(key);
+        inner.queue.forget(number);
+        inner.models[number] = None;
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     fn publish_model(&self, inner: &Inner, number: usize) {
-        if let Some((key, _)) = inner.models.get(number) {
+        if let Some(Some((key, _))) = inner.models.get(number) {
             self.metrics.work().waiting(key, inner.queue.tokens(number));
         }
         self.publish(inner);
@@ -336,8 +345,16 @@ impl Shared {
 
 impl Inner {
     fn number(&mut self, key: &ModelKey) -> usize {
-        self.models.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
-            self.models.push((key.clone(), Suspicion::default()));
+        let is_known = |known: &Option<(ModelKey, Suspicion)>| {
+            known.as_ref().is_some_and(|(known, _)| known == key)
+        };
+        self.models.iter().position(is_known).unwrap_or_else(|| {
+            let new = Some((key.clone(), Suspicion::default()));
+            if let Some(free) = self.models.iter().position(Option::is_none) {
+                self.models[free] = new;
+                return free;
+            }
+            self.models.push(new);
             self.models.len() - 1
         })
     }
