@@ -113,7 +113,7 @@ fn find(
     match stored.keys().filter_map(|name| layer(name, config.names)).max() {
         Some(layer) if layer >= config.layers => Err(EngineError::config(
             FILE,
-            format!("the number of layers to be at least {}, as the weights have", layer + 1),
+            format!("{} to be at least {}, as the weights have", config.names.layers, layer + 1),
             config.layers,
         )),
         _ => Ok(all),

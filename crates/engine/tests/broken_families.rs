@@ -129,7 +129,7 @@ const BROKEN: &[(&str, Breaking, &str, &str)] = &[
         "camembert-last",
         |dir| set(dir, "num_hidden_layers", json!(1)),
         "ConfigInvalid",
-        "number of layers",
+        "num_hidden_layers",
     ),
     (
         "camembert-last",
@@ -145,7 +145,7 @@ const BROKEN: &[(&str, Breaking, &str, &str)] = &[
         "TensorMissing",
         "transformer.layer.2",
     ),
-    ("distilbert-max", |dir| set(dir, "n_layers", json!(1)), "ConfigInvalid", "number of layers"),
+    ("distilbert-max", |dir| set(dir, "n_layers", json!(1)), "ConfigInvalid", "n_layers"),
     ("distilbert-max", |dir| set(dir, "dim", json!(null)), "ConfigInvalid", "config.json"),
     ("distilbert-max", |dir| set(dir, "hidden_dim", json!(41)), "TensorShapeMismatch", "ffn.lin1"),
     (

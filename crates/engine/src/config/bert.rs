@@ -23,6 +23,7 @@ const NAMES: Names = Names { prefix: "bert.", ..LAYER };
 /// The names of a layer's tensors, which later families have kept.
 pub(super) const LAYER: Names = Names {
     prefix: "",
+    layers: "num_hidden_layers",
     layer: "encoder.layer.",
     query: "attention.self.query",
     key: "attention.self.key",

@@ -22,6 +22,7 @@ pub(super) const DISTILBERT: Family = Family {
 
 const NAMES: Names = Names {
     prefix: "distilbert.",
+    layers: "n_layers",
     layer: "transformer.layer.",
     query: "attention.q_lin",
     key: "attention.k_lin",

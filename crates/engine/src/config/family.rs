@@ -36,6 +36,8 @@ pub(super) struct Family {
 pub(crate) struct Names {
     /// Checkpoints of models with a head keep the encoder below this name.
     pub(crate) prefix: &'static str,
+    /// How `config.json` calls the number of layers.
+    pub(crate) layers: &'static str,
     /// What stands before a layer's number.
     pub(crate) layer: &'static str,
     pub(crate) query: &'static str,

@@ -60,18 +60,8 @@ impl One {
     /// Keeps the thread busy until the second model's engine is released.
     async fn busy(&self) -> Asked {
         let busy = self.ask(1, "wait", Class::Interactive, None).await;
-        self.is_taken(1).await;
+        self.engines[1].waits().await;
         busy
-    }
-
-    /// Waits until the engine was given something.
-    async fn is_taken(&self, model: usize) {
-        let taken = async {
-            while *self.engines[model].largest_batch.lock().unwrap() == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, taken).await.expect("the thread takes it");
     }
 
     fn release(&self) {
@@ -147,7 +137,7 @@ async fn a_request_that_would_wait_longer_than_its_time_is_refused_at_once() {
     let one = One::new();
     // Slow once, so that it is known to be.
     let slow = one.ask(0, "wait", Class::Interactive, None).await;
-    one.is_taken(0).await;
+    one.engines[0].waits().await;
     tokio::time::sleep(SLOW).await;
     one.engines[0].release();
     answer(slow).await.unwrap();

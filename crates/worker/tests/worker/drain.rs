@@ -104,6 +104,7 @@ async fn a_drain_under_load_loses_nothing() {
         let http = http.clone();
         async move { http.embed(serving, "wait").await }
     });
+    running.engine.waits().await;
 
     let gone = CancellationToken::new();
     let answered = Arc::new(AtomicUsize::new(0));

@@ -59,7 +59,7 @@ async fn damage_to_an_artifact_is_named_with_phase_file_and_tensor() {
     let foreign = Tiny::new().with(|tiny| tiny.config["architectures"] = json!(["LlamaModel"]));
     let foreign = fails(&foreign, |_| {}).await;
     assert_eq!(foreign.reason, Reason::UnsupportedArchitecture);
-    assert_eq!(foreign.found.as_deref(), Some("LlamaModel"));
+    assert_eq!(foreign.found.as_deref(), Some("LlamaModel of the type \"bert\""));
 }
 
 /// Guarantees: gates-06.

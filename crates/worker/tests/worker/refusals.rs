@@ -141,7 +141,7 @@ fn bad_inputs() -> Vec<Bad> {
             400,
             "invalid_value",
             "dimensions",
-            "dimensions must be at most 3",
+            "cannot have 4 dimensions, only 1 to 3",
         ),
         bad(
             &json!({"model": "other", "input": "a", "dimensions": 0}),

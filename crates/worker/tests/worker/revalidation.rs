@@ -239,9 +239,7 @@ async fn requests_go_first_and_one_batch_runs_at_a_time() {
         })
     };
     let busy = request("wait");
-    while engine.times_answered("wait") == 0 && *engine.largest_batch.lock().unwrap() == 0 {
-        tokio::task::yield_now().await;
-    }
+    engine.waits().await;
     let texts: Vec<String> = (1..=9).map(|words| "check ".repeat(words)).collect();
     let background = {
         let (runner, model, texts) = (Arc::clone(&runner), Arc::clone(&model), texts.clone());

@@ -128,6 +128,7 @@ async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
     let (slow, serving) = (http.clone(), running.serving);
     let slow = tokio::spawn(async move { slow.embed(serving, "wait").await });
     running.http.status_when(running.admin, |report| report.in_flight == 1).await;
+    running.engine.waits().await;
     assert_eq!(running.shed().await, 1);
     // The client has been told by now: this one takes another connection.
     let answer = http.embed(running.serving, "a lamp").await.unwrap();

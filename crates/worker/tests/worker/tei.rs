@@ -270,7 +270,7 @@ async fn wrong_requests_have_teis_types_and_statuses() {
             json!({"inputs": "a", "dimensions": 4}),
             422,
             "validation",
-            "at most",
+            "only 1 to 3",
         ),
         (&embedder, "/embed", json!({"inputs": "nan"}), 424, "backend", "not finite"),
         (&embedder, "/embed", json!({"inputs": "fail"}), 424, "backend", "log says why"),

@@ -1,6 +1,6 @@
 //! An engine that answers from the tokens alone, and misbehaves on demand.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lamplighter_engine::{
@@ -33,6 +33,7 @@ pub(crate) struct Fake {
     /// The token ids of the texts that were answered, in order.
     pub(crate) answered: Mutex<Vec<Vec<u32>>>,
     wrong: AtomicUsize,
+    waits: AtomicBool,
 }
 
 impl Fake {
@@ -66,6 +67,7 @@ impl Fake {
             largest_batch: Mutex::new(0),
             answered: Mutex::default(),
             wrong: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +87,16 @@ impl Fake {
         self.answered.lock().unwrap().iter().filter(|answered| **answered == ids).count()
     }
 
+    /// Until a text `wait` is being computed: what comes later is not in one batch with it.
+    pub(crate) async fn waits(&self) {
+        let begun = async {
+            while !self.waits.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, begun).await.expect("the engine is asked to wait");
+    }
+
     /// Lets every text `wait` be answered, now and later.
     pub(crate) fn release(&self) {
         *self.released.lock().unwrap() = true;
@@ -92,6 +104,7 @@ impl Fake {
     }
 
     fn wait(&self) {
+        self.waits.store(true, Ordering::Relaxed);
         let held = self.released.lock().unwrap();
         let (released, _) =
             self.changed.wait_timeout_while(held, DEADLINE, |released| !*released).unwrap();
