@@ -4,6 +4,7 @@
 
 mod load;
 mod machine;
+mod overload;
 mod process;
 mod python;
 mod table;
@@ -22,6 +23,21 @@ pub(crate) enum BenchCommand {
     /// 100 MB/s each. The same eight are loaded one after the other by one thread, in turns with
     /// the others, and the same files by Python. Takes about five minutes; curl has to be installed.
     Load(LoadArgs),
+    /// Three times the load that a worker can bear: what it still answers, and how fast it refuses the
+    /// rest.
+    ///
+    /// The worker runs on one core and is asked from another, so the machine must have two and be at
+    /// rest. Fails if less than 95 % of the capacity is answered, or if the 99th percentile of
+    /// refusals, from parsed head to answer, is 5 ms or more.
+    Overload(OverloadArgs),
+}
+
+/// Options of `cargo xtask bench overload`.
+#[derive(Args, Debug)]
+pub(crate) struct OverloadArgs {
+    /// How long each of the three loads lasts.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
 }
 
 /// Options of `cargo xtask bench load`.
@@ -42,6 +58,7 @@ pub(crate) struct LoadArgs {
 pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Load(args) => load::run(workspace, args),
+        BenchCommand::Overload(args) => overload::run(workspace, args),
     }
 }
 
