@@ -5,6 +5,7 @@
 mod engine;
 mod load;
 mod machine;
+mod overload;
 mod process;
 mod python;
 mod table;
@@ -29,6 +30,21 @@ pub(crate) enum BenchCommand {
     /// W2 256 texts of 128 tokens, W3 single queries of 12 to 16 tokens; then W1 and W3 as texts. The
     /// peak is what this processor can multiply and add meanwhile. Takes about ten minutes.
     Engine(EngineArgs),
+    /// Three times the load that a worker can bear: what it still answers, and how fast it refuses the
+    /// rest.
+    ///
+    /// The worker runs on one core and is asked from another, so the machine must have two and be at
+    /// rest. Fails if less than 95 % of the capacity is answered, or if the 99th percentile of
+    /// refusals, from parsed head to answer, is 5 ms or more.
+    Overload(OverloadArgs),
+}
+
+/// Options of `cargo xtask bench overload`.
+#[derive(Args, Debug)]
+pub(crate) struct OverloadArgs {
+    /// How long each of the three loads lasts.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
 }
 
 /// Options of `cargo xtask bench load`.
@@ -64,6 +80,7 @@ pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Load(args) => load::run(workspace, args),
         BenchCommand::Engine(args) => engine::run(workspace, args),
+        BenchCommand::Overload(args) => overload::run(workspace, args),
     }
 }
 

@@ -56,6 +56,9 @@ fn entry(artifact: &Path, version: &str, default: bool) -> serde_json::Value {
         "task": "Embedding",
         "default": default,
         "source": {"uri": format!("image://{}", artifact.display())},
+        "validation": {"cases": [{"name": "near", "check": {"similarity": {
+            "texts": ["the lamp", "the lamp light"], "atLeast": "0.1",
+        }}}]},
     })
 }
 

@@ -7,8 +7,9 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::mpsc;
 
 use super::{DEADLINE, serve_line};
 
@@ -17,9 +18,30 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_lamplighter-worker");
 /// A running `lamplighter-worker serve`; killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Log,
     pub(crate) serving: SocketAddr,
     pub(crate) admin: SocketAddr,
+}
+
+/// What a process logs, read all the time: one whose log nobody reads stops when the pipe is full.
+struct Log(mpsc::UnboundedReceiver<String>);
+
+impl Log {
+    fn of(stderr: ChildStderr) -> Self {
+        let (lines, log) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut read = BufReader::new(stderr).lines();
+            while let Some(line) = read.next_line().await.unwrap() {
+                // Whoever had the other end needs no more of it.
+                drop(lines.send(line));
+            }
+        });
+        Self(log)
+    }
+
+    async fn next_line(&mut self) -> Option<String> {
+        self.0.recv().await
+    }
 }
 
 /// How a process ended, and what it logged.
@@ -59,7 +81,7 @@ pub(crate) async fn run(line: &[String]) -> Ended {
 /// Runs the binary, tells it to stop once it has come so far, and waits for its end.
 pub(crate) async fn run_and_stop(line: &[String], so_far: impl Future<Output = ()>) -> Ended {
     let mut child = command(line).spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let log = Log::of(child.stderr.take().unwrap());
     tokio::time::timeout(DEADLINE, so_far).await.expect("the process comes so far");
     let id = i32::try_from(child.id().expect("the process runs")).unwrap();
     kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
@@ -79,7 +101,7 @@ pub(crate) fn serving(program: &Path, dir: &Path, more: &[&str]) -> Command {
 /// Runs a command to its end, which must come by itself.
 pub(crate) async fn to_end(mut command: Command) -> Ended {
     let mut child = command.spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let log = Log::of(child.stderr.take().unwrap());
     end(child, log).await
 }
 
@@ -98,9 +120,9 @@ impl Process {
     /// Starts a command that serves, and waits until its listeners are bound.
     pub(crate) async fn start_as(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = Log::of(child.stderr.take().unwrap());
         let listening = async {
-            while let Some(line) = log.next_line().await.unwrap() {
+            while let Some(line) = log.next_line().await {
                 let entry: Value = serde_json::from_str(&line).unwrap();
                 if entry["message"] == "listening" {
                     return entry;
@@ -134,7 +156,7 @@ impl Process {
     /// Reads the log up to this message.
     pub(crate) async fn logged(&mut self, message: &str) {
         let logged = async {
-            while let Some(line) = self.log.next_line().await.unwrap() {
+            while let Some(line) = self.log.next_line().await {
                 let entry: Value = serde_json::from_str(&line).unwrap();
                 if entry["message"] == message {
                     return;
@@ -151,10 +173,10 @@ impl Process {
     }
 }
 
-async fn end(mut child: Child, mut log: Lines<BufReader<ChildStderr>>) -> Ended {
+async fn end(mut child: Child, mut log: Log) -> Ended {
     let ended = async {
         let mut lines = Vec::new();
-        while let Some(line) = log.next_line().await.unwrap() {
+        while let Some(line) = log.next_line().await {
             lines.push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
         }
         Ended { status: child.wait().await.unwrap(), log: lines }

@@ -1,0 +1,344 @@
+//! What a worker does with three times the load that it can bear.
+//!
+//! The worker has one core, the generator another: `taskset` keeps them apart. First as many
+//! connections as keep the core busy ask one after the other, which is the capacity; then requests
+//! come three times as fast, whether the ones before were answered or not.
+
+mod client;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+
+use super::OverloadArgs;
+use super::process::{Running, free_address};
+use super::table::{aligned, row};
+use crate::exec::Exec;
+use crate::workspace::{Profile, Workspace};
+use crate::{images, model, term};
+use client::{Client, Code};
+
+const DEADLINE: Duration = Duration::from_mins(3);
+/// Connections that find the capacity: some compute, some are on their way.
+const BUSY: u32 = 16;
+/// Connections of the overload. Most wait in the worker's queue at any time, so there are more than
+/// that holds.
+const MANY: u32 = 160;
+const QUEUE: &str = "32";
+const TIMES: f64 = 3.0;
+/// Not measured: caches fill, and the worker learns its pace.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// What is to be reached.
+const GOODPUT: f64 = 0.95;
+const REFUSAL_MILLIS: f64 = 5.0;
+
+/// Measures and prints.
+pub(super) fn run(workspace: &Workspace, args: &OverloadArgs) -> Result<()> {
+    let bench = Bench::start(workspace)?;
+    let time = Duration::from_secs(args.seconds.into());
+    term::step("bench overload: the capacity");
+    bench.ask(BUSY, None, WARM_UP)?;
+    let before = bench.ask(BUSY, None, time)?;
+    term::step("bench overload: three times as much");
+    let refusals = bench.refusals()?;
+    let over = bench.ask(MANY, Some(before.rate() * TIMES), time)?;
+    let refusals = bench.refusals()?.since(&refusals);
+    let after = bench.ask(BUSY, None, time)?;
+    // The machine may have changed meanwhile: the capacity is what stood on both sides.
+    let capacity = f64::midpoint(before.rate(), after.rate());
+    let mut rows =
+        vec![row(["", "asked/s", "200/s", "429/s", "other", "200 p99 ms", "429 p99 ms"])];
+    for (name, load) in [("capacity", &before), ("3x", &over), ("capacity again", &after)] {
+        rows.push(row([
+            name,
+            &format!("{:.0}", load.asked as f64 / load.seconds),
+            &format!("{:.1}", load.rate()),
+            &format!("{:.0}", load.refused.len() as f64 / load.seconds),
+            &load.other.to_string(),
+            &format!("{:.1}", millis(percentile(&load.answered))),
+            &format!("{:.2}", millis(percentile(&load.refused))),
+        ]));
+    }
+    term::line(&aligned(&rows));
+    let p99 = refusals.p99_millis().context("nothing was refused: it was no overload")?;
+    term::line(&format!(
+        "overload: capacity {capacity:.1} req/s; at 3x goodput {:.1}; 429 p99 {p99:.2} ms",
+        over.rate()
+    ));
+    if over.rate() < GOODPUT * capacity || p99 >= REFUSAL_MILLIS {
+        bail!(
+            "the goodput must be {GOODPUT} of the capacity, and refusals within {REFUSAL_MILLIS} ms"
+        );
+    }
+    Ok(())
+}
+
+/// Times as the client sees them.
+#[derive(Debug, Default)]
+struct Load {
+    seconds: f64,
+    asked: u64,
+    answered: Vec<Duration>,
+    refused: Vec<Duration>,
+    other: u64,
+}
+
+impl Load {
+    fn rate(&self) -> f64 {
+        self.answered.len() as f64 / self.seconds
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The 99th percentile; none of none.
+fn percentile(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+struct Bench {
+    serving: String,
+    admin: String,
+    body: String,
+    _worker: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start(workspace: &Workspace) -> Result<Self> {
+        let logs = workspace.logs();
+        Exec::new("build the worker", "cargo")
+            .args(["build", "--package", "lamplighter-worker"])
+            .dir(workspace.root())
+            .deadline(Duration::from_mins(40))
+            .run(&logs)?;
+        let [of_worker, of_generator] = cores()?;
+        let pid = std::process::id().to_string();
+        // Threads that are started from here on stay there, too.
+        Exec::new("keep the generator on its core", "taskset")
+            .args(["--pid", "--cpu-list", &of_generator, &pid])
+            .deadline(Duration::from_secs(10))
+            .run(&logs)?;
+        let folder = tempfile::tempdir()?;
+        let manifest = folder.path().join("manifest.json");
+        let artifact = folder.path().join("minilm");
+        model::copy_tree(&model::minilm(workspace)?, &artifact)?;
+        let program = workspace.binary("lamplighter-worker", Profile::Dev);
+        Exec::new("record the golden file", &program)
+            .args(["golden", "--artifact"])
+            .args([&artifact])
+            .deadline(DEADLINE)
+            .run(&logs)?;
+        fs::write(&manifest, manifest_of(&artifact).to_string())?;
+        let (serving, admin) = (free_address()?.to_string(), free_address()?.to_string());
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let worker = program.display().to_string();
+        let mut line = vec!["--cpu-list".to_owned(), of_worker, worker, "serve".to_owned()];
+        for (flag, value) in [
+            ("--manifest", manifest.display().to_string()),
+            ("--listen", serving.clone()),
+            ("--admin-listen", admin.clone()),
+            ("--cache-dir", path("cache")),
+            ("--termination-log", path("termination-log")),
+            ("--max-queued-texts", QUEUE.to_owned()),
+            ("--max-connection-age-seconds", "3600".to_owned()),
+            ("--compute-threads", "1".to_owned()),
+        ] {
+            line.extend([flag.to_owned(), value]);
+        }
+        let log = logs.join("bench-overload.log");
+        let taskset = PathBuf::from("taskset");
+        let mut worker = Running::start(&taskset, line, &images::WORKER_ALLOCATOR, &log)?;
+        worker.until_answered(&format!("http://{admin}/readyz"), DEADLINE)?;
+        let body = json!({"model": "minilm", "input": "a lamp on a hill by the sea ".repeat(8)});
+        let body = body.to_string();
+        Ok(Self { serving, admin, body, _worker: worker, _folder: folder })
+    }
+
+    /// Asks on so many connections for so long: one request after the other, or so many a second.
+    fn ask(&self, connections: u32, rate: Option<f64>, time: Duration) -> Result<Load> {
+        let begun = Instant::now();
+        let next = AtomicU64::new(0);
+        let loads: Vec<Result<Load>> = std::thread::scope(|scope| {
+            let ask = || self.ask_on_one(begun, rate, time, &next);
+            let threads: Vec<_> = (0..connections).map(|_| scope.spawn(ask)).collect();
+            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<Load>>| {
+                thread.join().unwrap_or_else(|_| bail!("a thread of the generator panicked"))
+            };
+            threads.into_iter().map(ended).collect()
+        });
+        let mut all = Load { seconds: time.as_secs_f64(), ..Load::default() };
+        for load in loads {
+            let load = load?;
+            all.asked += load.asked;
+            all.other += load.other;
+            all.answered.extend(load.answered);
+            all.refused.extend(load.refused);
+        }
+        Ok(all)
+    }
+
+    /// What was answered before the time was over counts, and no more.
+    fn ask_on_one(
+        &self,
+        begun: Instant,
+        rate: Option<f64>,
+        time: Duration,
+        next: &AtomicU64,
+    ) -> Result<Load> {
+        let mut client = Client::new(&self.serving);
+        let mut load = Load::default();
+        loop {
+            if let Some(rate) = rate {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let due = Duration::from_secs_f64(number as f64 / rate);
+                sleep(due.saturating_sub(begun.elapsed()).min(time));
+            }
+            if begun.elapsed() >= time {
+                return Ok(load);
+            }
+            load.asked += 1;
+            let asked = Instant::now();
+            let code = client.post("/v1/embeddings", &self.body)?;
+            let took = asked.elapsed();
+            if begun.elapsed() < time {
+                match code {
+                    Code::Ok => load.answered.push(took),
+                    Code::TooMany => load.refused.push(took),
+                    Code::Other(_) => load.other += 1,
+                }
+            }
+        }
+    }
+
+    /// How long the worker took for refusals so far, by its own clock.
+    fn refusals(&self) -> Result<Refusals> {
+        let url = format!("http://{}/metrics", self.admin);
+        let text = ureq::get(&url)
+            .call()
+            .and_then(|mut response| response.body_mut().read_to_string())
+            .with_context(|| format!("{url} does not answer"))?;
+        Refusals::read(&text)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "requests come at times that were set before")]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn manifest_of(artifact: &std::path::Path) -> serde_json::Value {
+    json!({"format": 1, "deployment": "bench/overload", "revision": "bench", "device": "Cpu",
+        "models": [{"name": "minilm", "version": "1", "task": "Embedding", "default": true,
+            "source": {"uri": format!("image://{}", artifact.display())}}]})
+}
+
+/// Two cores that this process may use.
+fn cores() -> Result<[String; 2]> {
+    let status =
+        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let cores = list.map(listed).unwrap_or_default();
+    match cores.as_slice() {
+        [first, second, ..] => Ok([first.to_string(), second.to_string()]),
+        _ => bail!("two cores are needed: one for the worker, one for what asks it"),
+    }
+}
+
+/// The numbers of a list such as `0-3,8`.
+fn listed(ranges: &str) -> Vec<u32> {
+    let all = ranges.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
+    });
+    all.flatten().collect()
+}
+
+/// `lamplighter_worker_refusal_seconds`: upper bounds in seconds, and how many were at most so long.
+#[derive(Debug, Default)]
+struct Refusals(Vec<(f64, f64)>);
+
+impl Refusals {
+    fn read(text: &str) -> Result<Self> {
+        let buckets = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix("lamplighter_worker_refusal_seconds_bucket{le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+            Some((bound, count.parse().ok()?))
+        });
+        let buckets: Vec<(f64, f64)> = buckets.collect();
+        if buckets.is_empty() {
+            bail!("the worker does not tell how fast it refuses")
+        }
+        Ok(Self(buckets))
+    }
+
+    fn since(mut self, before: &Self) -> Self {
+        for (bucket, before) in self.0.iter_mut().zip(&before.0) {
+            bucket.1 -= before.1;
+        }
+        self
+    }
+
+    /// Between the bounds of its bucket as if all were spread evenly; none if there was no refusal.
+    fn p99_millis(&self) -> Option<f64> {
+        let all = self.0.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;
+        let rank = all * 0.99;
+        let at = self.0.iter().position(|(_, count)| *count >= rank)?;
+        let below = at.checked_sub(1).and_then(|at| self.0.get(at)).copied().unwrap_or_default();
+        let (bound, count) = *self.0.get(at)?;
+        if bound.is_infinite() {
+            return Some(f64::INFINITY);
+        }
+        let part = (rank - below.1) / (count - below.1).max(1.0);
+        Some((below.0 + (bound - below.0) * part) * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_listed_one_by_one() {
+        assert_eq!(listed("\t0-3,8"), [0, 1, 2, 3, 8]);
+        assert_eq!(listed(""), [0_u32; 0]);
+    }
+
+    #[test]
+    fn the_99th_percentile_lies_in_its_bucket() {
+        let page = |counts: [u32; 3]| {
+            format!(
+                "# TYPE x histogram\nlamplighter_worker_refusal_seconds_bucket{{le=\"0.001\"}} {}\n\
+                 lamplighter_worker_refusal_seconds_bucket{{le=\"0.005\"}} {}\n\
+                 lamplighter_worker_refusal_seconds_bucket{{le=\"+Inf\"}} {}\n",
+                counts[0], counts[1], counts[2]
+            )
+        };
+        let p99 = |counts| Refusals::read(&page(counts)).unwrap().p99_millis();
+        assert_eq!(p99([0, 0, 0]), None);
+        assert!((p99([100, 100, 100]).unwrap() - 0.99).abs() < 1e-9);
+        assert!((p99([98, 100, 100]).unwrap() - 3.0).abs() < 1e-9);
+        assert_eq!(p99([0, 98, 100]), Some(f64::INFINITY));
+        let before = Refusals::read(&page([100, 100, 200])).unwrap();
+        let after = Refusals::read(&page([200, 200, 300])).unwrap().since(&before);
+        assert!(after.p99_millis().unwrap() < 1.0, "what was before does not count");
+        assert!(Refusals::read("").is_err());
+    }
+
+    #[test]
+    fn the_percentile_is_one_that_was_measured() {
+        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&times), Duration::from_millis(198));
+        assert_eq!(percentile(&[]), Duration::ZERO);
+    }
+}
