@@ -171,7 +171,8 @@ async fn answer(
     let request =
         request.map(|body| if http2 { Leftover::ignore(body) } else { leftover.watch(body) });
     let mut response = router.oneshot(request).await?;
-    if !http2 && connection.is_retiring() {
+    // What is left of a body is not read any more, so that no other request can follow it.
+    if !http2 && (connection.is_retiring() || connection.leftover.is_there()) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| flight.write(body, !http2)))

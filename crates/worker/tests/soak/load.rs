@@ -87,14 +87,14 @@ pub(crate) async fn client(
     let mut random = Random::new(seed);
     while !stop.load(Ordering::Relaxed) {
         let lot = random.below(100);
-        let (done, count) = if lot < GIVEN_UP {
-            (give_up(&target, &mut random).await, &counts.given_up)
+        let (what, done, count) = if lot < GIVEN_UP {
+            ("given up", give_up(&target, &mut random).await, &counts.given_up)
         } else if lot < GIVEN_UP + OVERSIZE {
-            (oversize(&target, &http, &mut random).await, &counts.refused)
+            ("oversize", oversize(&target, &http, &mut random).await, &counts.refused)
         } else {
-            (ask(&target, &http, &mut random).await, &counts.answered)
+            ("ordinary", ask(&target, &http, &mut random).await, &counts.answered)
         };
-        done?;
+        done.map_err(|problem| format!("a request ({what}): {problem}"))?;
         count.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
