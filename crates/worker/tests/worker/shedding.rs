@@ -141,6 +141,26 @@ async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
     running.ended().await;
 }
 
+/// A client that would send its next request on this connection would lose it.
+#[tokio::test]
+async fn an_answer_before_the_bodys_end_says_that_the_connection_closes() {
+    let running = start().await;
+    let mut client = Raw::connect(running.serving).await;
+    client.begin_to_embed(1 << 30).await;
+    let refused = client.last_answer().await;
+    assert!(refused.starts_with("http/1.1 413"), "{refused}");
+    assert!(refused.contains("connection: close"), "{refused}");
+    let mut client = Raw::connect(running.serving).await;
+    for _ in 0..2 {
+        client.embed("").await;
+        let refused = client.answer(VECTORS).await;
+        assert!(refused.starts_with("http/1.1 400"), "{refused}");
+        assert!(!refused.contains("connection: close"), "its body was read: {refused}");
+    }
+    drop(client);
+    running.ended().await;
+}
+
 #[tokio::test]
 async fn a_shed_for_another_pod_is_refused_and_sheds_nothing() {
     let running = start().await;
