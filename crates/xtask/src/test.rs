@@ -74,7 +74,7 @@ pub(crate) fn all_steps() -> [Step; 16] {
         step("purity", "plan depends on nothing", Quick, 1, plan_purity::check),
         step("build", "programs and tests compile", Quick, 17, s::build),
         step("lint", "clippy has nothing to say", Quick, 4, s::lint),
-        step("unit", "unit, golden, property and wire tests", Quick, 6, s::unit),
+        step("unit", "unit, golden, property and wire tests", Quick, 7, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
         step("soak", "memory stays flat under a load that goes on", Ci, 2, s::soak),
