@@ -78,7 +78,7 @@ pub(crate) fn all_steps() -> [Step; 16] {
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
         step("soak", "memory stays flat under a load that goes on", Ci, 2, s::soak),
-        step("clients", "the clients that people use work", Ci, 2, s::clients),
+        step("clients", "the clients that people use work", Ci, 3, s::clients),
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
@@ -205,7 +205,7 @@ mod tests {
         let minutes: u64 =
             all_steps().iter().filter(|step| step.tier <= Tier::Ci).map(|step| step.budget).sum();
         // Of 90, and this program compiles before the first step.
-        assert!(minutes <= 82, "{minutes}");
+        assert!(minutes <= 83, "{minutes}");
     }
 
     #[test]
