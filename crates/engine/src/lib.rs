@@ -133,6 +133,8 @@ pub struct Facts {
     pub vocabulary: usize,
     /// Longest text in tokens, special tokens included.
     pub max_tokens: usize,
+    /// Numbers of a token's vector.
+    pub width: usize,
     /// Number of weights: the elements of all floating-point tensors in the weight files, also
     /// of those that no output depends on, such as a pooler.
     pub parameters: u64,

@@ -61,6 +61,7 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
         architecture: config.architecture.clone(),
         vocabulary: config.encoder.vocabulary,
         max_tokens: recipe.max_tokens,
+        width: config.encoder.hidden,
         parameters,
         gives: recipe.gives.clone(),
         dtype: network.dtype,

@@ -14,6 +14,10 @@ use crate::{Text, Tokens, TooLong};
 
 const FILE: &str = "tokenizer.json";
 
+/// Of a text that is cut, as many bytes are looked at for each token that is kept. Words of more bytes
+/// are rare; a text of blanks alone may lose more than it had to.
+const BYTES_PER_TOKEN: usize = 256;
+
 /// An artifact's tokenizer. Its own truncation and padding are off: here, texts that are too
 /// long are refused or shortened on request, and batches are padded to their longest text.
 pub(crate) struct Tokenizer {
@@ -77,9 +81,15 @@ impl Tokenizer {
     }
 
     fn encode_one(&self, text: Text<'_>, too_long: TooLong) -> Result<Tokens, Problem> {
+        let mut clipped = false;
+        let mut plain = |text| {
+            let part = self.looked_at(text, too_long);
+            clipped |= part.len() < text.len();
+            self.plain(part)
+        };
         let (mut first, mut second) = match text {
-            Text::One(text) => (self.plain(text)?, None),
-            Text::Pair(first, second) => (self.plain(first)?, Some(self.plain(second)?)),
+            Text::One(text) => (plain(text)?, None),
+            Text::Pair(first, second) => (plain(first)?, Some(plain(second)?)),
         };
         let processor = self.inner.get_post_processor();
         let special = processor.map_or(0, |post| post.added_tokens(second.is_some()));
@@ -94,15 +104,26 @@ impl Tokenizer {
             };
             let (of_first, of_second) =
                 shares(first.len(), second.as_ref().map_or(0, Encoding::len), room);
-            first.truncate(of_first, 0, direction);
+            cut(&mut first, of_first, direction);
             if let Some(second) = &mut second {
-                second.truncate(of_second, 0, direction);
+                cut(second, of_second, direction);
             }
         }
         let encoding = self.inner.post_process(first, second, true)?;
         let second = encoding.get_type_ids().iter().position(|kind| *kind == 1);
         let second = second.filter(|_| self.tells_apart);
+        let truncated = truncated || clipped;
         Ok(Tokens { ids: encoding.get_ids().to_vec(), second, truncated })
+    }
+
+    /// What of a text can be in its tokens: the rest would only be split to be thrown away.
+    fn looked_at<'a>(&self, text: &'a str, too_long: TooLong) -> &'a str {
+        let most = self.max_tokens.saturating_mul(BYTES_PER_TOKEN);
+        match too_long {
+            TooLong::CutEnd => &text[..text.floor_char_boundary(most)],
+            TooLong::CutStart => &text[text.ceil_char_boundary(text.len().saturating_sub(most))..],
+            TooLong::Refuse => text,
+        }
     }
 
     fn plain(&self, text: &str) -> Result<Encoding, Problem> {
@@ -113,6 +134,13 @@ impl Tokenizer {
         };
         Ok(encoded?)
     }
+}
+
+/// The library keeps what it cuts off, and would join each such part of one text with each of another
+/// when the special tokens are added.
+fn cut(encoding: &mut Encoding, length: usize, direction: TruncationDirection) {
+    encoding.truncate(length, 0, direction);
+    drop(encoding.take_overflowing());
 }
 
 enum Problem {
@@ -141,4 +169,24 @@ fn shares(first: usize, second: usize, room: usize) -> (usize, usize) {
 
 fn untokenizable(index: usize, problem: impl Display) -> EngineError {
     EngineError::Untokenizable { index, problem: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::Token;
+
+    use super::*;
+
+    #[test]
+    fn of_what_is_cut_off_nothing_is_kept() {
+        let token = |id: u32| Token::new(id, "lamp".to_owned(), (0, 4));
+        for (direction, kept) in
+            [(TruncationDirection::Right, [0, 1, 2]), (TruncationDirection::Left, [97, 98, 99])]
+        {
+            let mut encoding = Encoding::from_tokens((0..100).map(token).collect(), 0);
+            cut(&mut encoding, 3, direction);
+            assert_eq!(encoding.get_ids(), kept);
+            assert!(encoding.get_overflowing().is_empty());
+        }
+    }
 }

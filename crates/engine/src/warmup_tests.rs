@@ -24,6 +24,7 @@ impl Fake {
                 architecture: "Fake".to_owned(),
                 vocabulary: 100,
                 max_tokens: 100,
+                width: 1,
                 parameters: 0,
                 gives: Gives::Vectors {
                     dimensions: 1,

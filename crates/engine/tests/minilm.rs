@@ -47,6 +47,7 @@ fn the_model_says_what_it_is() {
         architecture: "BertModel".to_owned(),
         vocabulary: 30_522,
         max_tokens: 256,
+        width: 384,
         parameters: 22_713_216,
         gives: Gives::Vectors {
             dimensions: 384,

@@ -52,6 +52,7 @@ fn a_model_says_what_it_is() {
         architecture: "BertModel".to_owned(),
         vocabulary: VOCABULARY,
         max_tokens: MAX_TOKENS,
+        width: HIDDEN,
         parameters: embeddings + LAYERS as u64 * layer + pooler,
         gives: Gives::Vectors {
             dimensions: HIDDEN,
@@ -220,6 +221,21 @@ fn too_long_a_text_is_refused_by_its_index_or_cut_on_request() {
     let lamp = engine.tokenize(&["lamp"]).unwrap()[0].ids[1];
     assert_eq!(beginning[2].ids[MAX_TOKENS - 2], lamp, "its beginning is gone, its end is there");
     assert_eq!(beginning[2].ids.len(), MAX_TOKENS);
+}
+
+/// Of a text that is cut, only what can be in its tokens is looked at, and a pair of long texts takes
+/// no more than a pair of short ones.
+#[test]
+fn very_long_texts_are_cut_like_long_ones() {
+    let engine = Tiny::new().engine();
+    let (long, longest) = ("the lamp ".repeat(100), "the lamp ".repeat(200_000));
+    for too_long in [TooLong::CutEnd, TooLong::CutStart] {
+        let split = |text| engine.split(&[text], too_long).unwrap().remove(0);
+        assert_eq!(split(Text::One(&longest)), split(Text::One(&long)));
+        assert_eq!(split(Text::Pair(&longest, &longest)), split(Text::Pair(&long, &long)));
+        let umlauts = "\u{e4}".repeat(100_001);
+        assert!(split(Text::One(&umlauts)).truncated, "a letter of two bytes is not split");
+    }
 }
 
 #[test]

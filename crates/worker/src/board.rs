@@ -277,6 +277,7 @@ impl Board {
     }
 
     fn forget(&self, inner: &mut Inner, key: &ModelKey) {
+        inner.suspects.remove(key);
         for slot in inner.slots.extract_if(.., |slot| slot.key == *key) {
             self.metrics.forget(&slot.key, slot.progress.runtime());
         }

@@ -98,6 +98,7 @@ mod tests {
             architecture: "Right".to_owned(),
             vocabulary: 1,
             max_tokens: 8,
+            width: 3,
             parameters: 1,
             gives: Gives::Vectors {
                 dimensions: 3,

@@ -239,7 +239,7 @@ fn check_tokens(
 
 /// Vectors of tokens are many more numbers than what was sent.
 fn check_size(tokens: usize, model: &Model, field: &'static str) -> Result<(), ApiError> {
-    let numbers = tokens.saturating_mul(model.engine.facts().gives.numbers());
+    let numbers = tokens.saturating_mul(model.engine.facts().width);
     if numbers <= MAX_TOKEN_NUMBERS {
         return Ok(());
     }

@@ -36,6 +36,15 @@ pub(super) async fn bytes(
     deadline: Deadline,
 ) -> Result<(BytesMut, Share), ApiError> {
     app.runner.check_room().map_err(|full| ApiError::of_run(&full, "body"))?;
+    unhurried(request, app, deadline).await
+}
+
+/// Reads the whole body of a request that asks no model.
+pub(super) async fn unhurried(
+    request: Request,
+    app: &App,
+    deadline: Deadline,
+) -> Result<(BytesMut, Share), ApiError> {
     let (parts, body) = request.into_parts();
     let encoding = parts.headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {

@@ -117,17 +117,23 @@ pub(super) async fn index(
     Extension(deadline): Extension<Deadline>,
     request: Request,
 ) -> Result<Json<Vec<Entry>>, ApiError> {
-    let (bytes, _share) = body::bytes(request, &app, deadline).await?;
+    let (bytes, _share) = body::unhurried(request, &app, deadline).await?;
     let ask: Ask = if bytes.is_empty() {
         Ask::default()
     } else {
         serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(&error))?
     };
     let only_ready = optional(ask.ready, "ready")?.unwrap_or_default();
-    let is_open = app.registry().is_ok();
+    let served = app.registry().ok();
     let report = app.board.report();
     let entries = report.models.into_iter().map(|model| {
-        let state = if is_open { ModelState::Ready } else { model.state };
+        let key = model.key.to_string();
+        let answers = served.as_ref().is_some_and(|served| served.resolve(&key).is_some());
+        // One that has passed waits for the others, while the worker starts.
+        let state = match model.state {
+            ModelState::Ready if !answers => ModelState::Pending,
+            state => state,
+        };
         let reason = model.failure.map(|failure| failure.message).unwrap_or_default();
         Entry { name: model.key.name, version: model.key.version, state: triton(state), reason }
     });

@@ -56,9 +56,11 @@ pub(super) async fn infer(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let model = model_of(&app, names)?;
+    app.registry()?;
     // Clients of Triton say no content type, or that of bytes.
     let (bytes, share) = body::bytes(request, &app, deadline).await?;
+    // Not before: a model that is to be unloaded would wait for a slow client.
+    let model = model_of(&app, names)?;
     let asked = read(&headers, &bytes)?;
     drop(bytes);
     let gives = &model.engine.facts().gives;

@@ -57,6 +57,7 @@ impl Fake {
             facts: Facts {
                 architecture: "Fake".to_owned(),
                 max_tokens: MAX_TOKENS,
+                width: DIMENSIONS,
                 parameters: 1,
                 vocabulary: VOCABULARY,
                 gives,
