@@ -2,8 +2,8 @@
 //!
 //! In HTTP/1.1 a server that closes an idle connection may cross a request on its way. So a
 //! connection is told to close with an answer (`Connection: close`) wherever there is one, and
-//! closed while idle only at the very end, or when it is shed: whoever sheds wants idle ones gone
-//! more than it minds a request that crosses the close. In HTTP/2 GOAWAY says which requests will still be
+//! closed while idle only at the very end, or when it is shed, and then after a moment: whoever asks
+//! all the time hears of it in an answer. In HTTP/2 GOAWAY says which requests will still be
 //! answered, so it is sent at once
 //! (<https://www.rfc-editor.org/rfc/rfc9113#section-6.8>).
 
@@ -36,6 +36,9 @@ use super::shedding::Member;
 
 /// A connection that was accepted last may have its first request still on the way.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// A client whose next request does not come within this time is idle. Before that, one that asks
+/// all the time would have its request cross the close.
+const PAUSE: Duration = Duration::from_millis(300);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 client must show that it is still there.
@@ -238,7 +241,8 @@ impl Connection {
         self.is_http2.notified().await;
     }
 
-    /// Told to go: an idle connection at once, a new one when it had time for its first request.
+    /// Told to go: a connection when it has been idle for a moment, if its next answer has not closed
+    /// it by then; a new one when it had time for its first request.
     async fn dismissal(&self) {
         tokio::select! {
             () = self.signals.closing.cancelled() => {}
@@ -247,8 +251,13 @@ impl Connection {
         if !self.used.load(Ordering::Acquire) {
             tokio::select! {
                 () = self.first_request.notified() => {}
-                () = tokio::time::sleep(FIRST_REQUEST) => {}
+                () = tokio::time::sleep(FIRST_REQUEST) => return,
             }
+        }
+        tokio::select! {
+            // A GOAWAY loses nothing.
+            () = self.is_http2.notified() => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 

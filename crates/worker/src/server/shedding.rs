@@ -1,7 +1,7 @@
 //! Which connections were open before the last shed, and telling them to go.
 //!
 //! When a Service begins to select other pods, connections that are established stay with the old
-//! ones. To shed is to send them away: each closes with its next answer, an idle one at once, and
+//! ones. To shed is to send them away: each closes with its next answer, or when it has been idle for a moment, and
 //! their clients connect to wherever the Service points now. Those that still wait in the system's
 //! queue count as later ones; whoever needs to be sure sheds again.
 

@@ -69,7 +69,7 @@ impl Running {
 
 /// Guarantees: drain-04.
 #[tokio::test]
-async fn idle_connections_close_at_once_and_later_ones_stay() {
+async fn idle_connections_close_soon_and_later_ones_stay() {
     let running = start().await;
     let mut idle = Raw::connect(running.serving).await;
     idle.embed("a lamp").await;
@@ -138,6 +138,30 @@ async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
     assert_eq!(slow.await.unwrap().unwrap().status, StatusCode::OK);
     running.before_shed_is(0).await;
     drop(http);
+    running.ended().await;
+}
+
+/// Between its requests such a client looks idle for less time than a close takes to arrive.
+#[tokio::test]
+async fn a_client_that_asks_all_the_time_loses_no_request_to_a_shed() {
+    let running = start().await;
+    for _ in 0..20 {
+        let serving = running.serving;
+        let client = tokio::spawn(async move {
+            let mut client = Raw::connect(serving).await;
+            loop {
+                client.embed("a lamp").await;
+                let answer = client.answer(VECTORS).await;
+                assert!(answer.starts_with("http/1.1 200"), "{answer}");
+                if answer.contains("connection: close") {
+                    return;
+                }
+            }
+        });
+        running.shed().await;
+        tokio::time::timeout(DEADLINE, client).await.expect("it is told to go").unwrap();
+    }
+    running.before_shed_is(0).await;
     running.ended().await;
 }
 
