@@ -32,6 +32,18 @@ lint:
 bench-load *args:
     cargo xtask bench load {{ args }}
 
+# How fast the engine computes, in turns with others
+bench-engine *args:
+    cargo xtask bench engine {{ args }}
+
+# What is answered and refused at three times the capacity
+bench-overload *args:
+    cargo xtask bench overload {{ args }}
+
+# Whether memory stays flat under a load that goes on
+soak *args:
+    cargo xtask soak {{ args }}
+
 # Damaged files and messages for everyone who reads them.
 fuzz *args:
     cargo xtask fuzz {{ args }}
