@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -39,6 +39,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A client whose next request does not come within this time is idle. Before that, one that asks
 /// all the time would have its request cross the close.
 const PAUSE: Duration = Duration::from_millis(300);
+/// What is left of a body of so many bytes has mostly come with its head, and is read after all.
+const SHORT: u64 = 4 << 10;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 client must show that it is still there.
@@ -171,11 +173,13 @@ async fn answer(
     let http2 = request.version() == Version::HTTP_2;
     connection.saw_request(http2);
     let leftover = &connection.leftover;
+    let is_short = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SHORT);
     let request =
         request.map(|body| if http2 { Leftover::ignore(body) } else { leftover.watch(body) });
     let mut response = router.oneshot(request).await?;
-    // What is left of a body is not read any more, so that no other request can follow it.
-    if !http2 && (connection.is_retiring() || connection.leftover.is_there()) {
+    // What is left of a long body is not read any more, so that no other request can follow it.
+    let is_cut_off = !is_short && connection.leftover.is_there();
+    if !http2 && (connection.is_retiring() || is_cut_off) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| flight.write(body, !http2)))

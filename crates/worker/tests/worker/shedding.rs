@@ -146,9 +146,10 @@ async fn an_http2_connection_is_told_to_go_and_loses_no_request() {
 async fn a_client_that_asks_all_the_time_loses_no_request_to_a_shed() {
     let running = start().await;
     for _ in 0..20 {
-        let serving = running.serving;
+        let mut client = Raw::connect(running.serving).await;
+        client.embed("a lamp").await;
+        client.answer(VECTORS).await;
         let client = tokio::spawn(async move {
-            let mut client = Raw::connect(serving).await;
             loop {
                 client.embed("a lamp").await;
                 let answer = client.answer(VECTORS).await;

@@ -131,7 +131,8 @@ pub(super) async fn index(
         let answers = served.as_ref().is_some_and(|served| served.resolve(&key).is_some());
         // One that has passed waits for the others, while the worker starts.
         let state = match model.state {
-            ModelState::Ready if !answers => ModelState::Pending,
+            _ if answers => ModelState::Ready,
+            ModelState::Ready => ModelState::Pending,
             state => state,
         };
         let reason = model.failure.map(|failure| failure.message).unwrap_or_default();
