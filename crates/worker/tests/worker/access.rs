@@ -125,7 +125,7 @@ async fn keys_and_certificates_are_replaced_while_the_worker_serves() {
         .await;
     assert_eq!(status(&first, "oil").await, "", "the old certificate is gone");
     fs::write(tls.join("tls.crt"), "no certificate").unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(status(&second, "oil").await, "HTTP/1.1 200 OK", "what is broken is not taken");
 
     worker.terminate();
