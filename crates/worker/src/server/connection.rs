@@ -36,9 +36,10 @@ use super::shedding::Member;
 
 /// A connection that was accepted last may have its first request still on the way.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// A client whose next request does not come within this time is idle. Before that, one that asks
-/// all the time would have its request cross the close.
-const PAUSE: Duration = Duration::from_millis(300);
+/// A client whose next request does not come within this time is idle. One that asks at least so
+/// often never has a request cross the close; one that asks less often may, as with every server
+/// that closes an idle connection (<https://www.rfc-editor.org/rfc/rfc9112#section-9.5>).
+const PAUSE: Duration = Duration::from_secs(1);
 /// What is left of a body of so many bytes has mostly come with its head, and is read after all.
 const SHORT: u64 = 4 << 10;
 /// How long a TLS handshake may take.

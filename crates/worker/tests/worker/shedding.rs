@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, ModelEntry};
@@ -160,6 +161,38 @@ async fn a_client_that_asks_all_the_time_loses_no_request_to_a_shed() {
             }
         });
         running.shed().await;
+        tokio::time::timeout(DEADLINE, client).await.expect("it is told to go").unwrap();
+    }
+    running.before_shed_is(0).await;
+    running.ended().await;
+}
+
+/// Its connection is idle for most of the time. Were it closed then, one of these requests would
+/// find it so.
+#[tokio::test]
+async fn a_client_that_asks_a_few_times_a_second_loses_no_request_to_a_shed() {
+    let running = start().await;
+    let clients = (1_u64..=40).map(|number| {
+        let (serving, wait) = (running.serving, Duration::from_millis(20 * number));
+        tokio::spawn(async move {
+            let mut client = Raw::connect(serving).await;
+            client.embed("a lamp").await;
+            client.answer(VECTORS).await;
+            loop {
+                tokio::time::sleep(wait).await;
+                client.embed("a lamp").await;
+                let answer = client.answer(VECTORS).await;
+                assert!(answer.starts_with("http/1.1 200"), "{wait:?}: {answer}");
+                if answer.contains("connection: close") {
+                    return;
+                }
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.shed().await;
+    for client in clients {
         tokio::time::timeout(DEADLINE, client).await.expect("it is told to go").unwrap();
     }
     running.before_shed_is(0).await;
