@@ -163,6 +163,7 @@ fn a_field_of_the_design_that_does_nothing_yet_is_not_in_the_schema() {
     assert!(resources.get("claims").is_none());
 }
 
+/// Guarantees: told-07.
 #[test]
 fn kubectl_can_scale_list_and_abbreviate_it() {
     let definition = definition();

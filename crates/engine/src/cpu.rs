@@ -1,6 +1,7 @@
 //! The engine for the processor: its own kernels, on packed tokens.
 //!
 //! A batch runs on the thread that asks for it; whoever wants several cores asks from several threads.
+//! A run that is alone may have the other cores too ([`team`]).
 //! A text's vector is bit for bit the same alone and in any batch, because no number of it depends on
 //! what else is computed.
 
@@ -12,15 +13,19 @@
 mod activation;
 mod buffer;
 mod encoder;
+#[cfg(test)]
+mod encoder_fixture;
 pub(crate) mod kernel;
 mod panels;
 mod relative;
 mod rows;
+pub(crate) mod team;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use encoder::{Encoder, Scratch};
 use kernel::Kernel;
+use team::Cores;
 
 use crate::batch::limits;
 use crate::config::EncoderConfig;
@@ -31,7 +36,8 @@ use crate::tokenizer::Tokenizer;
 use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
 
 pub(crate) struct Cpu {
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
+    cores: Cores,
     tokenizer: Tokenizer,
     finish: Finish,
     facts: Facts,
@@ -47,9 +53,10 @@ impl Cpu {
         finish: Finish,
         facts: Facts,
         kernel: Kernel,
+        cores: Cores,
     ) -> Result<Self, EngineError> {
-        let encoder = Encoder::load(network, config, kernel)?;
-        Ok(Self { encoder, tokenizer, finish, facts, scratches: Mutex::default() })
+        let encoder = Arc::new(Encoder::load(network, config, kernel)?);
+        Ok(Self { encoder, cores, tokenizer, finish, facts, scratches: Mutex::default() })
     }
 
     fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -90,7 +97,8 @@ impl Engine for Cpu {
         self.facts.gives.check(output)?;
         let width = self.encoder.width();
         let vectors = self.with_scratch(|scratch| {
-            let mut rest = self.encoder.forward(batch, scratch)?;
+            self.cores.run(&self.encoder, batch, scratch)?;
+            let mut rest = scratch.tokens();
             let outputs = batch.iter().map(|text| {
                 let (tokens, after) = rest.split_at(text.ids.len() * width);
                 rest = after;

@@ -44,10 +44,11 @@ mod weights;
 
 pub use batch::{answer_texts, embed_texts};
 pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
+pub use cpu::team::Cores;
 pub use describe::{Description, describe};
 pub use error::EngineError;
 pub use layout::TensorHeader;
-pub use load::{Built, Prepared, build, prepare, transfer, transfer_to};
+pub use load::{Built, Prepared, Processor, build, prepare, transfer, transfer_to};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};
 

@@ -6,6 +6,7 @@ use crate::bert::{self, Bert};
 use crate::config::Config;
 use crate::cpu::Cpu;
 use crate::cpu::kernel::Kernel;
+use crate::cpu::team::Cores;
 use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
@@ -73,22 +74,32 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
 /// is [`EngineError::DeviceUnavailable`]; a model that runs on another device only is an
 /// [`EngineError::UnsupportedArchitecture`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
-    transfer_to(built, device, None)
+    transfer_to(built, device, Processor { kernel: None, cores: Cores::one() })
 }
 
-/// As [`transfer`]; on the processor, computing with this kernel instead of the fastest.
+/// How models use the processor.
+#[derive(Clone, Debug)]
+pub struct Processor {
+    /// What they compute with. None: with the fastest.
+    pub kernel: Option<Kernel>,
+    /// The cores that they share.
+    pub cores: Cores,
+}
+
+/// As [`transfer`]; on the processor, as `processor` says.
 pub fn transfer_to(
     built: Built,
     device: Device,
-    kernel: Option<Kernel>,
+    processor: Processor,
 ) -> Result<Box<dyn Engine>, EngineError> {
     let Built { config, recipe, mut network, tokenizer, facts } = built;
     let finish = Finish::take(&mut network, &recipe)?;
     let encoder = &config.encoder;
     match device {
         Device::Cpu => {
+            let Processor { kernel, cores } = processor;
             let kernel = kernel.unwrap_or_else(Kernel::fastest);
-            Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel)?))
+            Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel, cores)?))
         }
         Device::Cuda if !config.runs_on_a_gpu() => {
             let found = format!("{} on a GPU", config.architecture);

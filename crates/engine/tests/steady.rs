@@ -9,8 +9,9 @@
 mod support;
 
 use std::alloc::System;
+use std::num::NonZeroUsize;
 
-use lamplighter_engine::{Engine, Tokens};
+use lamplighter_engine::{Cores, Device, Engine, Processor, Tokens, transfer_to};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::{HIDDEN, MAX_TOKENS, Tiny, VOCABULARY};
 
@@ -51,9 +52,18 @@ fn faults() -> u64 {
 
 #[test]
 fn a_warm_engine_takes_no_memory_but_that_of_the_answer() {
-    let engine = Tiny::new().engine();
-    let batches = batches(engine.as_ref());
-    for batch in &batches {
+    // On one core and on two.
+    for cores in [Cores::one(), Cores::new(NonZeroUsize::new(2).unwrap()).unwrap()] {
+        let processor = Processor { kernel: None, cores };
+        let built = Tiny::new().build().unwrap();
+        takes_no_memory(transfer_to(built, Device::Cpu, processor).unwrap().as_ref());
+    }
+}
+
+fn takes_no_memory(engine: &dyn Engine) {
+    let batches = batches(engine);
+    // A helping thread that finds its core taken sits a run out, and is warm later.
+    for batch in std::iter::repeat_n(&batches, 8).flatten() {
         engine.embed(batch).unwrap();
     }
     let before = faults();

@@ -17,7 +17,7 @@ use lamplighter_artifact::{
 };
 use lamplighter_engine::validation::Case;
 use lamplighter_engine::{
-    Engine, EngineError, Kernel, Runtime, build, prepare, read, transfer_to, warmup,
+    Engine, EngineError, Processor, Runtime, build, prepare, read, transfer_to, warmup,
 };
 use lamplighter_protocol::{
     Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport, Task,
@@ -43,8 +43,8 @@ pub struct Setup {
     pub user: String,
     /// Where the models run.
     pub device: Device,
-    /// What they compute with on the processor, instead of what is fastest there.
-    pub kernel: Option<Kernel>,
+    /// How they use the processor, where they run on it.
+    pub processor: Processor,
     /// How long one warm-up may take.
     pub warm_up_deadline: Duration,
     /// How many threads read the weights of a model.
@@ -258,9 +258,9 @@ async fn bring_up(
         Device::Cpu => lamplighter_engine::Device::Cpu,
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
-    let kernel = setup.kernel;
+    let processor = setup.processor.clone();
     let engine =
-        blocking(Phase::Transfer, tracker, move || transfer_to(built, device, kernel)).await?;
+        blocking(Phase::Transfer, tracker, move || transfer_to(built, device, processor)).await?;
     tracker.add_bytes(stored);
     Ok((Arc::from(engine), reserved))
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_engine::{Cores, Processor};
 use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Reason, WorkerState};
 use lamplighter_telemetry::admin::{self, Admin};
 use lamplighter_telemetry::metrics::{Page, Registry as MetricsRegistry};
@@ -40,7 +41,7 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         digests: args.expected_digests.iter().cloned().collect(),
         user: manifest.user(),
         device: manifest.device,
-        kernel: args.limits.kernel,
+        processor: processor(&args.limits, manifest.device)?,
         warm_up_deadline: args.warm_up_deadline_seconds,
         threads: load_threads(args, &manifest),
         turns: turns(args, &manifest),
@@ -60,6 +61,17 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         load_model(setup.clone(), entry, tracker)
     };
     worker.run(load, stop).await
+}
+
+/// On a GPU, models need no cores of their own.
+fn processor(limits: &LimitArgs, device: Device) -> Result<Processor, Failure> {
+    let cores = match device {
+        Device::Cpu => NonZeroUsize::new(threads(limits)).unwrap_or(NonZeroUsize::MIN),
+        Device::Cuda => NonZeroUsize::MIN,
+    };
+    let cores = Cores::new(cores)
+        .map_err(|error| internal(format!("cannot start a thread for each core: {error}")))?;
+    Ok(Processor { kernel: limits.kernel, cores })
 }
 
 /// Threads for each model: what the container may use, not what the host has, over as many models as

@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use lamplighter_engine::{Device, Engine, Tokens, build, prepare, read, transfer};
+use lamplighter_engine::{
+    Cores, Device, Engine, Processor, Tokens, build, prepare, read, transfer_to,
+};
 use serde_json::{Value, json};
 
 use workload::Workload;
@@ -38,7 +40,8 @@ fn main() -> Result<()> {
     std::fs::write(workloads, serde_json::to_string(&made)?)
         .with_context(|| format!("cannot write {}", workloads.display()))?;
     let weights = read(artifact, &["model.safetensors"], threads, &|_| {})?;
-    let engine = transfer(build(weights, prepare(artifact)?)?, Device::Cpu)?;
+    let processor = Processor { kernel: None, cores: Cores::new(threads)? };
+    let engine = transfer_to(build(weights, prepare(artifact)?)?, Device::Cpu, processor)?;
     let bench = Bench { engine: engine.as_ref(), threads: threads.get(), workloads: made };
     bench.write_vectors(vectors)?;
     say(&json!({"kernel": engine.runtime().kernel}))?;

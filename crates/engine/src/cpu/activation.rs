@@ -70,25 +70,30 @@ impl Activated for Relu {
 
 impl Activated for Gelu {
     /// x Φ(x), as max(x, 0) − |x| erfc(|x| / √2) / 2, in which nothing is cancelled. The complementary
-    /// error function is the approximation 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical
-    /// Functions, off by at most 1.5e-7.
+    /// error function is the eighth power of one over a polynomial, the form of approximation 7.1.28
+    /// of Abramowitz and Stegun, Handbook of Mathematical Functions, with one square less and two
+    /// terms more: fitted to |x| erfc(|x| / √2) / 2 between 0 and 7, where it is off by at most 5e-8.
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         let zero = simd.splat_f32s(0.0);
         let size = simd.max_f32s(x, simd.sub_f32s(zero, x));
-        let z = simd.mul_f32s(size, simd.splat_f32s(FRAC_1_SQRT_2));
-        let t = simd.div_f32s(
-            simd.splat_f32s(1.0),
-            simd.mul_add_e_f32s(z, simd.splat_f32s(0.327_591_1), simd.splat_f32s(1.0)),
-        );
-        let mut sum = simd.splat_f32s(1.061_405_4);
-        for factor in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-            sum = simd.mul_add_e_f32s(sum, t, simd.splat_f32s(factor));
+        let mut sum = simd.splat_f32s(2.932_119e-6);
+        for factor in [
+            -1.674_301_7e-5,
+            9.756_338e-5,
+            1.113_938e-4,
+            9.806_091e-4,
+            8.591_667e-3,
+            4.478_879e-2,
+            9.973_25e-2,
+            1.0,
+        ] {
+            sum = simd.mul_add_e_f32s(sum, size, simd.splat_f32s(factor));
         }
-        let sum = simd.mul_f32s(sum, t);
-        let bell = exp(simd, simd.sub_f32s(zero, simd.mul_f32s(z, z)));
-        let beyond =
-            simd.mul_f32s(simd.mul_f32s(sum, bell), simd.mul_f32s(size, simd.splat_f32s(0.5)));
+        for _ in 0..3 {
+            sum = simd.mul_f32s(sum, sum);
+        }
+        let beyond = simd.div_f32s(simd.mul_f32s(size, simd.splat_f32s(0.5)), sum);
         simd.sub_f32s(simd.max_f32s(x, zero), beyond)
     }
 }
@@ -199,7 +204,7 @@ mod tests {
         let apart = |found: f64, expected: f64| (found - expected).abs();
         let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
         let far = farthest(&Of(Gelu), &between(-6.0, 6.0), gelu, apart);
-        assert!(far < 8e-7, "{far:e}");
+        assert!(far < 3e-7, "{far:e}");
         let tanh = |x: f64| {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
             0.5 * x * (1.0 + inner.tanh())

@@ -4,17 +4,18 @@
 //! The tokens of all texts of a batch lie one after the other, without padding: one matrix with a
 //! row for each token. In shapes, T is the number of tokens and H the length of their vectors.
 
-use std::collections::HashMap;
+mod load;
+
+use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::kernel::Kernel;
-use super::panels::{Finish, Panels, Product, Rows, padded};
+use super::panels::{Finish, Panels, Product, Rows};
 use super::relative::Relative;
 use super::rows::{Normalize, Softmax};
+use super::team::Share;
 use crate::Tokens;
-use crate::config::{Activation, EncoderConfig, as_index};
-use crate::error::EngineError;
-use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY, Weight};
+use crate::config::{Activation, as_index};
 
 /// Queries that are looked at together: their scores stay in the second-level cache, whatever the length
 /// of the text.
@@ -64,93 +65,51 @@ struct Norm {
 /// Memory of a run, to be used again.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// T.
+    count: usize,
+    /// H.
+    width: usize,
     /// Of each text, how many tokens it has.
     lengths: Vec<usize>,
     /// `[T, H]`: what comes out.
     tokens: Buffer,
-    /// `[T, 3 H]`.
-    attended: Buffer,
     /// `[T, H]`.
     added: Buffer,
     /// `[T, intermediate_size]`.
     inner: Buffer,
+    work: Work,
+}
+
+/// Memory of attention.
+#[derive(Default)]
+struct Work {
+    /// `[T, 3 H]`.
+    attended: Buffer,
     /// `[QUERIES, L]`.
     scores: Buffer,
     keys: Panels,
     values: Panels,
 }
 
-/// Tensors by name, each to be taken once.
-struct Tensors(HashMap<String, Vec<f32>>);
-
-impl Tensors {
-    fn take(&mut self, name: &str) -> Result<Vec<f32>, EngineError> {
-        let missing = || EngineError::TensorMissing { tensor: name.to_owned() };
-        self.0.remove(name).ok_or_else(missing)
-    }
-
-    fn norm(&mut self, name: &str) -> Result<Norm, EngineError> {
-        Ok(Norm {
-            gain: self.take(&format!("{name}.weight"))?,
-            bias: self.take(&format!("{name}.bias"))?,
-        })
-    }
-
-    /// Weight and bias.
-    fn pair(&mut self, name: &str) -> Result<(Vec<f32>, Vec<f32>), EngineError> {
-        Ok((self.take(&format!("{name}.weight"))?, self.take(&format!("{name}.bias"))?))
-    }
+/// A head of a text of `length` tokens, each `[length, size]`.
+struct Head<'a> {
+    /// Which one.
+    head: usize,
+    size: usize,
+    length: usize,
+    queries: Rows<'a>,
+    keys: Rows<'a>,
+    values: Rows<'a>,
 }
 
-impl Linear {
-    /// Of weights `[bias.len(), depth]`.
-    fn pack(weight: &[f32], bias: &[f32], depth: usize, width: usize) -> Self {
-        Self {
-            weight: Panels::of_columns(Rows::new(weight, depth), bias.len(), depth, width),
-            bias: padded(bias, width),
-        }
+impl Scratch {
+    /// The token vectors of the last run, `[T, H]`.
+    pub(crate) fn tokens(&self) -> &[f32] {
+        self.tokens.get(self.count * self.width)
     }
 }
 
 impl Encoder {
-    /// Takes the tensors over; of each at most one is there twice at a time.
-    pub(crate) fn load(
-        network: Network,
-        config: &EncoderConfig,
-        kernel: Kernel,
-    ) -> Result<Self, EngineError> {
-        let tensors = network.tensors.into_iter();
-        let mut tensors =
-            Tensors(tensors.map(|Weight { name, values, .. }| (name, values)).collect());
-        let EncoderConfig { hidden, heads, positions, .. } = *config;
-        let types = match config.token_types {
-            Some(_) => tensors.take(TOKEN_TYPES)?,
-            None => vec![0.0; hidden],
-        };
-        let relative = match config.buckets {
-            Some(_) => Some(Relative::new(&tensors.take(BUCKETS)?, heads, positions.longest())),
-            None => None,
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "float32 is what it is computed in")]
-        let epsilon = config.epsilon as f32;
-        Ok(Self {
-            kernel,
-            hidden,
-            heads,
-            activation: config.activation,
-            epsilon,
-            words: tensors.take(VOCABULARY)?,
-            positions: tensors.take(POSITIONS)?,
-            after: positions.after,
-            types,
-            relative,
-            norm: tensors.norm("embeddings.LayerNorm")?,
-            layers: (0..config.layers)
-                .map(|index| Layer::load(&mut tensors, index, config, Panels::width(kernel)))
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
     /// What it computes with.
     pub(crate) fn kernel(&self) -> Kernel {
         self.kernel
@@ -161,24 +120,27 @@ impl Encoder {
         self.hidden
     }
 
-    /// The token vectors of all texts, one after the other. Every id is in the vocabulary, no text has
-    /// more tokens than there are positions, and none has a second text unless the network tells the
-    /// two apart; otherwise there are none.
-    pub(crate) fn forward<'a>(
+    /// Computes the token vectors of all texts, one after the other: [`Scratch::tokens`]. Every id is in
+    /// the vocabulary, no text has more tokens than there are positions, and none has a second text
+    /// unless the network tells the two apart; otherwise there are none. Nor are there any when a
+    /// member of the team was lost.
+    pub(crate) fn forward(
         &self,
         batch: &[Tokens],
-        scratch: &'a mut Scratch,
-    ) -> Option<&'a [f32]> {
+        scratch: &mut Scratch,
+        share: &Share<'_>,
+    ) -> Option<()> {
         let lengths = batch.iter().map(|text| text.ids.len());
         scratch.lengths.clear();
         scratch.lengths.extend(lengths);
-        let count: usize = scratch.lengths.iter().sum();
-        self.embed(batch, scratch.tokens.take(count * self.hidden))?;
+        scratch.count = scratch.lengths.iter().sum();
+        scratch.width = self.hidden;
+        self.embed(batch, scratch.tokens.take(scratch.count * self.hidden))?;
         for layer in &self.layers {
-            self.attend(layer, count, scratch);
-            self.feed_forward(layer, count, scratch);
+            self.attend(layer, scratch, share)?;
+            self.feed_forward(layer, scratch, share)?;
         }
-        Some(scratch.tokens.get(count * self.hidden))
+        Some(())
     }
 
     fn embed(&self, batch: &[Tokens], tokens: &mut [f32]) -> Option<()> {
@@ -214,134 +176,172 @@ impl Encoder {
         self.kernel.dispatch(Normalize { rows, added, gain, bias, epsilon: self.epsilon });
     }
 
-    /// `out = left × layer`, finished, for so many rows.
+    /// These columns of `left × layer`, finished, for so many rows. In `out` one row begins `stride`
+    /// after the one before.
     fn apply(
         &self,
         linear: &Linear,
+        columns: Range<usize>,
+        left: Rows<'_>,
         rows: usize,
-        left: &[f32],
         out: &mut [f32],
+        stride: usize,
         activation: Option<Activation>,
     ) {
+        let bias = &linear.bias[columns.start..];
         self.kernel.dispatch(Product {
-            left: Rows::new(left, linear.weight.depth()),
+            left,
             rows,
-            right: &linear.weight,
+            right: linear.weight.part(columns),
             finish: match activation {
-                None => Finish::Bias(&linear.bias),
-                Some(activation) => Finish::Activated(&linear.bias, activation),
+                None => Finish::Bias(bias),
+                Some(activation) => Finish::Activated(bias, activation),
             },
-            out_stride: out.len() / rows.max(1),
             out,
+            out_stride: stride,
             padded: false,
         });
     }
 
-    fn attend(&self, layer: &Layer, count: usize, scratch: &mut Scratch) {
-        let hidden = self.hidden;
-        let attended = scratch.attended.take(count * 3 * hidden);
-        self.apply(&layer.attended, count, scratch.tokens.get(count * hidden), attended, None);
-        scratch.added.take(count * hidden);
+    /// `out = left × layer`, finished, by all members together.
+    fn apply_together(
+        &self,
+        linear: &Linear,
+        left: &[f32],
+        out: &mut [f32],
+        activation: Option<Activation>,
+        share: &Share<'_>,
+    ) -> Option<()> {
+        let weight = &linear.weight;
+        let rows = left.len() / weight.depth().max(1);
+        let left = Rows::new(left, weight.depth());
+        share.fill(out, weight.columns(), weight.width_of_panels(), |columns, out, stride| {
+            self.apply(linear, columns, left, rows, out, stride, activation);
+        })
+    }
+
+    fn attend(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
+        let (hidden, count) = (self.hidden, scratch.count);
+        let Scratch { tokens, added, work, lengths, .. } = scratch;
+        let tokens = tokens.take(count * hidden);
+        let added = added.take(count * hidden);
+        share.fill(added, hidden, self.together(), |columns, out, stride| {
+            self.attend_heads(layer, columns, tokens, lengths, work, out, stride);
+        })?;
+        // The queries' memory is free again.
+        let attended = work.attended.take(count * hidden);
+        self.apply_together(&layer.attention, added, attended, None, share)?;
+        self.normalize(&layer.attention_norm, tokens, attended);
+        Some(())
+    }
+
+    /// How many columns of attention are not to be parted: whole heads that fill whole panels; all of
+    /// them where keys and values do not begin with a panel of their own.
+    fn together(&self) -> usize {
+        let size = self.hidden / self.heads;
+        let width = Panels::width(self.kernel);
+        if !self.hidden.is_multiple_of(width) {
+            return self.hidden;
+        }
+        (1..=width)
+            .map(|heads| heads * size)
+            .find(|columns| columns.is_multiple_of(width))
+            .unwrap_or(self.hidden)
+    }
+
+    /// The heads whose values these columns are, of all texts.
+    fn attend_heads(
+        &self,
+        layer: &Layer,
+        columns: Range<usize>,
+        tokens: &[f32],
+        lengths: &[usize],
+        work: &mut Work,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let (hidden, size, span) = (self.hidden, self.hidden / self.heads, columns.len());
+        let count = tokens.len() / hidden;
+        let mut attended = std::mem::take(&mut work.attended);
+        let numbers = attended.take(count * 3 * span);
+        let left = Rows::new(tokens, hidden);
+        let linear = &layer.attended;
+        if span == hidden {
+            self.apply(linear, 0..3 * hidden, left, count, numbers, 3 * span, None);
+        } else {
+            for index in 0..3 {
+                let columns = index * hidden + columns.start..index * hidden + columns.end;
+                self.apply(
+                    linear,
+                    columns,
+                    left,
+                    count,
+                    &mut numbers[index * span..],
+                    3 * span,
+                    None,
+                );
+            }
+        }
         let mut first = 0;
-        for text in 0..scratch.lengths.len() {
-            let length = scratch.lengths[text];
-            for head in 0..self.heads {
-                self.attend_head(first, length, head, scratch);
+        for &length in lengths {
+            for (index, head) in (columns.start / size..columns.end / size).enumerate() {
+                let at = |part: usize| {
+                    Rows::new(&numbers[first * 3 * span + part * span + index * size..], 3 * span)
+                };
+                let head = Head { head, size, length, queries: at(0), keys: at(1), values: at(2) };
+                self.attend_head(&head, work, &mut out[first * stride + index * size..], stride);
             }
             first += length;
         }
-        // The queries' memory is free again.
-        let attended = scratch.attended.take(count * hidden);
-        self.apply(&layer.attention, count, scratch.added.get(count * hidden), attended, None);
-        self.normalize(&layer.attention_norm, scratch.tokens.take(count * hidden), attended);
+        work.attended = attended;
     }
 
-    /// One head of one text: `length` tokens from the token `first` on.
-    fn attend_head(&self, first: usize, length: usize, head: usize, scratch: &mut Scratch) {
-        let (hidden, size) = (self.hidden, self.hidden / self.heads);
-        let Scratch { attended, added, scores, keys, values, .. } = scratch;
-        let (stride, end) = (3 * hidden, first + length);
-        let attended = attended.get(end * stride);
-        let added = added.take(end * hidden);
-        let part = |token: usize, index: usize| {
-            Rows::new(&attended[token * stride + index * hidden + head * size..], stride)
-        };
+    /// One head of one text.
+    fn attend_head(&self, head: &Head<'_>, work: &mut Work, out: &mut [f32], stride: usize) {
+        let Work { scores, keys, values, .. } = work;
+        let Head { size, length, .. } = *head;
         let width = Panels::width(self.kernel);
-        keys.fill_columns(part(first, 1), length, size, width);
-        values.fill_rows(part(first, 2), size, length, width);
+        keys.fill_columns(head.keys, length, size, width);
+        values.fill_rows(head.values, size, length, width);
         // A whole number of vectors of every instruction set.
         let columns = keys.padded_columns();
-        for query in (first..end).step_by(QUERIES) {
-            let queries = QUERIES.min(end - query);
+        for query in (0..length).step_by(QUERIES) {
+            let queries = QUERIES.min(length - query);
             let scores = scores.take(queries * columns);
             self.kernel.dispatch(Product {
-                left: part(query, 0),
+                left: head.queries.from(query),
                 rows: queries,
-                right: keys,
+                right: keys.all(),
                 finish: Finish::Plain,
                 out: scores,
                 out_stride: columns,
                 padded: true,
             });
             if let Some(relative) = &self.relative {
-                relative.add(head, query - first, scores, columns, length);
+                relative.add(head.head, query, scores, columns, length);
             }
             self.kernel.dispatch(Softmax { rows: scores, stride: columns, length });
             self.kernel.dispatch(Product {
                 left: Rows::new(scores, columns),
                 rows: queries,
-                right: values,
+                right: values.all(),
                 finish: Finish::Plain,
-                out: &mut added[query * hidden + head * size..],
-                out_stride: hidden,
+                out: &mut out[query * stride..],
+                out_stride: stride,
                 padded: false,
             });
         }
     }
 
-    fn feed_forward(&self, layer: &Layer, count: usize, scratch: &mut Scratch) {
-        let Scratch { tokens, added, inner, .. } = scratch;
-        let tokens = tokens.take(count * self.hidden);
-        let inner = inner.take(count * layer.outer.weight.depth());
-        self.apply(&layer.inner, count, tokens, inner, Some(self.activation));
-        let added = added.take(count * self.hidden);
-        self.apply(&layer.outer, count, inner, added, None);
+    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
+        let Scratch { tokens, added, inner, count, .. } = scratch;
+        let tokens = tokens.take(*count * self.hidden);
+        let inner = inner.take(*count * layer.outer.weight.depth());
+        self.apply_together(&layer.inner, tokens, inner, Some(self.activation), share)?;
+        let added = added.take(*count * self.hidden);
+        self.apply_together(&layer.outer, inner, added, None, share)?;
         self.normalize(&layer.outer_norm, tokens, added);
-    }
-}
-
-impl Layer {
-    fn load(
-        tensors: &mut Tensors,
-        index: usize,
-        config: &EncoderConfig,
-        width: usize,
-    ) -> Result<Self, EngineError> {
-        let EncoderConfig { hidden, intermediate: inner, names, .. } = *config;
-        let name = |part: &str| format!("{}{index}.{part}", names.layer);
-        #[expect(clippy::cast_precision_loss, reason = "a head has fewer than 2^24 numbers")]
-        let scale = 1.0 / ((hidden / config.heads) as f32).sqrt();
-        let (mut weight, mut bias) = tensors.pair(&name(names.query))?;
-        for number in weight.iter_mut().chain(&mut bias) {
-            *number *= scale;
-        }
-        for part in [names.key, names.value] {
-            let (more, of_more) = tensors.pair(&name(part))?;
-            weight.extend(more);
-            bias.extend(of_more);
-        }
-        let linear = |pair: (Vec<f32>, Vec<f32>), depth| {
-            let (weight, bias) = pair;
-            Linear::pack(&weight, &bias, depth, width)
-        };
-        Ok(Self {
-            attended: linear((weight, bias), hidden),
-            attention: linear(tensors.pair(&name(names.attention))?, hidden),
-            attention_norm: tensors.norm(&name(names.attention_norm))?,
-            inner: linear(tensors.pair(&name(names.inner))?, hidden),
-            outer: linear(tensors.pair(&name(names.outer))?, inner),
-            outer_norm: tensors.norm(&name(names.outer_norm))?,
-        })
+        Some(())
     }
 }
 

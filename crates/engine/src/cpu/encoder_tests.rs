@@ -1,63 +1,12 @@
-use std::collections::HashMap;
-
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use serde_json::json;
+use candle_core::{Device, Tensor};
 
 use super::*;
-use crate::Dtype;
-use crate::layout::needed;
-
-const VOCABULARY: u32 = 50;
-const POSITIONS: usize = 40;
-
-/// An encoder with weights by lot, and the same one as candle runs it.
-fn both(
-    hidden: usize,
-    heads: usize,
-    inner: usize,
-    act: &str,
-    kernel: Kernel,
-) -> (Encoder, crate::encoder::Encoder) {
-    let config = json!({
-        "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
-        "num_attention_heads": heads, "intermediate_size": inner, "hidden_act": act,
-        "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
-    });
-    let config = crate::config::of_bert(&config);
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut number = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
-    };
-    let tensors: Vec<Weight> = needed(&config)
-        .map(|(name, shape)| {
-            let values = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
-            Weight { name, shape, values }
-        })
-        .collect();
-    let of_candle: HashMap<String, Tensor> = tensors
-        .iter()
-        .map(|weight| {
-            let (values, shape) = (weight.values.clone(), weight.shape.clone());
-            (weight.name.clone(), Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-        })
-        .collect();
-    let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
-    let candle = crate::encoder::Encoder::load(&of_candle, &config, config.activation).unwrap();
-    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel).unwrap();
-    (own, candle)
-}
-
-fn text(length: usize, seed: u32) -> Tokens {
-    let ids = (0..u32::try_from(length).unwrap()).map(|at| (at * 7 + seed * 13) % VOCABULARY);
-    Tokens::of(ids.collect())
-}
+use crate::cpu::encoder_fixture::{POSITIONS, VOCABULARY, both, text};
 
 fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
-    encoder.forward(batch, &mut Scratch::default()).unwrap().to_vec()
+    let mut scratch = Scratch::default();
+    encoder.forward(batch, &mut scratch, &Share::whole()).unwrap();
+    scratch.tokens().to_vec()
 }
 
 #[test]
@@ -121,9 +70,9 @@ fn alone_and_in_batches(kernel: Kernel) {
 fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
     let (own, _) = both(48, 3, 100, "gelu", Kernel::fastest());
     let mut scratch = Scratch::default();
-    own.forward(&[text(40, 1), text(40, 2)], &mut scratch).unwrap();
-    let again = own.forward(&[text(9, 4)], &mut scratch).unwrap();
-    assert_eq!(again, run(&own, &[text(9, 4)]));
+    own.forward(&[text(40, 1), text(40, 2)], &mut scratch, &Share::whole()).unwrap();
+    own.forward(&[text(9, 4)], &mut scratch, &Share::whole()).unwrap();
+    assert_eq!(scratch.tokens(), run(&own, &[text(9, 4)]));
 }
 
 #[test]
@@ -131,6 +80,6 @@ fn an_id_or_a_position_that_is_not_there_is_no_answer() {
     let (own, _) = both(8, 2, 16, "relu", Kernel::fastest());
     let strange = Tokens::of(vec![1, VOCABULARY]);
     for batch in [strange, text(POSITIONS + 1, 1)] {
-        assert_eq!(own.forward(&[batch], &mut Scratch::default()), None);
+        assert_eq!(own.forward(&[batch], &mut Scratch::default(), &Share::whole()), None);
     }
 }

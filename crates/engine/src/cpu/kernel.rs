@@ -192,7 +192,7 @@ impl Trial {
         self.kernel.dispatch(Product {
             left: Rows::new(black_box(&self.left), SIZE),
             rows: ROWS,
-            right: &self.right,
+            right: self.right.all(),
             finish: Finish::Plain,
             out: &mut self.out,
             out_stride: SIZE,

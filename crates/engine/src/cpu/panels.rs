@@ -8,6 +8,8 @@
 //! A number of the product is summed in the order of the depth, whatever else is computed beside
 //! it. So a row's result does not depend on how many rows there are.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::activation::{Activated, Gelu, GeluTanh, Relu, Same};
@@ -44,6 +46,11 @@ pub(crate) struct Rows<'a> {
 impl<'a> Rows<'a> {
     pub(crate) fn new(numbers: &'a [f32], stride: usize) -> Self {
         Self { numbers, stride }
+    }
+
+    /// Those from this row on.
+    pub(crate) fn from(self, row: usize) -> Self {
+        Self { numbers: &self.numbers[row * self.stride..], ..self }
     }
 
     #[inline(always)]
@@ -128,9 +135,40 @@ impl Panels {
         self.columns.next_multiple_of(self.width.max(1))
     }
 
-    fn numbers(&self) -> &[f32] {
-        self.numbers.get(self.padded_columns() * self.depth)
+    /// Columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
     }
+
+    /// Columns that lie together.
+    pub(crate) fn width_of_panels(&self) -> usize {
+        self.width
+    }
+
+    /// The whole matrix.
+    pub(crate) fn all(&self) -> Columns<'_> {
+        self.part(0..self.columns)
+    }
+
+    /// These columns, of which the first begins a panel.
+    pub(crate) fn part(&self, columns: Range<usize>) -> Columns<'_> {
+        let Self { depth, width, .. } = *self;
+        debug_assert!(columns.start.is_multiple_of(width.max(1)), "{columns:?} of {width}");
+        let numbers = self.numbers.get(self.padded_columns() * depth);
+        let end = columns.end.next_multiple_of(width.max(1)) * depth;
+        let numbers = &numbers[columns.start * depth..end];
+        Columns { numbers, count: columns.len(), depth, width }
+    }
+}
+
+/// Columns of a right-hand matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    /// Whole panels.
+    numbers: &'a [f32],
+    count: usize,
+    depth: usize,
+    width: usize,
 }
 
 /// Panels of `W` columns.
@@ -156,7 +194,7 @@ fn fill<const W: usize>(columns: Rows<'_>, count: usize, depth: usize, numbers: 
 pub(crate) struct Product<'a> {
     pub(crate) left: Rows<'a>,
     pub(crate) rows: usize,
-    pub(crate) right: &'a Panels,
+    pub(crate) right: Columns<'a>,
     pub(crate) finish: Finish<'a>,
     pub(crate) out: &'a mut [f32],
     pub(crate) out_stride: usize,
@@ -183,12 +221,12 @@ impl WithSimd for Product<'_> {
 #[inline(always)]
 fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) {
     let Product { left, rows, right, out, out_stride, padded, .. } = product;
-    let Panels { depth, width, .. } = *right;
-    let columns = if padded { right.padded_columns() } else { right.columns };
+    let Columns { depth, width, .. } = right;
+    let columns = if padded { right.count.next_multiple_of(width.max(1)) } else { right.count };
     let block = (BLOCK / size_of::<f32>() / depth.max(1)).next_multiple_of(ROWS);
     for begin in (0..rows).step_by(block) {
         let end = rows.min(begin + block);
-        for (panel, right) in right.numbers().chunks_exact((depth * width).max(1)).enumerate() {
+        for (panel, right) in right.numbers.chunks_exact((depth * width).max(1)).enumerate() {
             let column = panel * width;
             let tile = Tile {
                 right,
@@ -342,7 +380,7 @@ mod tests {
             kernel.dispatch(Product {
                 left: Rows::new(&left, depth),
                 rows,
-                right: panels,
+                right: panels.all(),
                 finish: Finish::Bias(&padded(&bias, width)),
                 out: &mut out,
                 out_stride: columns,
@@ -386,7 +424,7 @@ mod tests {
             kernel.dispatch(Product {
                 left: Rows::new(left, depth),
                 rows,
-                right: &right,
+                right: right.all(),
                 finish: Finish::Plain,
                 out: &mut out,
                 out_stride: columns,
