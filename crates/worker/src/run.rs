@@ -114,7 +114,8 @@ impl OwnedText {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// How long it is, or both of them together are.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::One(text) => text.len(),
             Self::Pair(first, second) => first.len() + second.len(),

@@ -7,8 +7,10 @@ use lamplighter_engine::{EngineError, Gives, Output, Tokens, TooLong};
 use tokio::time::Instant;
 
 use super::App;
+use super::budget::Share;
 use super::deadline::Deadline;
 use super::error::ApiError;
+use super::reply;
 use super::te_metrics::Took;
 use crate::registry::{Model, Registry};
 use crate::run::{Class, Order, OwnedText, RunError};
@@ -43,6 +45,8 @@ pub(super) struct Answer {
     pub(super) outputs: Vec<Vec<f32>>,
     /// Tokens of all texts.
     pub(super) tokens: usize,
+    /// Of the outputs, and of the answer that is made of them.
+    pub(super) share: Share,
 }
 
 impl Answer {
@@ -58,6 +62,8 @@ impl Answer {
 pub(super) struct Asker<'a> {
     pub(super) app: &'a App,
     pub(super) deadline: Deadline,
+    /// Bytes of the request that come back with the answer.
+    repeated: usize,
 }
 
 impl Needs {
@@ -144,7 +150,16 @@ fn served(registry: &Registry) -> String {
     served.join(", ")
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    pub(super) fn new(app: &'a App, deadline: Deadline) -> Self {
+        Self { app, deadline, repeated: 0 }
+    }
+
+    /// The same for a request of which so many bytes come back with the answer.
+    pub(super) fn repeating(self, repeated: usize) -> Self {
+        Self { repeated, ..self }
+    }
+
     /// Asks about the texts in the field `field`, within the request's time. All of them are
     /// admitted, or none is.
     pub(super) async fn ask(
@@ -165,13 +180,14 @@ impl Asker<'_> {
         question: Question,
         field: &'static str,
     ) -> Result<Answer, ApiError> {
-        let Self { app, deadline } = self;
+        let Self { app, deadline, repeated } = self;
         let texts = question.len();
         let limit = app.runner.limit();
         if texts > limit {
             let message = format!("{field} has {texts} texts, at most {limit} are taken");
             return Err(ApiError::invalid(field, "invalid_input", message));
         }
+        question.check_bytes(model, app.limits.bytes_per_token, field)?;
         let failed = |error: RunError| ApiError::of_run(&error, field);
         let _admitted = app.runner.admit(texts).map_err(failed)?;
         app.te.began(output, texts);
@@ -188,13 +204,16 @@ impl Asker<'_> {
         if output == Output::TokenVectors {
             check_size(count, model, field)?;
         }
+        let facts = model.engine.facts();
+        let most = reply::most_bytes(output, &facts.gives, facts.width, &lengths, repeated);
+        let share = reply::reserve(app, most, field)?;
         let class = Class::choose(deadline.class(), texts, count);
         let order = Order { output, class, deadline: Some(deadline.at()) };
         let begun = Instant::now();
         let outputs = app.runner.run(model, tokens, order).await.map_err(failed)?;
         let took = Took { tokenizing, running: begun.elapsed(), all: deadline.elapsed() };
         app.te.answered(output, &lengths, &took);
-        Ok(Answer { outputs, tokens: count })
+        Ok(Answer { outputs, tokens: count, share })
     }
 }
 
@@ -209,6 +228,25 @@ impl Question {
         match self {
             Self::Texts(texts, _) => texts.len(),
             Self::Tokens(lists) => lists.len(),
+        }
+    }
+
+    /// Refuses a text that would be split as a whole only to be refused then.
+    ///
+    /// How many tokens a text has at least cannot be said from its length: blanks are none, and a word
+    /// that is too long for the vocabulary is one, however long it is. So this is a limit of its own.
+    fn check_bytes(
+        &self,
+        model: &Model,
+        bytes_per_token: usize,
+        field: &'static str,
+    ) -> Result<(), ApiError> {
+        let Self::Texts(texts, TooLong::Refuse) = self else { return Ok(()) };
+        let tokens = model.engine.facts().max_tokens;
+        let limit = tokens.saturating_mul(bytes_per_token);
+        match texts.iter().position(|text| text.bytes() > limit) {
+            None => Ok(()),
+            Some(index) => Err(ApiError::text_too_large(field, index, texts[index].bytes(), limit)),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+mod answers;
 mod api;
 mod batches;
 mod clients;

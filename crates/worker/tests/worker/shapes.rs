@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, call, get, post};
 use crate::support::fake::Fake;
-use crate::support::{Bench, DEADLINE};
+use crate::support::{self, Bench, DEADLINE};
 
 /// A route of each family that asks a model, what it is asked, and the fields of its failures.
 fn families(text: &str) -> [(&'static str, Value, &'static [&'static str]); 4] {
@@ -48,7 +48,7 @@ fn check(answer: &Answer, path: &str, fields: &[&str], status: u16) {
     }
 }
 
-const LIMITS: Limits = Limits { body: 1_000, bodies: 10_000, time: DEADLINE };
+const LIMITS: Limits = Limits { body: 1_000, bodies: 10_000, ..support::LIMITS };
 
 #[tokio::test]
 async fn what_no_route_or_no_model_was_reached_for_has_the_familys_shape() {

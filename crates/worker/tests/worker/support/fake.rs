@@ -32,6 +32,8 @@ pub(crate) struct Fake {
     pub(crate) largest_batch: Mutex<usize>,
     /// The token ids of the texts that were answered, in order.
     pub(crate) answered: Mutex<Vec<Vec<u32>>>,
+    /// How many texts were split.
+    pub(crate) split: AtomicUsize,
     wrong: AtomicUsize,
     waits: AtomicBool,
 }
@@ -44,6 +46,13 @@ impl Fake {
             normalized: false,
             matryoshka: Vec::new(),
         })
+    }
+
+    /// Gives vectors of so many numbers for tokens, which are those of [`token`] again and again.
+    pub(crate) fn wide(width: usize) -> Self {
+        let mut wide = Self::new();
+        wide.facts.width = width;
+        wide
     }
 
     /// Gives scores, as [`scores`] has them.
@@ -67,6 +76,7 @@ impl Fake {
             changed: Condvar::new(),
             largest_batch: Mutex::new(0),
             answered: Mutex::default(),
+            split: AtomicUsize::new(0),
             wrong: AtomicUsize::new(0),
             waits: AtomicBool::new(false),
         }
@@ -169,6 +179,7 @@ impl Engine for Fake {
     }
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.split.fetch_add(texts.len(), Ordering::Relaxed);
         let tokens = texts.iter().enumerate().map(|(index, text)| {
             let (mut ids, second) = match text {
                 Text::One(text) => (ids(text), None),
@@ -222,7 +233,8 @@ impl Engine for Fake {
             let mut vector = match (output, &self.facts.gives) {
                 (Output::Vector, Gives::Vectors { .. }) => answer(&text.ids),
                 (Output::TokenVectors, Gives::Vectors { .. }) => {
-                    text.ids.iter().flat_map(|id| token(*id)).collect()
+                    let wide = |id: &u32| token(*id).into_iter().cycle().take(self.facts.width);
+                    text.ids.iter().flat_map(wide).collect()
                 }
                 (Output::Scores, Gives::Scores { labels, .. }) => {
                     heads(&text.ids[text.second.unwrap_or(0)..], labels.len())

@@ -29,7 +29,13 @@ use fake::Fake;
 /// Nothing in these tests takes longer on a machine that is not broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const POD: &str = "3f1c9a52-pod";
-pub(crate) const LIMITS: Limits = Limits { body: 64 << 10, bodies: 1 << 20, time: DEADLINE };
+pub(crate) const LIMITS: Limits = Limits {
+    body: 64 << 10,
+    bodies: 1 << 20,
+    answers: 16 << 20,
+    bytes_per_token: 256,
+    time: DEADLINE,
+};
 
 /// A manifest of models given as `name:version`, the ones with a star being defaults.
 pub(crate) fn manifest(keys: &[&str]) -> Manifest {
