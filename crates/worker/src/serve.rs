@@ -130,6 +130,11 @@ impl Worker {
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
         let token = args.admin_token_file.as_deref().map(TokenFile::open).transpose()?;
         let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
+        let runner = runner.map_err(|error| {
+            let message =
+                format!("{error}; see --compute-threads and the pod's limit of processes");
+            Failure::new(Reason::ThreadsUnavailable, message)
+        })?;
         let limits_of_requests = Limits {
             body,
             bodies,

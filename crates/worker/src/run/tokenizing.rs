@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use lamplighter_engine::{Engine, EngineError, Text, Tokens, TooLong};
 use tokio::sync::oneshot;
 
-use super::{OwnedText, RunError, lost, panic_words, spawn};
+use super::{NoThread, OwnedText, RunError, lost, panic_words, spawn};
 use crate::batching::pieces;
 
 /// One text of megabytes does not stop all others.
@@ -69,13 +69,14 @@ struct Collected {
 
 impl Tokenizing {
     /// For a worker that computes on so many threads.
-    pub(super) fn start(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(threads: usize) -> Result<Self, NoThread> {
+        // Dropped on an error, so that the threads that were started end.
+        let this = Self(Arc::new(Shared::default()));
         for number in 0..threads.max(LEAST_THREADS) {
-            let shared = Arc::clone(&shared);
-            spawn(&format!("tokenize-{number}"), move || shared.work());
+            let shared = Arc::clone(&this.0);
+            spawn(format!("tokenize-{number}"), move || shared.work())?;
         }
-        Self(shared)
+        Ok(this)
     }
 
     /// Splits texts; what is not begun when the future is dropped is not done.

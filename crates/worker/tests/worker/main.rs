@@ -28,3 +28,4 @@ mod start;
 mod support;
 mod tasks;
 mod tei;
+mod threads;

@@ -3,6 +3,7 @@
 pub(crate) mod artifact;
 pub(crate) mod client;
 pub(crate) mod fake;
+pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod store;
@@ -106,7 +107,7 @@ impl Bench {
             device: manifest.device,
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
-        let runner = Runner::new(2, max_texts, metrics);
+        let runner = Runner::new(2, max_texts, metrics).unwrap();
         let extras = Extras { keys, metrics: Some(page.clone()), te };
         Self {
             app: Arc::new(App::new(Arc::clone(&board), runner, limits, extras)),
