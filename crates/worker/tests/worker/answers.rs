@@ -29,7 +29,7 @@ fn all(texts: usize) -> String {
 }
 
 fn bench(engine: &Arc<Fake>, limits: Limits) -> Bench {
-    Bench::bounded(&[("embedder:1", Arc::clone(engine))], limits, 3_000)
+    Bench::bounded(&[("embedder:1", Arc::clone(engine))], limits, 10_000)
 }
 
 fn is_refused(answer: &Answer) {

@@ -3,15 +3,22 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, Reason};
+use serde_json::json;
 
+use crate::support::DEADLINE;
 use crate::support::artifact::{Place, Tiny};
+use crate::support::client::Http;
 use crate::support::process::{self, Process};
 
 fn place() -> Place {
     let place = Place::new(&Tiny::new());
-    place.write_manifest(&[place.entry("embedder")]);
+    let mut entry = place.entry("embedder");
+    entry["validation"] = json!({"mode": "Disabled"});
+    place.write_manifest(&[entry]);
     place
 }
 
@@ -22,14 +29,28 @@ fn a_core() -> String {
     list.trim().split([',', '-']).next().unwrap().to_owned()
 }
 
-/// How many threads of a process have names that begin so.
-fn count(worker: &Process, begin: &str) -> usize {
+fn names(worker: &Process) -> Vec<String> {
     let tasks = PathBuf::from(format!("/proc/{}/task", worker.id().as_raw_nonzero()));
     let names = fs::read_dir(tasks).unwrap().map(|task| {
         // A thread may end while it is looked at.
         fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
     });
-    names.filter(|name| name.starts_with(begin)).count()
+    names.collect()
+}
+
+/// The names of a worker's threads, once all have theirs: a thread gives it to itself, and has that of
+/// the main one before.
+async fn threads(worker: &Process) -> Vec<String> {
+    let named = async {
+        loop {
+            let names = names(worker);
+            if names.iter().filter(|name| name.starts_with("lamplighter")).count() == 1 {
+                return names;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, named).await.expect("the threads begin")
 }
 
 /// A process that may use one core has one, however many the machine has. The standard library looks
@@ -42,8 +63,10 @@ async fn a_batch_runs_for_each_core_that_the_process_may_use_or_as_many_as_a_fla
     for (more, computing, tokenizing) in [(&[][..], 1, 2), (&["--compute-threads", "3"], 3, 3)] {
         let worker = process::serving_after(&on_one, place.path(), more);
         let worker = Process::start_as(worker).await;
-        assert_eq!(count(&worker, "compute-"), computing, "{more:?}");
-        assert_eq!(count(&worker, "tokenize-"), tokenizing, "{more:?}");
+        Http::one().ready_is(worker.admin, StatusCode::OK).await;
+        let names = threads(&worker).await;
+        let count = |begin| names.iter().filter(|name| name.starts_with(begin)).count();
+        assert_eq!((count("compute-"), count("tokenize-")), (computing, tokenizing), "{names:?}");
     }
 }
 
