@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lamplighter_engine::{EngineError, Output, Text, Tokens, TooLong};
+use lamplighter_engine::{Engine, EngineError, Output, Piece, Text, Tokens, TooLong};
 use lamplighter_protocol::ModelKey;
 
 pub use crate::batching::{Class, UnknownClass};
@@ -216,6 +216,24 @@ impl Runner {
             tracing::error!(model = %model.key, words, "texts could not be split: a bug");
         }
         tokens
+    }
+
+    /// The tokens of each single text, for people to look at. What is not begun when the future is
+    /// dropped is not done.
+    pub async fn pieces(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<OwnedText>,
+        special: bool,
+    ) -> Result<Vec<Vec<Piece>>, RunError> {
+        let show = move |engine: &dyn Engine, texts: &[Text<'_>]| {
+            let pieces = texts.iter().enumerate().map(|(place, text)| {
+                let (Text::One(text) | Text::Pair(text, _)) = text;
+                engine.pieces(text, special).map_err(|error| tokenizing::after(error, place))
+            });
+            pieces.collect()
+        };
+        self.tokenizing.each(Arc::clone(&model.engine), texts, Box::new(show)).await
     }
 
     /// The output of each text, in order. What is not begun when the future is dropped, or by the

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lamplighter_engine::{EngineError, Gives, Output, Tokens, TooLong};
+use lamplighter_engine::{EngineError, Gives, Output, Piece, Tokens, TooLong};
 use tokio::time::Instant;
 
 use super::App;
@@ -173,6 +173,25 @@ impl<'a> Asker<'a> {
         ran.map_err(|over| ApiError::out_of_time(over.seconds))?
     }
 
+    /// The tokens of the texts in the field `inputs`, within the request's time. They have places in the
+    /// queue until then as those have that are to be computed.
+    pub(super) async fn pieces(
+        self,
+        model: &Arc<Model>,
+        question: Question,
+        special: bool,
+    ) -> Result<Vec<Vec<Piece>>, ApiError> {
+        const FIELD: &str = "inputs";
+        let Self { app, deadline, .. } = self;
+        question.check_count(app, FIELD)?;
+        question.check_bytes(model, app.limits.bytes_per_token, FIELD)?;
+        let failed = |error: RunError| ApiError::of_run(&error, FIELD);
+        let _admitted = app.runner.admit(question.len()).map_err(failed)?;
+        let Question::Texts(texts, _) = question else { return Ok(Vec::new()) };
+        let pieces = deadline.within(app.runner.pieces(model, texts, special)).await;
+        pieces.map_err(|over| ApiError::out_of_time(over.seconds))?.map_err(failed)
+    }
+
     async fn run(
         self,
         model: &Arc<Model>,
@@ -182,11 +201,7 @@ impl<'a> Asker<'a> {
     ) -> Result<Answer, ApiError> {
         let Self { app, deadline, repeated } = self;
         let texts = question.len();
-        let limit = app.runner.limit();
-        if texts > limit {
-            let message = format!("{field} has {texts} texts, at most {limit} are taken");
-            return Err(ApiError::invalid(field, "invalid_input", message));
-        }
+        question.check_count(app, field)?;
         question.check_bytes(model, app.limits.bytes_per_token, field)?;
         let failed = |error: RunError| ApiError::of_run(&error, field);
         let _admitted = app.runner.admit(texts).map_err(failed)?;
@@ -231,6 +246,16 @@ impl Question {
         }
     }
 
+    /// Refuses more texts than ever have a place.
+    fn check_count(&self, app: &App, field: &'static str) -> Result<(), ApiError> {
+        let (texts, limit) = (self.len(), app.runner.limit());
+        if texts <= limit {
+            return Ok(());
+        }
+        let message = format!("{field} has {texts} texts, at most {limit} are taken");
+        Err(ApiError::invalid(field, "invalid_input", message))
+    }
+
     /// Refuses a text that would be split as a whole only to be refused then.
     ///
     /// How many tokens a text has at least cannot be said from its length: blanks are none, and a word
@@ -257,22 +282,33 @@ fn check_tokens(
     model: &Model,
     field: &'static str,
 ) -> Result<Vec<Tokens>, ApiError> {
-    let facts = model.engine.facts();
-    let limit = facts.max_tokens;
-    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= facts.vocabulary);
+    check_known(&lists, model, field)?;
+    let limit = model.engine.facts().max_tokens;
     for (index, ids) in lists.iter().enumerate() {
         if ids.len() > limit {
             let tokens = ids.len();
             let error = RunError::from(EngineError::TooLong { index, tokens, limit });
             return Err(ApiError::of_run(&error, field));
         }
+    }
+    Ok(lists.into_iter().map(Tokens::of).collect())
+}
+
+/// Refuses tokens that the model does not have.
+pub(super) fn check_known(
+    lists: &[Vec<u32>],
+    model: &Model,
+    field: &'static str,
+) -> Result<(), ApiError> {
+    let known = model.engine.facts().vocabulary;
+    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= known);
+    for (index, ids) in lists.iter().enumerate() {
         if let Some(id) = ids.iter().copied().find(unknown) {
-            let known = facts.vocabulary;
             let message = format!("{field}[{index}] has the token {id}, the model has {known}");
             return Err(ApiError::invalid(field, "invalid_input", message));
         }
     }
-    Ok(lists.into_iter().map(Tokens::of).collect())
+    Ok(())
 }
 
 /// Vectors of tokens are many more numbers than what was sent.

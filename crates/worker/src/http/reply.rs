@@ -53,6 +53,13 @@ pub(super) fn most_bytes(
     outputs.saturating_add(around).saturating_add(repeated.saturating_mul(REPEATED))
 }
 
+/// The most bytes that an answer to so many texts takes which has so many parts of a size.
+pub(super) fn around(texts: usize, parts: usize, size: usize) -> usize {
+    let parts = parts.saturating_mul(size);
+    // Special tokens, too, stand around a text.
+    texts.saturating_mul(4 * AROUND).saturating_add(parts).saturating_add(ENVELOPE)
+}
+
 /// Sets bytes aside for the answer to the texts of a field, or says why there are none.
 pub(super) fn reserve(app: &App, bytes: usize, field: &'static str) -> Result<Share, ApiError> {
     let limit = app.answers.limit();

@@ -71,8 +71,11 @@ pub(super) async fn infer(
         Gives::Scores { .. } => Output::Scores,
     };
     let question = question(asked, &model)?;
-    let asker = Asker::new(&app, deadline).repeating(id.as_ref().map_or(0, String::len));
-    let answered = asker.ask(&model, output, question, "text").await?;
+    let repeated = id.as_ref().map_or(0, String::len);
+    let answered = Asker::new(&app, deadline)
+        .repeating(repeated)
+        .ask(&model, output, question, "text")
+        .await?;
     drop(share);
     let (body, json_length) = reply::body(answered.share, deadline, move |to| {
         write(to, &model, id, answered.outputs, is_binary)

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lamplighter_engine::{
-    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Precision, Runtime, Scale,
-    Shape, Text, Tokens, TooLong,
+    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Piece, Pooling, Precision, Runtime,
+    Scale, Shape, Text, Tokens, TooLong,
 };
 
 use super::DEADLINE;
@@ -24,6 +24,9 @@ const FAIL: u32 = 902;
 const WAIT: u32 = 903;
 /// ... answer wrongly after [`Fake::turn_wrong`].
 const CHECK: u32 = 904;
+/// Brackets around the words of a text that is looked at.
+pub(crate) const OPEN: u32 = 905;
+pub(crate) const CLOSE: u32 = 906;
 
 pub(crate) struct Fake {
     facts: Facts,
@@ -207,6 +210,31 @@ impl Engine for Fake {
         tokens.collect()
     }
 
+    /// Each word, with brackets around all of them.
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        let bracket = |text: &str, id| Piece { id, text: text.to_owned(), place: None };
+        let mut pieces = vec![bracket("[", OPEN)];
+        pieces.extend(text.split_whitespace().map(|word| {
+            let begin = word.as_ptr().addr() - text.as_ptr().addr();
+            let place = Some(begin..begin + word.len());
+            Piece { id: ids(word)[0], text: word.to_owned(), place }
+        }));
+        pieces.push(bracket("]", CLOSE));
+        pieces.retain(|piece| special || piece.place.is_some());
+        Ok(pieces)
+    }
+
+    /// A dash for each letter of a word.
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        let words =
+            ids.iter().filter(|id| special || ![OPEN, CLOSE].contains(id)).map(|id| match *id {
+                OPEN => "[".to_owned(),
+                CLOSE => "]".to_owned(),
+                id => "-".repeat(usize::try_from(id).unwrap()),
+            });
+        Ok(words.collect::<Vec<_>>().join(" "))
+    }
+
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let longest = batch.iter().map(|text| text.ids.len()).max().unwrap_or(0);
         let tokens = longest * batch.len();
@@ -271,6 +299,14 @@ impl Engine for Lent {
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
         self.0.split(texts, too_long)
+    }
+
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        self.0.pieces(text, special)
+    }
+
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.0.join(ids, special)
     }
 
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
