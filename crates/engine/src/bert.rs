@@ -13,7 +13,9 @@ use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
-use crate::{Engine, Facts, Limits, Output, Precision, Runtime, Shape, Text, Tokens, TooLong};
+use crate::{
+    Engine, Facts, Limits, Output, Piece, Precision, Runtime, Shape, Text, Tokens, TooLong,
+};
 
 /// What there is code for, as error messages say it.
 pub(crate) const SUPPORTED: &str = "BertModel on a GPU, and every other on the processor (Cpu)";
@@ -91,6 +93,14 @@ impl Engine for Bert {
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
         self.tokenizer.encode(texts, too_long)
+    }
+
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        self.tokenizer.pieces(text, special)
+    }
+
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.tokenizer.join(ids, special)
     }
 
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {

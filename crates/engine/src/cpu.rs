@@ -33,7 +33,9 @@ use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
-use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
+use crate::{
+    Coldness, Engine, Facts, Limits, Output, Piece, Runtime, Shape, Text, Tokens, TooLong,
+};
 
 pub(crate) struct Cpu {
     encoder: Arc<Encoder>,
@@ -88,6 +90,14 @@ impl Engine for Cpu {
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
         self.tokenizer.encode(texts, too_long)
+    }
+
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        self.tokenizer.pieces(text, special)
+    }
+
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.tokenizer.join(ids, special)
     }
 
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {

@@ -42,6 +42,8 @@ mod vocabulary;
 pub mod warmup;
 mod weights;
 
+use std::ops::Range;
+
 pub use batch::{answer_texts, embed_texts};
 pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
 pub use cpu::team::Cores;
@@ -73,6 +75,14 @@ pub trait Engine: Send + Sync {
     /// A text of more than [`Facts::max_tokens`] is cut as `too_long` says, or an
     /// [`EngineError::TooLong`] that names the first such text.
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError>;
+
+    /// The tokens of a text that may be of any length, for people to look at; with the special tokens
+    /// around them if `special`. A text that has none is an [`EngineError::Untokenizable`] of index 0.
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError>;
+
+    /// The text that tokens stand for, with what special ones are called if `special`. An id that is
+    /// none of the vocabulary stands for nothing.
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError>;
 
     /// [`Engine::split`] of single texts, of which none may be too long.
     fn tokenize(&self, texts: &[&str]) -> Result<Vec<Tokens>, EngineError> {
@@ -249,6 +259,19 @@ pub struct Tokens {
     pub second: Option<usize>,
     /// Whether the text was cut.
     pub truncated: bool,
+}
+
+/// A token, for people to look at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// Its index into the model's vocabulary.
+    pub id: u32,
+    /// The part of the text that it stands for, where it holds whole characters; of a special token,
+    /// its name.
+    pub text: String,
+    /// Which bytes of the text it stands for; none of a special token, which stands around it. Of a
+    /// model that reads lower case, they are those of the text in lower case.
+    pub place: Option<Range<usize>>,
 }
 
 impl Tokens {

@@ -10,7 +10,7 @@ use crate::config::EncoderConfig;
 use crate::error::EngineError;
 use crate::recipe::Recipe;
 use crate::vocabulary::highest_id;
-use crate::{Text, Tokens, TooLong};
+use crate::{Piece, Text, Tokens, TooLong};
 
 const FILE: &str = "tokenizer.json";
 
@@ -114,6 +114,32 @@ impl Tokenizer {
         let second = second.filter(|_| self.tells_apart);
         let truncated = truncated || clipped;
         Ok(Tokens { ids: encoding.get_ids().to_vec(), second, truncated })
+    }
+
+    /// The tokens of a text of any length, each with where it stands.
+    pub(crate) fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        let lower = if self.lowercase { Some(text.to_lowercase()) } else { None };
+        let text = lower.as_deref().unwrap_or(text);
+        let encoding = self.inner.encode(text, special).map_err(|error| untokenizable(0, error))?;
+        let marks = encoding.get_special_tokens_mask().iter();
+        let pieces = encoding.get_ids().iter().zip(encoding.get_tokens()).zip(marks);
+        let pieces = pieces.zip(encoding.get_offsets()).map(|(((id, name), mark), offsets)| {
+            let place = (*mark == 0).then_some(offsets.0..offsets.1);
+            let part = place.clone().map(|place| text.as_bytes().get(place).unwrap_or_default());
+            let text = part.map_or_else(
+                || name.clone(),
+                // A character may be several tokens.
+                |part| String::from_utf8_lossy(part).into_owned(),
+            );
+            Piece { id: *id, text, place }
+        });
+        let pieces: Vec<Piece> = pieces.collect();
+        if pieces.is_empty() { Err(untokenizable(0, "it gives no token")) } else { Ok(pieces) }
+    }
+
+    /// The text that tokens stand for.
+    pub(crate) fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.inner.decode(ids, !special).map_err(|error| untokenizable(0, error))
     }
 
     /// What of a text can be in its tokens: the rest would only be split to be thrown away.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::{Dtype, Facts, Gives, Output, Pooling, Precision, Runtime, Shape};
+use crate::{Dtype, Facts, Gives, Output, Piece, Pooling, Precision, Runtime, Shape};
 
 /// An engine that takes as long as it is told, on a clock that only it moves.
 struct Fake {
@@ -69,6 +69,14 @@ impl Engine for Fake {
 
     fn coldness(&self) -> Coldness {
         self.coldness
+    }
+
+    fn pieces(&self, _: &str, _: bool) -> Result<Vec<Piece>, EngineError> {
+        unreachable!("nobody asks it")
+    }
+
+    fn join(&self, _: &[u32], _: bool) -> Result<String, EngineError> {
+        unreachable!("nobody asks it")
     }
 
     fn split(&self, texts: &[Text<'_>], _: TooLong) -> Result<Vec<Tokens>, EngineError> {

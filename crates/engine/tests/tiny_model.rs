@@ -201,6 +201,28 @@ fn the_tokenizers_own_truncation_and_padding_are_off() {
 }
 
 #[test]
+fn a_text_can_be_looked_at_as_its_tokens_and_be_made_of_them_again() {
+    let engine = Tiny::new().engine();
+    let text = "the  lamp river ".repeat(MAX_TOKENS);
+    let pieces = engine.pieces(&text, true).unwrap();
+    assert_eq!(pieces.len(), 3 * MAX_TOKENS + 2, "it may be longer than the model reads");
+    let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
+    assert_eq!(ids[..4], engine.tokenize(&["the lamp river"]).unwrap()[0].ids[..4]);
+    for piece in &pieces[1..pieces.len() - 1] {
+        assert_eq!(piece.text, text[piece.place.clone().unwrap()]);
+    }
+    assert_eq!(pieces[2].place, Some(5..9));
+    let around = [&pieces[0], &pieces[pieces.len() - 1]];
+    assert_eq!(around.map(|piece| piece.text.as_str()), ["[CLS]", "[SEP]"]);
+    assert_eq!(around.map(|piece| piece.place.clone()), [None, None]);
+    assert_eq!(engine.pieces(&text, false).unwrap(), pieces[1..pieces.len() - 1]);
+
+    let ids = [&ids[..4], &ids[ids.len() - 1..]].concat();
+    assert_eq!(engine.join(&ids, false).unwrap(), "the lamp river");
+    assert_eq!(engine.join(&ids, true).unwrap(), "[CLS] the lamp river [SEP]");
+}
+
+#[test]
 fn too_long_a_text_is_refused_by_its_index_or_cut_on_request() {
     let engine = Tiny::new().engine();
     let longest = "the ".repeat(MAX_TOKENS - 2);

@@ -62,6 +62,8 @@ pub enum Reason {
     OutOfMemory,
     /// The models need more memory than the container may have: found out before they were loaded.
     HostMemoryExceeded,
+    /// The system starts no more threads for the worker.
+    ThreadsUnavailable,
     /// A warm-up run failed.
     WarmupFailed,
     /// Not every shape ran before the warm-up's deadline.
@@ -104,7 +106,7 @@ pub enum Class {
 
 impl Reason {
     /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -129,6 +131,7 @@ impl Reason {
         Self::DeviceUnavailable,
         Self::OutOfMemory,
         Self::HostMemoryExceeded,
+        Self::ThreadsUnavailable,
         Self::WarmupFailed,
         Self::WarmupTimeout,
         Self::OutputNonFinite,
@@ -149,6 +152,7 @@ impl Reason {
             Self::DownloadFailed
             | Self::DiskFull
             | Self::ReadFailed
+            | Self::ThreadsUnavailable
             | Self::WarmupTimeout
             | Self::StartDeadlineExceeded
             | Self::DrainTimeout
@@ -216,6 +220,7 @@ impl Reason {
             Self::DeviceUnavailable => "DeviceUnavailable",
             Self::OutOfMemory => "OutOfMemory",
             Self::HostMemoryExceeded => "HostMemoryExceeded",
+            Self::ThreadsUnavailable => "ThreadsUnavailable",
             Self::WarmupFailed => "WarmupFailed",
             Self::WarmupTimeout => "WarmupTimeout",
             Self::OutputNonFinite => "OutputNonFinite",

@@ -239,6 +239,18 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_MAX_BODY_BYTES_IN_FLIGHT", default_value = "67108864", value_parser = clap::value_parser!(u32).range(1..), value_name = "BYTES")]
     pub max_body_bytes_in_flight: u32,
 
+    /// How many bytes the answers of all requests may have together, from before they are computed
+    /// until their clients have read them; above that, 429 with Retry-After. What is set aside for an
+    /// answer is the most that it can have: 24 bytes for each number and a little more.
+    #[arg(long, env = "LAMPLIGHTER_MAX_ANSWER_BYTES_IN_FLIGHT", default_value = "268435456", value_parser = clap::value_parser!(u32).range(1..), value_name = "BYTES")]
+    pub max_answer_bytes_in_flight: u32,
+
+    /// How many bytes a text that may not be cut may have for each token that its model reads; a longer
+    /// one is refused before it is split, as one with too many tokens is after. Of a text that may be
+    /// cut, no more than 256 are looked at in any case.
+    #[arg(long, env = "LAMPLIGHTER_MAX_BYTES_PER_TOKEN", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), value_name = "BYTES")]
+    pub max_bytes_per_token: u32,
+
     /// How long a request may take from its parsed head to its answer; above that, 408 while its
     /// body arrives and 504 after. At most two seconds less than the drain timeout, so that a
     /// drain cuts no request off; by default just that, but at most 60.

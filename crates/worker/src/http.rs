@@ -9,10 +9,11 @@
 //! | `/lamplighter/identity` | revision, pod and digests, to confirm where traffic goes |
 //! | `/openapi.json`, `/docs` | all of them, for programs and for people |
 //!
-//! A request goes through [`layers`] to its route, which reads its [`body`] within bounds, and asks a
-//! model by [`ask`] alone. A failure is an [`error::ApiError`] until [`layers`] writes it in the shape
+//! A request goes through [`layers`] to its route, which reads its [`body`] within bounds, asks a
+//! model by [`ask`] alone, and answers by [`reply`] within bounds. A failure is an [`error::ApiError`] until [`layers`] writes it in the shape
 //! of the route's [`family`], also where no route was reached.
 
+mod aside;
 mod ask;
 mod body;
 mod budget;
@@ -31,8 +32,10 @@ pub mod keys;
 mod layers;
 mod oip;
 mod openai;
+mod opened;
 mod parse;
 mod rank;
+mod reply;
 mod route;
 mod scores;
 mod te_metrics;
@@ -69,6 +72,7 @@ pub struct App {
     runner: Runner,
     limits: Limits,
     bodies: Budget,
+    answers: Budget,
     te: TeMetrics,
     keys: Option<Arc<Keys>>,
     metrics_page: Option<Page>,
@@ -76,7 +80,7 @@ pub struct App {
     open_routes: HashSet<&'static str>,
     pod: HeaderValue,
     created: u64,
-    answers: AtomicU64,
+    numbered: AtomicU64,
 }
 
 /// What a worker may have beside its models.
@@ -97,6 +101,11 @@ pub struct Limits {
     pub body: usize,
     /// How many bytes the bodies of all requests may have together.
     pub bodies: usize,
+    /// How many bytes the answers of all requests may have together, from before they are computed
+    /// until the system has the last of them.
+    pub answers: usize,
+    /// Bytes that a text which may not be cut may have for each token that its model reads.
+    pub bytes_per_token: usize,
     /// Longest time from a request's parsed head to its answer.
     pub time: Duration,
 }
@@ -115,13 +124,14 @@ impl App {
             runner,
             limits,
             bodies: Budget::new(limits.bodies),
+            answers: Budget::new(limits.answers),
             te,
             keys,
             metrics_page: metrics,
             open_routes: routes().iter().filter(|it| it.is_open).map(|it| it.path).collect(),
             pod,
             created: since_1970.unwrap_or_default().as_secs(),
-            answers: AtomicU64::new(0),
+            numbered: AtomicU64::new(0),
         }
     }
 
@@ -169,7 +179,7 @@ impl App {
 
     /// A name for an answer that no other one of this worker has.
     fn next_id(&self) -> String {
-        let number = self.answers.fetch_add(1, Ordering::Relaxed);
+        let number = self.numbered.fetch_add(1, Ordering::Relaxed);
         format!("{:x}-{number:x}", self.created)
     }
 

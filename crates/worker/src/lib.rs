@@ -27,6 +27,7 @@
 pub mod admin;
 pub mod arguments;
 mod batching;
+mod bearer;
 pub mod board;
 pub mod cache;
 mod cases;

@@ -4,6 +4,8 @@
 //! a time would only be slower: in the order of the manifest, large ones first once they are there. The first one that fails ends the start, because a pod that serves
 //! less than its manifest serves nothing.
 
+mod thread;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -16,9 +18,7 @@ use lamplighter_artifact::{
     Artifact, ArtifactError, Budget, Digest, Location, Places, fetch, verify,
 };
 use lamplighter_engine::validation::Case;
-use lamplighter_engine::{
-    Engine, EngineError, Processor, Runtime, build, prepare, read, transfer_to, warmup,
-};
+use lamplighter_engine::{Engine, Processor, Runtime, build, prepare, read, transfer_to, warmup};
 use lamplighter_protocol::{
     Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport, Task,
     ValidationMode, WarmupReport,
@@ -29,6 +29,7 @@ use crate::board::{Board, Tracker};
 use crate::memory::{self, Reserved, Room};
 use crate::registry::{Model, Registry};
 use crate::{cases, failure, tasks};
+use thread::holding;
 
 /// What the loads of a worker have in common.
 #[derive(Clone, Debug)]
@@ -160,8 +161,8 @@ pub async fn load_model(
     tracker.facts(facts.clone());
     let Runtime { kernel, precision } = engine.runtime();
     tracker.runtime(RuntimeReport { kernel, precision: precision.to_string() });
-    warm_up(&engine, setup.warm_up_deadline, &tracker).await?;
-    let cases = validate(&engine, &entry, artifact, &tracker).await?;
+    let memory = warm_up(&engine, memory, setup.warm_up_deadline, &tracker).await?;
+    let (cases, memory) = validate(&engine, memory, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases, memory: Some(memory) })
 }
 
@@ -227,13 +228,14 @@ async fn bring_up(
     tracker: &Tracker,
 ) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
     let in_use = if tracker.comes_later() { memory::usage().unwrap_or_default().now } else { 0 };
-    let mut reserved = setup.room.reserve(weights_in_memory(artifact), in_use)?;
+    let reserved = setup.room.reserve(weights_in_memory(artifact), in_use)?;
     let root = artifact.root.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&root));
     let (root, threads) = (artifact.root.clone(), setup.threads);
     let files: Vec<String> = artifact.weights.files().into_iter().map(str::to_owned).collect();
     let heard = tracker.clone();
-    let (weights, stored) = blocking(Phase::Read, tracker, move || {
+    tracker.begin(Phase::Read);
+    let ((weights, stored), reserved) = holding(reserved, Phase::Read, move || {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let stored = AtomicU64::new(0);
         let weights = read(&root, &files, threads, &|bytes| {
@@ -245,7 +247,8 @@ async fn bring_up(
     .await?;
     tracker.begin(Phase::Build);
     let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
-    let built = on_thread(Phase::Build, move || build(weights, prepared?)).await?;
+    let (built, mut reserved) =
+        holding(reserved, Phase::Build, move || build(weights, prepared?)).await?;
     tasks::check(task, &built.facts().architecture, &built.facts().gives)?;
     reserved.shrink_to(built.bytes());
     tracker.add_bytes(stored);
@@ -259,22 +262,24 @@ async fn bring_up(
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
     let processor = setup.processor.clone();
-    let engine =
-        blocking(Phase::Transfer, tracker, move || transfer_to(built, device, processor)).await?;
+    tracker.begin(Phase::Transfer);
+    let transfer = move || transfer_to(built, device, processor);
+    let (engine, reserved) = holding(reserved, Phase::Transfer, transfer).await?;
     tracker.add_bytes(stored);
     Ok((Arc::from(engine), reserved))
 }
 
 async fn warm_up(
     engine: &Arc<dyn Engine>,
+    memory: Reserved,
     deadline: Duration,
     tracker: &Tracker,
-) -> Result<(), Failure> {
+) -> Result<Reserved, Failure> {
     let warmed = Arc::clone(engine);
     let run = if tracker.comes_later() { warmup::warm_up_beside_others } else { warmup::warm_up };
-    let warmup =
-        blocking(Phase::WarmUp, tracker, move || run(warmed.as_ref(), deadline, &Instant::now))
-            .await?;
+    tracker.begin(Phase::WarmUp);
+    let run = move || run(warmed.as_ref(), deadline, &Instant::now);
+    let (warmup, memory) = holding(memory, Phase::WarmUp, run).await?;
     if !warmup.settled {
         tracing::warn!("latencies had not settled when the warm-up's time was over");
     }
@@ -284,52 +289,33 @@ async fn warm_up(
         steady_millis: warmup.steady.as_secs_f64() * 1_000.0,
         settled: Some(warmup.settled),
     });
-    Ok(())
+    Ok(memory)
 }
 
 /// The cases, to which every answer was right.
 async fn validate(
     engine: &Arc<dyn Engine>,
+    memory: Reserved,
     entry: &ModelEntry,
     artifact: Artifact,
     tracker: &Tracker,
-) -> Result<Vec<Case>, Failure> {
+) -> Result<(Vec<Case>, Reserved), Failure> {
     tracker.begin(Phase::Validate);
     if entry.validation.mode == ValidationMode::Disabled {
         tracker.validation(cases::disabled());
-        return Ok(Vec::new());
+        return Ok((Vec::new(), memory));
     }
     let asked = Arc::clone(engine);
     let plan = entry.validation.clone();
-    let (cases, report) = tokio::task::spawn_blocking(move || {
+    let (cases, report, memory) = tokio::task::spawn_blocking(move || {
         let cases = cases::collect(&plan, &artifact)?;
         let report = cases::ask(asked.as_ref(), &cases);
-        Ok((cases, report))
+        Ok((cases, report, memory))
     })
     .await
     .unwrap_or_else(|lost| Err(failure::of_lost_task(&lost)))?;
     tracker.validation(report.clone());
-    cases::judge(entry.validation.mode, &report).map(|()| cases)
-}
-
-/// Begins a phase and runs its work on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    phase: Phase,
-    tracker: &Tracker,
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, Failure> {
-    tracker.begin(phase);
-    on_thread(phase, work).await
-}
-
-async fn on_thread<T: Send + 'static>(
-    phase: Phase,
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|lost| failure::of_lost_task(&lost))?
-        .map_err(|error| failure::of_engine(&error, phase))
+    cases::judge(entry.validation.mode, &report).map(|()| (cases, memory))
 }
 
 pub(crate) fn complete(mut failed: Failure, entry: &ModelEntry, tracker: &Tracker) -> Failure {

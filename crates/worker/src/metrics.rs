@@ -100,6 +100,7 @@ pub struct Metrics {
     texts: Family<Model, Counter>,
     tokens: Family<Model, Counter>,
     failed_batches: Family<Model, Counter>,
+    panicked_batches: Family<Model, Counter>,
     non_finite: Family<Model, Counter>,
     model_state: Family<ModelInState, Gauge>,
     model_info: Family<ModelRuntime, Gauge>,
@@ -128,6 +129,7 @@ impl Metrics {
             texts: Family::default(),
             tokens: Family::default(),
             failed_batches: Family::default(),
+            panicked_batches: Family::default(),
             non_finite: Family::default(),
             model_state: Family::default(),
             model_info: Family::default(),
@@ -173,6 +175,11 @@ impl Metrics {
             "failed_batches",
             "Batches that the engine failed",
             self.failed_batches.clone(),
+        );
+        to.register(
+            "panicked_batches",
+            "Batches in which the engine panicked",
+            self.panicked_batches.clone(),
         );
         to.register("non_finite", "Outputs that were NaN or infinite", self.non_finite.clone());
         to.register("model_state", "1 for the state that a model is in", self.model_state.clone());
@@ -253,6 +260,11 @@ impl Metrics {
         self.failed_batches.get_or_create(&label(model)).inc();
     }
 
+    /// The engine panicked in a batch, which counts as failed, too.
+    pub fn panicked(&self, model: &ModelKey) {
+        self.panicked_batches.get_or_create(&label(model)).inc();
+    }
+
     /// An output was NaN or infinite.
     pub fn non_finite(&self, model: &ModelKey) {
         self.non_finite.get_or_create(&label(model)).inc();
@@ -313,7 +325,9 @@ impl Metrics {
         if let Some(RuntimeReport { kernel, precision }) = runtime.cloned() {
             self.model_info.remove(&ModelRuntime { model: model.clone(), kernel, precision });
         }
-        for figures in [&self.texts, &self.tokens, &self.failed_batches, &self.non_finite] {
+        let of_answers = [&self.texts, &self.tokens, &self.non_finite];
+        for figures in of_answers.into_iter().chain([&self.failed_batches, &self.panicked_batches])
+        {
             figures.remove(&labels);
         }
         for (_, state) in STATES {

@@ -1,6 +1,8 @@
 //! Whatever is loaded, unloaded and made the default: each name means a model that is loaded.
 
-use lamplighter_engine::{EngineError, Facts, Limits, Output, Runtime, Text, Tokens, TooLong};
+use lamplighter_engine::{
+    EngineError, Facts, Limits, Output, Piece, Runtime, Text, Tokens, TooLong,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,6 +24,14 @@ impl Engine for Nothing {
     }
 
     fn split(&self, _: &[Text<'_>], _: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        unreachable!("nobody asks it")
+    }
+
+    fn pieces(&self, _: &str, _: bool) -> Result<Vec<Piece>, EngineError> {
+        unreachable!("nobody asks it")
+    }
+
+    fn join(&self, _: &[u32], _: bool) -> Result<String, EngineError> {
         unreachable!("nobody asks it")
     }
 

@@ -12,13 +12,15 @@
 
 mod compute;
 mod engine;
+mod ticket;
 mod tokenizing;
 
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lamplighter_engine::{EngineError, Output, Text, Tokens, TooLong};
+use lamplighter_engine::{Engine, EngineError, Output, Piece, Text, Tokens, TooLong};
 use lamplighter_protocol::ModelKey;
 
 pub use crate::batching::{Class, UnknownClass};
@@ -86,6 +88,14 @@ impl RunError {
     }
 }
 
+/// The system starts no more threads.
+#[derive(Debug, thiserror::Error)]
+#[error("the thread {name} could not be started: {source}")]
+pub struct NoThread {
+    name: String,
+    source: io::Error,
+}
+
 /// What is wanted of texts, and how soon.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
@@ -114,7 +124,8 @@ impl OwnedText {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// How long it is, or both of them together are.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::One(text) => text.len(),
             Self::Pair(first, second) => first.len() + second.len(),
@@ -147,14 +158,15 @@ impl Drop for Admitted {
 }
 
 impl Runner {
-    /// Runs `threads` batches at once and admits up to `limit` texts.
-    pub fn new(threads: usize, limit: usize, metrics: Metrics) -> Self {
-        Self {
+    /// Runs `threads` batches at once and admits up to `limit` texts. With fewer threads than that it
+    /// would be another worker, so there is none then.
+    pub fn new(threads: usize, limit: usize, metrics: Metrics) -> Result<Self, NoThread> {
+        Ok(Self {
             limit,
-            compute: Compute::start(threads, limit, metrics.clone()),
-            tokenizing: Tokenizing::start(threads),
+            compute: Compute::start(threads, limit, metrics.clone())?,
+            tokenizing: Tokenizing::start(threads)?,
             metrics,
-        }
+        })
     }
 
     /// Tells this board of models whose answers are suspect, and refuses requests at the door as long
@@ -200,7 +212,28 @@ impl Runner {
         let begun = Instant::now();
         let tokens = self.tokenizing.split(Arc::clone(&model.engine), texts, too_long).await;
         self.metrics.work().tokenized(&model.key, begun.elapsed());
+        if let Err(RunError::Lost(words)) = &tokens {
+            tracing::error!(model = %model.key, words, "texts could not be split: a bug");
+        }
         tokens
+    }
+
+    /// The tokens of each single text, for people to look at. What is not begun when the future is
+    /// dropped is not done.
+    pub async fn pieces(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<OwnedText>,
+        special: bool,
+    ) -> Result<Vec<Vec<Piece>>, RunError> {
+        let show = move |engine: &dyn Engine, texts: &[Text<'_>]| {
+            let pieces = texts.iter().enumerate().map(|(place, text)| {
+                let (Text::One(text) | Text::Pair(text, _)) = text;
+                engine.pieces(text, special).map_err(|error| tokenizing::after(error, place))
+            });
+            pieces.collect()
+        };
+        self.tokenizing.each(Arc::clone(&model.engine), texts, Box::new(show)).await
     }
 
     /// The output of each text, in order. What is not begun when the future is dropped, or by the
@@ -255,10 +288,10 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A thread that lives as long as there is work for it. The others do its work if the system has no
-/// thread left.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
-        tracing::error!(%error, name, "a thread could not be started");
+/// A thread that lives as long as there is work for it.
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), NoThread> {
+    match std::thread::Builder::new().name(name.clone()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(NoThread { name, source }),
     }
 }

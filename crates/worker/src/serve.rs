@@ -142,7 +142,18 @@ impl Worker {
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
         let token = args.admin_token_file.as_deref().map(TokenFile::open).transpose()?;
         let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
-        let limits_of_requests = Limits { body, bodies, time };
+        let runner = runner.map_err(|error| {
+            let message =
+                format!("{error}; see --compute-threads and the pod's limit of processes");
+            Failure::new(Reason::ThreadsUnavailable, message)
+        })?;
+        let limits_of_requests = Limits {
+            body,
+            bodies,
+            answers: count(limits.max_answer_bytes_in_flight),
+            bytes_per_token: count(limits.max_bytes_per_token),
+            time,
+        };
         let extras = Extras { keys, metrics: Some(page.clone()), te };
         let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests, extras));
         let deadlines =

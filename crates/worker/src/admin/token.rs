@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use lamplighter_protocol::{Failure, Reason};
-use sha2::{Digest as _, Sha256};
+
+use crate::bearer::{Sum, presented};
 
 /// A file with the token in it. It is read for every command, so that a new token counts from the
 /// moment that it is written.
@@ -39,8 +39,8 @@ impl TokenFile {
     /// Whether these headers have the token.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), TokenError> {
         let token = self.read()?;
-        let given = headers.get(AUTHORIZATION).and_then(|header| bearer(header.as_bytes()));
-        if given.is_some_and(|given| is_same(given, token.as_bytes())) {
+        let right = Sum::of(token.as_bytes());
+        if presented(headers).is_some_and(|given| Sum::of(given).is(&right)) {
             Ok(())
         } else {
             Err(TokenError::Wrong)
@@ -58,22 +58,10 @@ impl TokenFile {
     }
 }
 
-/// The token of the scheme, whose name has no case (<https://www.rfc-editor.org/rfc/rfc9110#section-11.1>).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer ";
-    let (scheme, token) = header.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
-}
-
-/// Compares sums, and all of their bytes, so that the time it takes says nothing of the token.
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    let sums = Sha256::digest(a).into_iter().zip(Sha256::digest(b));
-    sums.fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use axum::http::header::AUTHORIZATION;
 
     use super::*;
 

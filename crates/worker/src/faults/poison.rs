@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lamplighter_engine::{
-    Coldness, Engine, EngineError, Facts, Limits, Output, Runtime, Text, Tokens, TooLong,
+    Coldness, Engine, EngineError, Facts, Limits, Output, Piece, Runtime, Text, Tokens, TooLong,
 };
 
 /// An engine whose answers can be turned wrong.
@@ -47,6 +47,14 @@ impl Engine for Poisonable {
         self.engine.split(texts, too_long)
     }
 
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        self.engine.pieces(text, special)
+    }
+
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.engine.join(ids, special)
+    }
+
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
         let vectors = self.engine.run(batch, output)?;
         if !self.poisoned.load(Ordering::Relaxed) {
@@ -85,6 +93,14 @@ mod tests {
         fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
             let truncated = too_long == TooLong::CutEnd;
             Ok(texts.iter().map(|_| Tokens { truncated, ..Tokens::default() }).collect())
+        }
+
+        fn pieces(&self, _: &str, _: bool) -> Result<Vec<Piece>, EngineError> {
+            unreachable!("nobody asks it")
+        }
+
+        fn join(&self, _: &[u32], _: bool) -> Result<String, EngineError> {
+            unreachable!("nobody asks it")
         }
 
         fn run(&self, batch: &[Tokens], _: Output) -> Result<Vec<Vec<f32>>, EngineError> {

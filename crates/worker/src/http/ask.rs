@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use lamplighter_engine::{EngineError, Gives, Output, Tokens, TooLong};
+use lamplighter_engine::{EngineError, Gives, Output, Piece, Tokens, TooLong};
 use tokio::time::Instant;
 
 use super::App;
+use super::budget::Share;
 use super::deadline::Deadline;
 use super::error::ApiError;
+use super::reply;
 use super::te_metrics::Took;
 use crate::registry::{Model, Registry};
 use crate::run::{Class, Order, OwnedText, RunError};
@@ -43,6 +45,8 @@ pub(super) struct Answer {
     pub(super) outputs: Vec<Vec<f32>>,
     /// Tokens of all texts.
     pub(super) tokens: usize,
+    /// Of the outputs, and of the answer that is made of them.
+    pub(super) share: Share,
 }
 
 impl Answer {
@@ -58,6 +62,8 @@ impl Answer {
 pub(super) struct Asker<'a> {
     pub(super) app: &'a App,
     pub(super) deadline: Deadline,
+    /// Bytes of the request that come back with the answer.
+    repeated: usize,
 }
 
 impl Needs {
@@ -144,7 +150,16 @@ fn served(registry: &Registry) -> String {
     served.join(", ")
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    pub(super) fn new(app: &'a App, deadline: Deadline) -> Self {
+        Self { app, deadline, repeated: 0 }
+    }
+
+    /// The same for a request of which so many bytes come back with the answer.
+    pub(super) fn repeating(self, repeated: usize) -> Self {
+        Self { repeated, ..self }
+    }
+
     /// Asks about the texts in the field `field`, within the request's time. All of them are
     /// admitted, or none is.
     pub(super) async fn ask(
@@ -158,6 +173,25 @@ impl Asker<'_> {
         ran.map_err(|over| ApiError::out_of_time(over.seconds))?
     }
 
+    /// The tokens of the texts in the field `inputs`, within the request's time. They have places in the
+    /// queue until then as those have that are to be computed.
+    pub(super) async fn pieces(
+        self,
+        model: &Arc<Model>,
+        question: Question,
+        special: bool,
+    ) -> Result<Vec<Vec<Piece>>, ApiError> {
+        const FIELD: &str = "inputs";
+        let Self { app, deadline, .. } = self;
+        question.check_count(app, FIELD)?;
+        question.check_bytes(model, app.limits.bytes_per_token, FIELD)?;
+        let failed = |error: RunError| ApiError::of_run(&error, FIELD);
+        let _admitted = app.runner.admit(question.len()).map_err(failed)?;
+        let Question::Texts(texts, _) = question else { return Ok(Vec::new()) };
+        let pieces = deadline.within(app.runner.pieces(model, texts, special)).await;
+        pieces.map_err(|over| ApiError::out_of_time(over.seconds))?.map_err(failed)
+    }
+
     async fn run(
         self,
         model: &Arc<Model>,
@@ -165,13 +199,10 @@ impl Asker<'_> {
         question: Question,
         field: &'static str,
     ) -> Result<Answer, ApiError> {
-        let Self { app, deadline } = self;
+        let Self { app, deadline, repeated } = self;
         let texts = question.len();
-        let limit = app.runner.limit();
-        if texts > limit {
-            let message = format!("{field} has {texts} texts, at most {limit} are taken");
-            return Err(ApiError::invalid(field, "invalid_input", message));
-        }
+        question.check_count(app, field)?;
+        question.check_bytes(model, app.limits.bytes_per_token, field)?;
         let failed = |error: RunError| ApiError::of_run(&error, field);
         let _admitted = app.runner.admit(texts).map_err(failed)?;
         app.te.began(output, texts);
@@ -188,13 +219,16 @@ impl Asker<'_> {
         if output == Output::TokenVectors {
             check_size(count, model, field)?;
         }
+        let facts = model.engine.facts();
+        let most = reply::most_bytes(output, &facts.gives, facts.width, &lengths, repeated);
+        let share = reply::reserve(app, most, field)?;
         let class = Class::choose(deadline.class(), texts, count);
         let order = Order { output, class, deadline: Some(deadline.at()) };
         let begun = Instant::now();
         let outputs = app.runner.run(model, tokens, order).await.map_err(failed)?;
         let took = Took { tokenizing, running: begun.elapsed(), all: deadline.elapsed() };
         app.te.answered(output, &lengths, &took);
-        Ok(Answer { outputs, tokens: count })
+        Ok(Answer { outputs, tokens: count, share })
     }
 }
 
@@ -211,6 +245,35 @@ impl Question {
             Self::Tokens(lists) => lists.len(),
         }
     }
+
+    /// Refuses more texts than ever have a place.
+    fn check_count(&self, app: &App, field: &'static str) -> Result<(), ApiError> {
+        let (texts, limit) = (self.len(), app.runner.limit());
+        if texts <= limit {
+            return Ok(());
+        }
+        let message = format!("{field} has {texts} texts, at most {limit} are taken");
+        Err(ApiError::invalid(field, "invalid_input", message))
+    }
+
+    /// Refuses a text that would be split as a whole only to be refused then.
+    ///
+    /// How many tokens a text has at least cannot be said from its length: blanks are none, and a word
+    /// that is too long for the vocabulary is one, however long it is. So this is a limit of its own.
+    fn check_bytes(
+        &self,
+        model: &Model,
+        bytes_per_token: usize,
+        field: &'static str,
+    ) -> Result<(), ApiError> {
+        let Self::Texts(texts, TooLong::Refuse) = self else { return Ok(()) };
+        let tokens = model.engine.facts().max_tokens;
+        let limit = tokens.saturating_mul(bytes_per_token);
+        match texts.iter().position(|text| text.bytes() > limit) {
+            None => Ok(()),
+            Some(index) => Err(ApiError::text_too_large(field, index, texts[index].bytes(), limit)),
+        }
+    }
 }
 
 /// Tokens of a client are not those of the model's own tokenizer until they were looked at.
@@ -219,22 +282,33 @@ fn check_tokens(
     model: &Model,
     field: &'static str,
 ) -> Result<Vec<Tokens>, ApiError> {
-    let facts = model.engine.facts();
-    let limit = facts.max_tokens;
-    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= facts.vocabulary);
+    check_known(&lists, model, field)?;
+    let limit = model.engine.facts().max_tokens;
     for (index, ids) in lists.iter().enumerate() {
         if ids.len() > limit {
             let tokens = ids.len();
             let error = RunError::from(EngineError::TooLong { index, tokens, limit });
             return Err(ApiError::of_run(&error, field));
         }
+    }
+    Ok(lists.into_iter().map(Tokens::of).collect())
+}
+
+/// Refuses tokens that the model does not have.
+pub(super) fn check_known(
+    lists: &[Vec<u32>],
+    model: &Model,
+    field: &'static str,
+) -> Result<(), ApiError> {
+    let known = model.engine.facts().vocabulary;
+    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= known);
+    for (index, ids) in lists.iter().enumerate() {
         if let Some(id) = ids.iter().copied().find(unknown) {
-            let known = facts.vocabulary;
             let message = format!("{field}[{index}] has the token {id}, the model has {known}");
             return Err(ApiError::invalid(field, "invalid_input", message));
         }
     }
-    Ok(lists.into_iter().map(Tokens::of).collect())
+    Ok(())
 }
 
 /// Vectors of tokens are many more numbers than what was sent.

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
@@ -34,7 +34,7 @@ pub(super) async fn bytes(
     request: Request,
     app: &App,
     deadline: Deadline,
-) -> Result<(BytesMut, Share), ApiError> {
+) -> Result<(Bytes, Share), ApiError> {
     app.runner.check_room().map_err(|full| ApiError::of_run(&full, "body"))?;
     unhurried(request, app, deadline).await
 }
@@ -44,7 +44,7 @@ pub(super) async fn unhurried(
     request: Request,
     app: &App,
     deadline: Deadline,
-) -> Result<(BytesMut, Share), ApiError> {
+) -> Result<(Bytes, Share), ApiError> {
     let (parts, body) = request.into_parts();
     let encoding = parts.headers.get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
@@ -63,11 +63,7 @@ pub(super) async fn unhurried(
     read.map_err(|over| ApiError::body_too_slow(over.seconds))?
 }
 
-async fn read(
-    mut body: Body,
-    limit: usize,
-    mut share: Share,
-) -> Result<(BytesMut, Share), ApiError> {
+async fn read(mut body: Body, limit: usize, mut share: Share) -> Result<(Bytes, Share), ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(ApiError::body_broke_off)?;
@@ -81,7 +77,7 @@ async fn read(
         share.grow_to(length)?;
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes, share))
+    Ok((bytes.freeze(), share))
 }
 
 /// Refuses what does not say that it is JSON.

@@ -1,20 +1,20 @@
-//! How many bytes of bodies the worker holds at once, over all requests.
+//! How many bytes the worker holds at once over all requests: of their bodies, and of their answers.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes for the bodies of all requests.
+/// Bytes for all requests.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: usize,
     free: Arc<Semaphore>,
 }
 
-/// There is no room for a body.
+/// Others have the room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct NoRoom {
-    /// How many bytes there are for all bodies.
+    /// How many bytes there are for all.
     pub(super) limit: usize,
 }
 
@@ -31,6 +31,11 @@ impl Budget {
         Self { limit, free: Arc::new(Semaphore::new(limit)) }
     }
 
+    /// How many bytes there are for all.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Sets these bytes aside, or none.
     pub(super) fn take(&self, bytes: usize) -> Result<Share, NoRoom> {
         let no_room = NoRoom { limit: self.limit };
@@ -41,9 +46,19 @@ impl Budget {
 }
 
 impl Share {
+    /// How many bytes are set aside.
+    pub(super) fn bytes(&self) -> usize {
+        self.permit.num_permits()
+    }
+
+    /// Gives back what is above this.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        drop(self.permit.split(self.bytes().saturating_sub(bytes)));
+    }
+
     /// Makes the share at least this large.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let more = bytes.saturating_sub(self.permit.num_permits());
+        let more = bytes.saturating_sub(self.bytes());
         if more == 0 {
             return Ok(());
         }
@@ -69,6 +84,13 @@ mod tests {
         assert_eq!(budget.take(1).unwrap_err(), NoRoom { limit: 10 });
         drop(second);
         assert_eq!(first.grow_to(10), Ok(()));
+        first.shrink_to(10);
+        assert!(budget.take(1).is_err(), "nothing is above it");
+        first.shrink_to(7);
+        assert_eq!(first.bytes(), 7);
+        drop(budget.take(3).unwrap());
+        first.shrink_to(9);
+        assert_eq!(first.bytes(), 7, "to shrink is never to grow");
         drop(first);
         assert!(budget.take(10).is_ok());
         assert!(budget.take(usize::MAX).is_err());

@@ -7,20 +7,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
+use axum::response::Response;
 use lamplighter_engine::{Output, TooLong};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ask::{self, Asker, Needs};
-use super::deadline::Deadline;
+use super::ask::{self, Needs};
 use super::error::ApiError;
 use super::fields::{Count, Field, Name, optional, required};
+use super::opened::Opened;
 use super::rank::{self, Ranked};
 use super::route::Route;
 use super::texts::Texts;
-use super::{App, body};
+use super::{App, reply};
 
 pub(super) fn routes() -> Vec<Route> {
     let example =
@@ -111,30 +111,21 @@ struct InputTokens {
     input_tokens: usize,
 }
 
-async fn one(
-    State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    request: Request,
-) -> Result<Json<Answer>, ApiError> {
-    rerank(&app, deadline, request, "1").await
+async fn one(State(app): State<Arc<App>>, opened: Opened<Ask>) -> Result<Response, ApiError> {
+    rerank(&app, opened, "1").await
 }
 
-async fn two(
-    State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    request: Request,
-) -> Result<Json<Answer>, ApiError> {
-    rerank(&app, deadline, request, "2").await
+async fn two(State(app): State<Arc<App>>, opened: Opened<Ask>) -> Result<Response, ApiError> {
+    rerank(&app, opened, "2").await
 }
 
 async fn rerank(
     app: &App,
-    deadline: Deadline,
-    request: Request,
+    opened: Opened<Ask>,
     version: &'static str,
-) -> Result<Json<Answer>, ApiError> {
-    app.registry()?;
-    let (ask, _share): (Ask, _) = body::json(request, app, deadline).await?;
+) -> Result<Response, ApiError> {
+    let asker = opened.asker(app);
+    let ask = opened.ask;
     let Name(name) = required(ask.model, "model")?;
     let model = ask::named(app, &name, Needs::Relevance)?;
     check_rank_fields(ask.rank_fields)?;
@@ -142,26 +133,30 @@ async fn rerank(
     let repeat = optional(ask.return_documents, "return_documents")?.unwrap_or_default();
     let query = required(ask.query, "query")?;
     let documents = Texts::required(ask.documents, "documents")?;
-    let (question, documents) = rank::question(&query, documents, TooLong::CutEnd, repeat)?;
-    let asker = Asker { app, deadline };
-    let answer = asker.ask(&model, Output::Scores, question, "documents").await?;
-    let ranks = rank::ranked(&answer.outputs, false).into_iter().take(top);
-    let results = ranks.map(|Ranked { index, score }| Found {
-        index,
-        relevance_score: score,
-        document: documents.get(index).map(|text| Document { text: text.clone() }),
-    });
-    Ok(Json(Answer {
-        id: app.next_id(),
-        model: model.key.to_string(),
-        results: results.collect(),
-        usage: Usage { total_tokens: answer.tokens },
-        meta: Meta {
-            api_version: ApiVersion { version },
-            billed_units: BilledUnits { search_units: 1 },
-            tokens: InputTokens { input_tokens: answer.tokens },
-        },
-    }))
+    let (question, mut documents) = rank::question(&query, documents, TooLong::CutEnd, repeat)?;
+    let asker = asker.repeating(documents.iter().map(String::len).sum());
+    let answered = asker.ask(&model, Output::Scores, question, "documents").await?;
+    let id = app.next_id();
+    reply::json(answered.share, asker.deadline, move || {
+        let ranks = rank::ranked(&answered.outputs, false).into_iter().take(top);
+        let results = ranks.map(|Ranked { index, score }| Found {
+            index,
+            relevance_score: score,
+            document: documents.get_mut(index).map(|text| Document { text: std::mem::take(text) }),
+        });
+        Ok(Answer {
+            id,
+            model: model.key.to_string(),
+            results: results.collect(),
+            usage: Usage { total_tokens: answered.tokens },
+            meta: Meta {
+                api_version: ApiVersion { version },
+                billed_units: BilledUnits { search_units: 1 },
+                tokens: InputTokens { input_tokens: answered.tokens },
+            },
+        })
+    })
+    .await
 }
 
 fn check_rank_fields(fields: Option<Texts>) -> Result<(), ApiError> {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use axum::extract::Request;
 use tokio::time::Instant;
 
+use super::error::ApiError;
 use crate::run::Class;
 
 /// Stands in the extensions of every request.
@@ -26,6 +28,14 @@ impl Deadline {
     /// A request whose head was parsed just now.
     pub(super) fn from_now(allowed: Duration) -> Self {
         Self { at: Instant::now() + allowed, allowed, class: None }
+    }
+
+    /// A request's own.
+    pub(super) fn of(request: &Request) -> Result<Self, ApiError> {
+        request.extensions().get().copied().ok_or_else(|| {
+            tracing::error!("a bug: a request has no deadline");
+            ApiError::bug()
+        })
     }
 
     /// The same for a request that says how urgent it is.

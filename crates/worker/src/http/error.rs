@@ -14,7 +14,7 @@ use crate::run::{RunError, is_non_finite};
 /// Models take seconds to minutes to load.
 const LOADING_RETRY: u64 = 5;
 const STOPPING_RETRY: u64 = 1;
-/// Bodies are read in moments.
+/// Bodies are read in moments, and so are most answers.
 const ROOM_RETRY: u64 = 1;
 
 /// A request that was not answered.
@@ -191,10 +191,36 @@ impl ApiError {
         }
     }
 
+    /// Answers that are computed, or that their clients have yet to read, take all the bytes there are.
+    pub(super) fn answers_full(limit: usize) -> Self {
+        let message = format!(
+            "the answers to other requests fill the {limit} bytes there are for all of them; try \
+             again in {ROOM_RETRY} s"
+        );
+        Self {
+            retry: Retry::After(ROOM_RETRY),
+            ..Self::new(Kind::Overloaded, "too_many_bytes", message)
+        }
+    }
+
     /// Without details, which are in the log.
     pub(super) fn bug() -> Self {
         let message = "the worker failed to answer; its log says why";
         Self::new(Kind::Failed, "internal_error", message)
+    }
+
+    /// A text has more bytes than one may have for the model to read it uncut.
+    pub(super) fn text_too_large(
+        param: &'static str,
+        index: usize,
+        bytes: usize,
+        limit: usize,
+    ) -> Self {
+        let message = format!(
+            "{param}[{index}] has {bytes} bytes, of which the model reads at most {limit}; send it in \
+             parts"
+        );
+        Self { param: Some(param), ..Self::new(Kind::Tokens, "context_length_exceeded", message) }
     }
 
     /// A run failed that was asked for the texts of the field `param`.

@@ -8,17 +8,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, HeaderName};
-use sha2::{Digest as _, Sha256};
+use axum::http::header::HeaderName;
 
+use crate::bearer::{self, Sum};
 use crate::reload::{self, Contents};
 
 /// Where clients put a key that cannot set `Authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The most keys of a file.
 const MOST: usize = 1_000;
-
-type Sum = [u8; 32];
 
 /// The keys that are in force.
 #[derive(Debug, Default)]
@@ -78,21 +76,12 @@ impl Keys {
     }
 
     fn holds(&self, key: &[u8]) -> bool {
-        let sum = sum(key);
+        let sum = Sum::of(key);
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         // Every byte of every key is looked at, so that the time says nothing.
-        let found = keys.iter().map(|known| u8::from(is_same(known, &sum)));
+        let found = keys.iter().map(|known| u8::from(known.is(&sum)));
         std::hint::black_box(found.fold(0, |any, one| any | one)) == 1
     }
-}
-
-fn is_same(a: &Sum, b: &Sum) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
-    std::hint::black_box(differences) == 0
-}
-
-fn sum(key: &[u8]) -> Sum {
-    Sha256::digest(key).into()
 }
 
 /// Lines without those that are empty or begin with `#`.
@@ -101,7 +90,7 @@ fn sums(text: &str) -> Result<Vec<Sum>, KeysError> {
     let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let sums = keys.map(|(number, key)| {
         let is_a_key = key.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_a_key { Ok(sum(key.as_bytes())) } else { Err(KeysError::NotAKey(number)) }
+        if is_a_key { Ok(Sum::of(key.as_bytes())) } else { Err(KeysError::NotAKey(number)) }
     });
     let sums: Vec<Sum> = sums.collect::<Result<_, _>>()?;
     match sums.len() {
@@ -111,14 +100,10 @@ fn sums(text: &str) -> Result<Vec<Sum>, KeysError> {
     }
 }
 
-/// `Authorization: Bearer KEY` (<https://www.rfc-editor.org/rfc/rfc6750#section-2.1>), or
-/// `x-api-key: KEY`.
+/// `Authorization: Bearer KEY` or `x-api-key: KEY`.
 fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.as_bytes().split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
-    });
-    bearer.or_else(|| headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii()))
+    bearer::presented(headers)
+        .or_else(|| headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii()))
 }
 
 #[cfg(test)]

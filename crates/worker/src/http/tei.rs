@@ -4,8 +4,7 @@
 //! It serves one model, so its requests name none. Here they may, in the field `model` or the header
 //! `x-model`; without it the one is meant that alone gives what the route needs.
 //!
-//! `/embed_sparse`, `/tokenize` and `/decode` are not served: no model here has sparse vectors, and
-//! an engine does not say which part of a text a token is.
+//! `/embed_sparse` is not served: no model here has sparse vectors.
 
 mod embed;
 mod health;
@@ -16,6 +15,7 @@ mod rerank;
 mod root;
 mod shared;
 mod similarity;
+mod tokens;
 
 use super::route::Route;
 
@@ -47,6 +47,16 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/rerank", "Texts in the order of a query.", rerank::rerank)
             .takes::<rerank::Ask>(r#"{"query": "light", "texts": ["a lamp", "a river"]}"#)
             .gives::<rerank::Ranks>(),
+        Route::post(
+            "/tokenize",
+            "The tokens of each text, and where they stand.",
+            tokens::tokenize,
+        )
+        .takes::<tokens::AskTokens>(r#"{"inputs": "a lamp", "add_special_tokens": true}"#)
+        .gives::<tokens::Tokens>(),
+        Route::post("/decode", "The text that tokens stand for.", tokens::decode)
+            .takes::<tokens::AskTexts>(r#"{"ids": [1, 2], "skip_special_tokens": true}"#)
+            .gives::<tokens::Texts>(),
         root("/"),
         root("/invocations"),
         Route::get("/info", "What the model is and what it takes.", info::info)

@@ -33,7 +33,7 @@ impl Background {
             Some(runtime) => runtime,
             none => none.insert(start().map_err(|error| {
                 let message = format!("there are no threads for loading a model: {error}");
-                Failure::new(Reason::Internal, message)
+                Failure::new(Reason::ThreadsUnavailable, message)
             })?),
         };
         Ok(runtime.spawn(work))

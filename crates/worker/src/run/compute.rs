@@ -10,13 +10,14 @@ use lamplighter_protocol::ModelKey;
 use tokio::sync::oneshot;
 
 use super::engine::{error, run};
-use super::{Order, RunError, lost, spawn};
+use super::ticket::Ticket;
+use super::{NoThread, Order, RunError, spawn};
 use crate::batching::{Arrival, Batch, Class, Fault, Queue, Suspicion, WorkId, judge, retry_after};
 use crate::board::Board;
 use crate::metrics::Metrics;
 use crate::registry::Model;
 
-type Outputs = Vec<Vec<f32>>;
+pub(super) type Outputs = Vec<Vec<f32>>;
 type Reply = oneshot::Sender<Result<Outputs, RunError>>;
 
 /// Ends its threads when dropped. Clones of what it hands out keep the state, not the threads.
@@ -72,16 +73,9 @@ struct Taken {
     texts: Vec<Tokens>,
 }
 
-/// Waits for a request's answer. What is not begun when it is dropped is not computed.
-pub(super) struct Ticket {
-    shared: Arc<Shared>,
-    id: WorkId,
-    answer: oneshot::Receiver<Result<Outputs, RunError>>,
-}
-
 impl Compute {
     /// Runs `threads` batches at once, with room for `limit` texts.
-    pub(super) fn start(threads: usize, limit: usize, metrics: Metrics) -> Self {
+    pub(super) fn start(threads: usize, limit: usize, metrics: Metrics) -> Result<Self, NoThread> {
         let threads = threads.max(1);
         let inner = Inner {
             queue: Queue::new(threads, limit),
@@ -99,11 +93,13 @@ impl Compute {
             metrics,
             served_under: OnceLock::new(),
         });
+        // Dropped on an error, so that the threads that were started end.
+        let this = Self(shared);
         for number in 0..threads {
-            let shared = Arc::clone(&shared);
-            spawn(&format!("compute-{number}"), move || shared.work());
+            let shared = Arc::clone(&this.0);
+            spawn(format!("compute-{number}"), move || shared.work())?;
         }
-        Self(shared)
+        Ok(this)
     }
 }
 
@@ -198,7 +194,7 @@ impl Shared {
         self.publish_model(&inner, number);
         drop(inner);
         self.changed.notify_all();
-        Ok(Ticket { shared: Arc::clone(self), id, answer })
+        Ok(Ticket::new(Arc::clone(self), id, answer))
     }
 
     fn work(&self) {
@@ -213,6 +209,11 @@ impl Shared {
             let is_clean = runs == 1 && outcomes.iter().all(Result::is_ok);
             if !is_clean {
                 self.metrics.failed(&taken.model.key);
+            }
+            if let Some(words) = outcomes.iter().find_map(panicked) {
+                let model = &taken.model.key;
+                tracing::error!(%model, words, "the engine panicked: its batch is lost");
+                self.metrics.panicked(model);
             }
             self.metrics.work().ran(&taken.model.key, taken.texts.len(), taken.batch.tokens, took);
             self.give(&taken, outcomes, is_clean.then_some(took));
@@ -320,6 +321,17 @@ impl Shared {
         inner.models[number] = None;
     }
 
+    /// Nobody waits for this work any more; `count` counts why, unless it was answered.
+    pub(super) fn forget(&self, id: WorkId, count: impl FnOnce(&Metrics, &ModelKey)) {
+        let mut inner = self.lock();
+        inner.queue.cancel(id);
+        if let Some(job) = inner.jobs.remove(&id) {
+            count(&self.metrics, &job.model.key);
+            let number = inner.number(&job.model.key);
+            self.publish_model(&inner, number);
+        }
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -343,6 +355,14 @@ impl Shared {
     }
 }
 
+/// What the engine said when it panicked.
+fn panicked(outcome: &Result<Vec<f32>, Fault>) -> Option<&str> {
+    match outcome {
+        Err(Fault::Panicked(words)) => Some(words),
+        _ => None,
+    }
+}
+
 impl Inner {
     fn number(&mut self, key: &ModelKey) -> usize {
         let is_known = |known: &Option<(ModelKey, Suspicion)>| {
@@ -357,43 +377,5 @@ impl Inner {
             self.models.push(new);
             self.models.len() - 1
         })
-    }
-}
-
-impl Ticket {
-    /// The outputs in the order of the texts, or why there are none.
-    pub(super) async fn answer(
-        mut self,
-        deadline: Option<tokio::time::Instant>,
-    ) -> Result<Outputs, RunError> {
-        let answer = &mut self.answer;
-        let answered = match deadline {
-            None => Ok(answer.await),
-            Some(at) => tokio::time::timeout_at(at, answer).await,
-        };
-        let Ok(answered) = answered else {
-            self.shared.forget(self.id, |metrics, model| metrics.work().expired(model));
-            return Err(RunError::Expired);
-        };
-        answered.map_err(|gone| lost(&gone))?
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.shared.forget(self.id, |metrics, model| metrics.work().cancelled(model));
-    }
-}
-
-impl Shared {
-    /// Nobody waits for this work any more; `count` counts why, unless it was answered.
-    fn forget(&self, id: WorkId, count: impl FnOnce(&Metrics, &ModelKey)) {
-        let mut inner = self.lock();
-        inner.queue.cancel(id);
-        if let Some(job) = inner.jobs.remove(&id) {
-            count(&self.metrics, &job.model.key);
-            let number = inner.number(&job.model.key);
-            self.publish_model(&inner, number);
-        }
     }
 }

@@ -13,13 +13,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use lamplighter_engine::{Engine, EngineError, Text, Tokens, TooLong};
 use tokio::sync::oneshot;
 
-use super::{OwnedText, RunError, lost, panic_words, spawn};
+use super::{NoThread, OwnedText, RunError, lost, panic_words, spawn};
 use crate::batching::pieces;
 
 /// One text of megabytes does not stop all others.
 const LEAST_THREADS: usize = 2;
 
-type Reply = oneshot::Sender<Result<Vec<Tokens>, RunError>>;
+/// What is made of texts: one thing of each.
+type Ask<T> = Box<dyn Fn(&dyn Engine, &[Text<'_>]) -> Result<Vec<T>, EngineError> + Send + Sync>;
+type Reply<T> = oneshot::Sender<Result<Vec<T>, RunError>>;
+/// Of a piece of a request; none where it is of no use.
+type Made<T> = Option<Result<Vec<T>, RunError>>;
 
 /// Ends its threads when dropped.
 #[derive(Debug)]
@@ -39,43 +43,52 @@ struct Inner {
 
 #[derive(Debug)]
 struct Waiting {
-    request: Arc<Request>,
+    request: Arc<dyn Job>,
     /// Each with its place among all of the request.
     pieces: VecDeque<(usize, Range<usize>)>,
 }
 
-struct Request {
-    engine: Arc<dyn Engine>,
-    texts: Vec<OwnedText>,
-    too_long: TooLong,
-    /// What comes after a piece that failed is of no use.
-    failed: AtomicBool,
-    collected: Mutex<Collected>,
+/// A request, whatever is made of its texts.
+trait Job: Send + Sync + std::fmt::Debug {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool;
+
+    /// Does a piece of it.
+    fn work(&self, place: usize, range: Range<usize>);
 }
 
-impl std::fmt::Debug for Request {
+struct Request<T> {
+    engine: Arc<dyn Engine>,
+    texts: Vec<OwnedText>,
+    ask: Ask<T>,
+    /// What comes after a piece that failed is of no use.
+    failed: AtomicBool,
+    collected: Mutex<Collected<T>>,
+}
+
+impl<T> std::fmt::Debug for Request<T> {
     /// Texts are the clients' own.
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         to.debug_struct("Request").field("texts", &self.texts.len()).finish_non_exhaustive()
     }
 }
 
-#[derive(Debug)]
-struct Collected {
-    pieces: Vec<Option<Result<Vec<Tokens>, RunError>>>,
+struct Collected<T> {
+    pieces: Vec<Made<T>>,
     left: usize,
-    reply: Option<Reply>,
+    reply: Option<Reply<T>>,
 }
 
 impl Tokenizing {
     /// For a worker that computes on so many threads.
-    pub(super) fn start(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(threads: usize) -> Result<Self, NoThread> {
+        // Dropped on an error, so that the threads that were started end.
+        let this = Self(Arc::new(Shared::default()));
         for number in 0..threads.max(LEAST_THREADS) {
-            let shared = Arc::clone(&shared);
-            spawn(&format!("tokenize-{number}"), move || shared.work());
+            let shared = Arc::clone(&this.0);
+            spawn(format!("tokenize-{number}"), move || shared.work())?;
         }
-        Self(shared)
+        Ok(this)
     }
 
     /// Splits texts; what is not begun when the future is dropped is not done.
@@ -85,6 +98,18 @@ impl Tokenizing {
         texts: Vec<OwnedText>,
         too_long: TooLong,
     ) -> Result<Vec<Tokens>, RunError> {
+        let split = move |engine: &dyn Engine, texts: &[Text<'_>]| engine.split(texts, too_long);
+        self.each(engine, texts, Box::new(split)).await
+    }
+
+    /// What `ask` makes of texts, which is one thing of each; what is not begun when the future is
+    /// dropped is not done.
+    pub(super) async fn each<T: Send + 'static>(
+        &self,
+        engine: Arc<dyn Engine>,
+        texts: Vec<OwnedText>,
+        ask: Ask<T>,
+    ) -> Result<Vec<T>, RunError> {
         let ranges = pieces(texts.iter().map(OwnedText::bytes));
         if ranges.is_empty() {
             return Ok(Vec::new());
@@ -98,7 +123,7 @@ impl Tokenizing {
         let request = Arc::new(Request {
             engine,
             texts,
-            too_long,
+            ask,
             failed: AtomicBool::new(false),
             collected: Mutex::new(collected),
         });
@@ -128,7 +153,7 @@ impl Shared {
 
     /// The next piece, of the request that was served longest ago. Waits for one as long as the
     /// worker lives.
-    fn take(&self) -> Option<(Arc<Request>, usize, Range<usize>)> {
+    fn take(&self) -> Option<(Arc<dyn Job>, usize, Range<usize>)> {
         let mut inner = self.lock();
         loop {
             if inner.closing {
@@ -155,24 +180,19 @@ impl Shared {
     }
 }
 
-impl Request {
-    fn lock(&self) -> MutexGuard<'_, Collected> {
-        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl<T: Send> Job for Request<T> {
     fn is_abandoned(&self) -> bool {
-        self.lock().reply.as_ref().is_none_or(Reply::is_closed)
+        self.lock().reply.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
     fn work(&self, place: usize, range: Range<usize>) {
-        let tokens =
-            if self.failed.load(Ordering::Relaxed) { None } else { Some(self.split(range)) };
-        if matches!(tokens, Some(Err(_))) {
+        let made = if self.failed.load(Ordering::Relaxed) { None } else { Some(self.ask(range)) };
+        if matches!(made, Some(Err(_))) {
             self.failed.store(true, Ordering::Relaxed);
         }
         let mut collected = self.lock();
         if let Some(piece) = collected.pieces.get_mut(place) {
-            *piece = tokens;
+            *piece = made;
         }
         collected.left -= 1;
         if collected.left == 0 {
@@ -183,22 +203,28 @@ impl Request {
             }
         }
     }
+}
 
-    fn split(&self, range: Range<usize>) -> Result<Vec<Tokens>, RunError> {
+impl<T> Request<T> {
+    fn lock(&self) -> MutexGuard<'_, Collected<T>> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, range: Range<usize>) -> Result<Vec<T>, RunError> {
         let texts = self.texts.get(range.clone()).unwrap_or_default();
         let texts: Vec<Text<'_>> = texts.iter().map(OwnedText::as_text).collect();
-        let split = || self.engine.split(&texts, self.too_long);
-        match catch_unwind(AssertUnwindSafe(split)) {
-            Ok(Ok(tokens)) => Ok(tokens),
+        let ask = || (self.ask)(self.engine.as_ref(), &texts);
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(Ok(made)) => Ok(made),
             Ok(Err(error)) => Err(RunError::Engine(after(error, range.start))),
             Err(panic) => Err(RunError::Lost(panic_words(panic.as_ref()))),
         }
     }
 }
 
-/// All tokens, or the first error: pieces are begun in order, so one stands before all that were
+/// All of it, or the first error: pieces are begun in order, so one stands before all that were
 /// left out.
-fn together(pieces: Vec<Option<Result<Vec<Tokens>, RunError>>>) -> Result<Vec<Tokens>, RunError> {
+fn together<T>(pieces: Vec<Made<T>>) -> Result<Vec<T>, RunError> {
     let mut all = Vec::new();
     for piece in pieces.into_iter().flatten() {
         all.extend(piece?);
@@ -207,7 +233,7 @@ fn together(pieces: Vec<Option<Result<Vec<Tokens>, RunError>>>) -> Result<Vec<To
 }
 
 /// The error of a text that comes after so many others.
-fn after(mut error: EngineError, texts: usize) -> EngineError {
+pub(super) fn after(mut error: EngineError, texts: usize) -> EngineError {
     if let EngineError::TooLong { index, .. } | EngineError::Untokenizable { index, .. } =
         &mut error
     {

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, call, post};
 use crate::support::fake::Fake;
-use crate::support::{Bench, DEADLINE};
+use crate::support::{self, Bench, DEADLINE};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
-const LIMITS: Limits = Limits { body: 1_000, bodies: 1_500, time: DEADLINE };
+const LIMITS: Limits = Limits { body: 1_000, bodies: 1_500, ..support::LIMITS };
 
 fn bench(limits: Limits, engine: &Arc<Fake>) -> Arc<Bench> {
     let bench = Bench::loading(limits, 2);
@@ -142,6 +142,32 @@ async fn a_refusal_waits_for_nothing_while_every_thread_is_busy() {
     engine.release();
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
     assert_eq!(engine.answered.lock().unwrap().len(), 2, "what was refused was not computed");
+}
+
+#[tokio::test]
+async fn a_text_that_could_never_be_read_uncut_is_refused_before_it_is_split() {
+    let engine = Arc::new(Fake::new());
+    let bench = bench(Limits { bytes_per_token: 4, ..LIMITS }, &engine);
+    // The engine reads 16 tokens. Blanks are none, so that no count of tokens would refuse it.
+    let ask = |blanks: usize, more: Value| {
+        let mut body = json!({"inputs": format!("a{}", " ".repeat(blanks)), "model": "other"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post("/embed", body.to_string())
+    };
+    let refused = call(&bench.app, ask(64, json!({"truncate": false}))).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text);
+    assert_eq!(refused.json()["error_type"], "tokenizer");
+    assert!(refused.text.contains("inputs[0] has 65 bytes"), "{}", refused.text);
+    let body = json!({"model": "other", "input": " ".repeat(65)}).to_string();
+    let refused = call(&bench.app, post(EMBEDDINGS, body)).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+    assert_eq!(refused.error_code(), "context_length_exceeded");
+    assert_eq!(engine.split.load(Ordering::Relaxed), 0);
+    for (blanks, more) in [(63, json!({"truncate": false})), (64, json!({}))] {
+        let taken = call(&bench.app, ask(blanks, more)).await;
+        assert_eq!(taken.status, StatusCode::OK, "{}", taken.text);
+    }
+    assert_eq!(engine.split.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

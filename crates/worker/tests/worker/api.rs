@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, call, get, post};
 use crate::support::fake::{self, Fake, vector};
-use crate::support::{Bench, DEADLINE, POD};
+use crate::support::{Bench, DEADLINE, LIMITS, POD};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
@@ -203,7 +203,7 @@ async fn identity_names_revision_pod_and_digests() {
 
 #[tokio::test]
 async fn before_the_models_are_ready_every_route_says_when_to_come_again() {
-    let limits = Limits { body: 1_000, bodies: 10_000, time: DEADLINE };
+    let limits = Limits { body: 1_000, bodies: 10_000, ..LIMITS };
     let bench = Bench::loading(limits, 10);
     bench.board.track(0).begin(lamplighter_protocol::Phase::Fetch);
     let requests = [
@@ -249,7 +249,7 @@ async fn an_output_that_is_not_finite_fails_its_request_and_asks_for_no_retry() 
 #[tokio::test]
 async fn a_full_queue_refuses_whole_requests_with_retry_after_and_recovers() {
     let engine = Arc::new(Fake::new());
-    let limits = Limits { body: 10_000, bodies: 100_000, time: DEADLINE };
+    let limits = Limits { body: 10_000, bodies: 100_000, ..LIMITS };
     let bench = Arc::new(Bench::loading(limits, 4));
     bench.open(&engine);
     let waiting = tokio::spawn({
@@ -287,7 +287,8 @@ async fn a_full_queue_refuses_whole_requests_with_retry_after_and_recovers() {
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_told_so() {
     let engine = Arc::new(Fake::new());
-    let limits = Limits { body: 10_000, bodies: 100_000, time: Duration::from_millis(50) };
+    let limits =
+        Limits { body: 10_000, bodies: 100_000, time: Duration::from_millis(50), ..LIMITS };
     let bench = Bench::loading(limits, 4);
     bench.open(&engine);
     let late = embed(&bench, &json!({"model": "other", "input": "wait"})).await;

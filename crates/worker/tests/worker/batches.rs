@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::parse;
 use crate::support::fake::{Fake, vector};
-use crate::support::{DEADLINE, manifest, model};
+use crate::support::{self, DEADLINE, manifest, model};
 
 /// How long a token takes in the test that needs a slow engine.
 const SLOW: Duration = Duration::from_millis(200);
@@ -28,10 +28,15 @@ struct One {
 
 impl One {
     fn new() -> Self {
+        Self::of("embedder:1")
+    }
+
+    /// The first model has this name.
+    fn of(first: &str) -> Self {
         let mut registry = lamplighter_telemetry::metrics::Registry::default();
-        let runner = Arc::new(Runner::new(1, 100, Metrics::new(&mut registry)));
+        let runner = Arc::new(Runner::new(1, 100, Metrics::new(&mut registry)).unwrap());
         let engines = [Arc::new(Fake::new()), Arc::new(Fake::new())];
-        let entries = manifest(&["embedder:1", "other:1"]).models;
+        let entries = manifest(&[first, "other:1"]).models;
         let models = [0, 1].map(|at| Arc::new(model(&entries[at], Arc::clone(&engines[at]))));
         Self { runner, registry, engines, models }
     }
@@ -189,6 +194,35 @@ async fn a_panic_fails_its_batch_and_the_thread_goes_on() {
         );
     }
     assert_eq!(answer(one.interactive("a").await).await.unwrap(), [vector("a")]);
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_own_batch_and_no_other_and_is_counted_and_told_with_the_models_name() {
+    let log = support::log::kept();
+    let one = One::of("fragile:1");
+    let busy = one.busy().await;
+    let batch = [one.interactive("a lamp").await, one.interactive("panic").await];
+    let of_another_class = one.ask(0, "a lamp burns", Class::Bulk, None).await;
+    let of_another_model = one.ask(1, "a", Class::Bulk, None).await;
+    one.release();
+    for asked in batch {
+        assert!(matches!(answer(asked).await, Err(RunError::Lost(_))));
+    }
+    assert_eq!(answer(of_another_class).await.unwrap(), [vector("a lamp burns")]);
+    assert_eq!(answer(of_another_model).await.unwrap(), [vector("a")]);
+    assert_eq!(answer(busy).await.unwrap(), [vector("wait")]);
+    for figure in ["panicked_batches_total", "failed_batches_total"] {
+        let sample = format!(r#"{figure}{{model="fragile:1"}}"#);
+        assert!((one.sample(&sample) - 1.0).abs() < 1e-9, "{figure}");
+        let sample = format!(r#"{figure}{{model="other:1"}}"#);
+        assert!(one.sample(&sample).abs() < 1e-9, "{figure}");
+    }
+    let told = |entry: &serde_json::Value| {
+        entry["model"] == "fragile:1"
+            && entry["message"] == "the engine panicked: its batch is lost"
+            && entry["words"].as_str().unwrap().contains("told to panic")
+    };
+    assert_eq!(log.entries().iter().filter(|entry| told(entry)).count(), 1);
 }
 
 #[tokio::test]

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use lamplighter_protocol::{Failure, ModelEntry, Reason};
 use lamplighter_worker::board::Tracker;
 use lamplighter_worker::serve::Worker;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::Http;
-use crate::support::fake::{Fake, vector};
+use crate::support::fake::{self, Fake, vector};
 use crate::support::raw::Raw;
 use crate::support::{DEADLINE, manifest, model, serve_args};
 
@@ -31,12 +35,16 @@ struct Running {
 }
 
 async fn start(more: &[&str]) -> Running {
+    start_with(Fake::new(), more).await
+}
+
+async fn start_with(engine: Fake, more: &[&str]) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let args = serve_args(dir.path(), more);
     let worker = Worker::bind(&args, manifest(&["embedder:1"])).await.unwrap();
     let (serving, admin) = (worker.serving_address(), worker.admin_address());
     let stop = CancellationToken::new();
-    let engine = Arc::new(Fake::new());
+    let engine = Arc::new(engine);
     let served = Arc::clone(&engine);
     let load = move |entry: ModelEntry, _: Tracker| {
         let engine = Arc::clone(&served);
@@ -59,9 +67,17 @@ impl Running {
     }
 
     async fn in_flight_is(&self, requests: u64) {
+        self.in_flight(|found| found == requests).await;
+    }
+
+    async fn in_flight(&self, wanted: impl Fn(u64) -> bool) {
         let http = Http::one();
         tokio::time::timeout(DEADLINE, async {
-            while http.get(self.admin, "/status").await.unwrap().json()["inFlight"] != requests {
+            loop {
+                let status = http.get(self.admin, "/status").await.unwrap().json();
+                if status["inFlight"].as_u64().is_some_and(&wanted) {
+                    return;
+                }
                 tokio::task::yield_now().await;
             }
         })
@@ -150,6 +166,108 @@ async fn a_drain_under_load_loses_nothing() {
     let slow = slow.await.unwrap().expect("the slow request is finished");
     assert_eq!(slow.status, StatusCode::OK, "{}", slow.text);
     running.ended().await;
+}
+
+/// What 200 requests a second leave between two of one of four streams.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Asks at a steady pace, whatever the last answer took, until the worker is out of the endpoints; how
+/// many requests those were.
+async fn steady(http: Http, serving: SocketAddr, gone: CancellationToken) -> usize {
+    let mut every = tokio::time::interval(EVERY);
+    let mut asked = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => break,
+            _ = every.tick() => {
+                let http = http.clone();
+                asked.push(tokio::spawn(async move { http.embed(serving, "a lamp").await }));
+            }
+        }
+    }
+    let count = asked.len();
+    for asked in asked {
+        let answer = asked.await.unwrap().expect("an answer to every request");
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
+    count
+}
+
+/// Asks for megabytes, and takes seconds to read them; how many bytes came.
+async fn read_slowly(version: Version, serving: SocketAddr) -> usize {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    let stream = TokioIo::new(socket.connect(serving).await.unwrap());
+    let body = json!({"inputs": vec!["a ".repeat(fake::MAX_TOKENS); 64], "model": "embedder"});
+    let request = Request::post(format!("http://{serving}/embed_all"))
+        .version(version)
+        .header("content-type", "application/json")
+        .body(Full::<Bytes>::from(body.to_string()))
+        .unwrap();
+    let answer = if version == Version::HTTP_2 {
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    };
+    let (head, mut body) = answer.expect("a slow client is answered, too").into_parts();
+    assert_eq!(head.status, StatusCode::OK);
+    let mut came = 0;
+    let mut pause_at = 0;
+    while let Some(frame) = body.frame().await {
+        came += frame.expect("all of the answer comes").into_data().unwrap().len();
+        if came > pause_at {
+            pause_at = came + (1 << 20);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    let length = head.headers["content-length"].to_str().unwrap().parse();
+    assert_eq!(Ok(came), length, "to its last byte");
+    came
+}
+
+/// Guarantees: drain-01.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_200_requests_a_second_of_every_kind_of_client_fails_none() {
+    let (delay, timeout) = (Duration::from_secs(2), Duration::from_secs(20));
+    let flags = ["--drain-delay-seconds", "2", "--drain-timeout-seconds", "20"];
+    let running = start_with(Fake::wide(2_000), &flags).await;
+    let serving = running.serving;
+    let mut idle = Raw::connect(serving).await;
+    assert!(idle.list().await.starts_with("http/1.1 200"));
+    let mut silent = Raw::connect(serving).await;
+    let slow = [Version::HTTP_11, Version::HTTP_2, Version::HTTP_11]
+        .map(|version| tokio::spawn(read_slowly(version, serving)));
+    let gone = CancellationToken::new();
+    let streams = [Http::one(), Http::one(), Http::two(), Http::two()]
+        .map(|http| tokio::spawn(steady(http, serving, gone.clone())));
+    running.in_flight(|found| found >= 3).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    running.stop.cancel();
+    let stopped = Instant::now();
+    tokio::time::sleep(PROPAGATION).await;
+    gone.cancel();
+    let mut requests = 0;
+    for stream in streams {
+        requests += stream.await.expect("no request of a stream was lost");
+    }
+    let asked_for = Duration::from_secs(1) + PROPAGATION;
+    assert!(requests as u128 >= asked_for.as_millis() / 5, "{requests} in {asked_for:?}");
+    idle.is_closed().await;
+    silent.is_closed().await;
+    for slow in slow {
+        let came = slow.await.expect("no answer to a slow client was cut off");
+        assert!(came > 5 << 20, "{came} bytes");
+    }
+    running.ended().await;
+    let took = stopped.elapsed();
+    assert!(took < delay + timeout + Duration::from_secs(1), "{took:?}");
 }
 
 /// Guarantees: drain-01.

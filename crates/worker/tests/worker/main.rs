@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+mod answers;
 mod api;
 mod batches;
 mod clients;
@@ -27,3 +28,4 @@ mod start;
 mod support;
 mod tasks;
 mod tei;
+mod threads;

@@ -224,7 +224,7 @@ async fn a_round_for_another_pod_is_refused() {
 #[tokio::test]
 async fn requests_go_first_and_one_batch_runs_at_a_time() {
     let mut registry = lamplighter_telemetry::metrics::Registry::default();
-    let runner = Arc::new(Runner::new(1, 100, Metrics::new(&mut registry)));
+    let runner = Arc::new(Runner::new(1, 100, Metrics::new(&mut registry)).unwrap());
     let engine = Arc::new(Fake::new());
     let entry = manifest(&["embedder:1"]).models.remove(0);
     let model = Arc::new(model(&entry, Arc::clone(&engine)));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, call, get, post};
 use crate::support::fake::Fake;
-use crate::support::{Bench, DEADLINE};
+use crate::support::{self, Bench, DEADLINE};
 
 /// A route of each family that asks a model, what it is asked, and the fields of its failures.
 fn families(text: &str) -> [(&'static str, Value, &'static [&'static str]); 4] {
@@ -48,7 +48,7 @@ fn check(answer: &Answer, path: &str, fields: &[&str], status: u16) {
     }
 }
 
-const LIMITS: Limits = Limits { body: 1_000, bodies: 10_000, time: DEADLINE };
+const LIMITS: Limits = Limits { body: 1_000, bodies: 10_000, ..support::LIMITS };
 
 #[tokio::test]
 async fn what_no_route_or_no_model_was_reached_for_has_the_familys_shape() {
@@ -76,7 +76,7 @@ async fn what_no_route_or_no_model_was_reached_for_has_the_familys_shape() {
     for (path, fields) in [
         ("/v1/nothing", &["error"][..]),
         ("/v2/nothing", &["error"]),
-        ("/decode", &["error", "error_type"]),
+        ("/embed_sparse", &["error", "error_type"]),
         ("/nothing", &["error"]),
     ] {
         let answer = call(&bench.app, get(path)).await;
@@ -84,7 +84,7 @@ async fn what_no_route_or_no_model_was_reached_for_has_the_familys_shape() {
         let json = answer.json();
         let found: Vec<&String> = json.as_object().unwrap().keys().collect();
         assert_eq!(found, fields, "{path}");
-        assert_eq!(json["error"].is_object(), !path.starts_with("/v2") && path != "/decode");
+        assert_eq!(json["error"].is_object(), !path.starts_with("/v2") && path != "/embed_sparse");
     }
 }
 

@@ -133,6 +133,41 @@ async fn embed_all_gives_a_vector_for_each_token() {
 }
 
 #[tokio::test]
+async fn tokenize_says_which_part_of_a_text_each_token_is_and_decode_goes_back() {
+    let bench = embedder();
+    let token = |id: u32, text: &str, start: usize| json!({"id": id, "text": text, "special": false, "start": start, "stop": start + text.len()});
+    let bracket = |id: u32, text: &str| json!({"id": id, "text": text, "special": true, "start": null, "stop": null});
+    let (open, close) = (bracket(fake::OPEN, "["), bracket(fake::CLOSE, "]"));
+    let lamp = [open.clone(), token(1, "a", 0), token(4, "lamp", 2), close.clone()];
+    let found = good(&bench, "/tokenize", &json!({"inputs": "a lamp"})).await;
+    assert_eq!(found, json!([lamp]));
+    let found = good(&bench, "/tokenize", &json!({"inputs": ["a lamp", "b"]})).await;
+    assert_eq!(found, json!([lamp, [open, token(1, "b", 0), close]]));
+    let plain = json!({"inputs": "a lamp", "add_special_tokens": false});
+    assert_eq!(good(&bench, "/tokenize", &plain).await, json!([lamp[1..3]]));
+
+    let ids = [fake::OPEN, 1, 4, fake::CLOSE];
+    for (body, texts) in [
+        (json!({"ids": ids}), json!(["- ----"])),
+        (json!({"ids": [ids, [2, 2, 2, 2]]}), json!(["- ----", "-- -- -- --"])),
+        (json!({"ids": ids, "skip_special_tokens": false}), json!(["[ - ---- ]"])),
+    ] {
+        assert_eq!(good(&bench, "/decode", &body).await, texts, "{body}");
+    }
+    for (path, body, status, says) in [
+        ("/tokenize", json!({"inputs": [[1]]}), 422, "inputs must be texts"),
+        ("/tokenize", json!({"inputs": ""}), 400, "inputs is an empty text"),
+        ("/tokenize", json!({}), 422, "inputs is missing"),
+        ("/decode", json!({"ids": "a"}), 422, "ids must be tokens"),
+        ("/decode", json!({"ids": [[1], [fake::VOCABULARY]]}), 422, "ids[1] has the token 1000"),
+    ] {
+        let (found, _, error) = bad(&bench, path, &body).await;
+        assert_eq!(found, status, "{path} {body}: {error}");
+        assert!(error.contains(says), "{path} {body}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn similarity_is_the_cosine_with_each_sentence() {
     let inputs = json!({"source_sentence": "a lamp", "sentences": ["a lamp", "river stone x"]});
     let body = json!({"inputs": inputs, "parameters": {"truncate": true}});

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use lamplighter_engine::{Gives, Output, TooLong};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,10 +13,11 @@ use serde::Serialize;
 use super::index::{Names, model_of};
 use super::request::{Asked, JSON_LENGTH, read};
 use super::tensor;
+use crate::http::aside::aside;
 use crate::http::ask::{Asker, Question};
 use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
-use crate::http::{App, body, scores};
+use crate::http::{App, body, reply, scores};
 use crate::registry::Model;
 use crate::run::OwnedText;
 
@@ -61,8 +61,7 @@ pub(super) async fn infer(
     let (bytes, share) = body::bytes(request, &app, deadline).await?;
     // Not before: a model that is to be unloaded would wait for a slow client.
     let model = model_of(&app, names)?;
-    let asked = read(&headers, &bytes)?;
-    drop(bytes);
+    let asked = aside(bytes.len(), move || read(&headers, &bytes)).await?;
     let gives = &model.engine.facts().gives;
     let name = tensor::output_of(gives);
     let is_binary = is_binary(&asked, name)?;
@@ -72,25 +71,57 @@ pub(super) async fn infer(
         Gives::Scores { .. } => Output::Scores,
     };
     let question = question(asked, &model)?;
-    let answer = Asker { app: &app, deadline }.ask(&model, output, question, "text").await?;
+    let repeated = id.as_ref().map_or(0, String::len);
+    let answered = Asker::new(&app, deadline)
+        .repeating(repeated)
+        .ask(&model, output, question, "text")
+        .await?;
     drop(share);
-    let rows = answer.outputs.into_iter().map(|row| scores::of_model(row, gives, false));
+    let (body, json_length) = reply::body(answered.share, deadline, move |to| {
+        write(to, &model, id, answered.outputs, is_binary)
+    })
+    .await?;
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    if is_binary {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(response)
+}
+
+/// Appends the answer; how long its JSON is.
+fn write(
+    to: &mut Vec<u8>,
+    model: &Model,
+    id: Option<String>,
+    outputs: Vec<Vec<f32>>,
+    is_binary: bool,
+) -> Result<usize, ApiError> {
+    let gives = &model.engine.facts().gives;
+    let rows = outputs.into_iter().map(|row| scores::of_model(row, gives, false));
     let rows: Vec<Vec<f32>> = rows.collect();
     let bytes = is_binary.then(|| tensor::floats(&rows));
     let tensor = OutputTensor {
-        name,
+        name: tensor::output_of(gives),
         datatype: tensor::FP32,
         shape: [rows.len(), gives.numbers()],
         parameters: bytes.as_ref().map(|bytes| Size { binary_data_size: bytes.len() }),
         data: bytes.is_none().then(|| rows.concat()),
     };
+    drop(rows);
     let answer = Answer {
         model_name: model.key.name.clone(),
         model_version: model.key.version.clone(),
         id,
         outputs: vec![tensor],
     };
-    written(&answer, bytes)
+    reply::append(to, &answer)?;
+    let json_length = to.len();
+    to.extend_from_slice(&bytes.unwrap_or_default());
+    Ok(json_length)
 }
 
 /// Whether the one output is to be written as bytes; others are refused.
@@ -124,21 +155,4 @@ fn question(asked: Asked, model: &Model) -> Result<Question, ApiError> {
     let pairs = asked.text.into_iter().zip(second);
     let pairs = pairs.map(|(first, second)| OwnedText::Pair(first.into(), second.into()));
     Ok(Question::Texts(pairs.collect(), TooLong::Refuse))
-}
-
-fn written(answer: &Answer, bytes: Option<Vec<u8>>) -> Result<Response, ApiError> {
-    let Some(bytes) = bytes else {
-        return Ok(axum::Json(answer).into_response());
-    };
-    let mut whole = serde_json::to_vec(answer).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
-        ApiError::bug()
-    })?;
-    let json_length = whole.len();
-    whole.extend_from_slice(&bytes);
-    let mut response = Response::new(Body::from(whole));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
-    Ok(response)
 }

@@ -4,20 +4,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lamplighter_engine::{Output, TooLong};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::http::ask::{self, Asker, Needs};
-use crate::http::deadline::Deadline;
+use crate::http::ask::{self, Needs};
 use crate::http::error::ApiError;
 use crate::http::fields::{Count, Field, Name, Type, Value, optional, required};
 use crate::http::input::Parsed;
-use crate::http::{App, body, vectors};
+use crate::http::opened::Opened;
+use crate::http::{App, reply, vectors};
 
 /// `user` and fields that are not known here do not change an answer and are ignored.
 #[derive(Deserialize, JsonSchema)]
@@ -79,29 +79,30 @@ struct Usage {
 
 pub(super) async fn embed(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    request: Request,
-) -> Result<Json<Answer>, ApiError> {
-    app.registry()?;
-    let (ask, _share): (Ask, _) = body::json(request, &app, deadline).await?;
+    opened: Opened<Ask>,
+) -> Result<Response, ApiError> {
+    let asker = opened.asker(&app);
+    let ask = opened.ask;
     let Name(name) = required(ask.model, "model")?;
     let model = ask::named(&app, &name, Needs::Vectors)?;
     let encoding = optional(ask.encoding_format, "encoding_format")?.unwrap_or(Encoding::Float);
-    let gives = &model.engine.facts().gives;
-    let dimensions = vectors::dimensions(ask.dimensions, gives)?;
+    let dimensions = vectors::dimensions(ask.dimensions, &model.engine.facts().gives)?;
     let question = Parsed::required(ask.input, "input")?.into_question(TooLong::Refuse);
-    let asker = Asker { app: &app, deadline };
-    let answer = asker.ask(&model, Output::Vector, question, "input").await?;
-    let data = answer.outputs.into_iter().enumerate().map(|(index, vector)| {
-        let vector = vectors::shortened(vector, dimensions, gives)?;
-        Ok(Embedding { object: "embedding", index, numbers: encoding.write(vector) })
-    });
-    Ok(Json(Answer {
-        object: "list",
-        data: data.collect::<Result<_, ApiError>>()?,
-        model: model.key.to_string(),
-        usage: Usage { prompt_tokens: answer.tokens, total_tokens: answer.tokens },
-    }))
+    let answered = asker.ask(&model, Output::Vector, question, "input").await?;
+    reply::json(answered.share, asker.deadline, move || {
+        let gives = &model.engine.facts().gives;
+        let data = answered.outputs.into_iter().enumerate().map(|(index, vector)| {
+            let vector = vectors::shortened(vector, dimensions, gives)?;
+            Ok(Embedding { object: "embedding", index, numbers: encoding.write(vector) })
+        });
+        Ok(Answer {
+            object: "list",
+            data: data.collect::<Result<_, ApiError>>()?,
+            model: model.key.to_string(),
+            usage: Usage { prompt_tokens: answered.tokens, total_tokens: answered.tokens },
+        })
+    })
+    .await
 }
 
 impl Value for Encoding {

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use lamplighter_engine::{Gives, Output};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::shared::{Direction, model_name, no_prompt, too_long};
 use crate::http::ask::{self, Asker, Needs};
-use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Count, Field, Name, optional};
 use crate::http::input::Parsed;
-use crate::http::{App, body, vectors};
+use crate::http::opened::Opened;
+use crate::http::{App, reply, vectors};
 
 /// Fields that are not known here do not change an answer and are ignored.
 #[derive(Deserialize, JsonSchema)]
@@ -59,24 +59,32 @@ pub(super) struct Vectors(Vec<Vec<f32>>);
 
 /// One vector for each token of each text.
 #[derive(JsonSchema, Serialize)]
-pub(super) struct TokenVectors(Vec<Vec<Vec<f32>>>);
+pub(super) struct TokenVectors(#[schemars(with = "Vec<Vec<Vec<f32>>>")] Vec<Rows>);
+
+/// Vectors of this length, one after the other.
+struct Rows {
+    numbers: Vec<f32>,
+    width: usize,
+}
+
+impl Serialize for Rows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.numbers.chunks_exact(self.width))
+    }
+}
 
 pub(super) async fn embed(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<Vectors>, ApiError> {
-    app.registry()?;
-    let (ask, _share) = body::json(request, &app, deadline).await?;
-    answer(Asker { app: &app, deadline }, ask, &headers).await
+    opened: Opened<Ask>,
+) -> Result<Response, ApiError> {
+    answer(opened.asker(&app), opened.ask, &opened.headers).await
 }
 
 pub(super) async fn answer(
     asker: Asker<'_>,
     ask: Ask,
     headers: &HeaderMap,
-) -> Result<Json<Vectors>, ApiError> {
+) -> Result<Response, ApiError> {
     let name = model_name(ask.model, headers)?;
     let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
     let gives = &model.engine.facts().gives;
@@ -93,32 +101,38 @@ pub(super) async fn answer(
     let dimensions = vectors::dimensions(ask.dimensions, gives)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
-    let mut outputs = asker.ask(&model, Output::Vector, question, "inputs").await?.outputs;
-    for vector in &mut outputs {
-        *vector = vectors::shortened(std::mem::take(vector), dimensions, gives)?;
-        if normalize {
-            vectors::normalize(vector);
-        }
-    }
-    Ok(Json(Vectors(outputs)))
+    let answered = asker.ask(&model, Output::Vector, question, "inputs").await?;
+    reply::json(answered.share, asker.deadline, move || {
+        let gives = &model.engine.facts().gives;
+        let wanted = answered.outputs.into_iter().map(|vector| {
+            let mut vector = vectors::shortened(vector, dimensions, gives)?;
+            if normalize {
+                vectors::normalize(&mut vector);
+            }
+            Ok(vector)
+        });
+        Ok(Vectors(wanted.collect::<Result<_, ApiError>>()?))
+    })
+    .await
 }
 
 pub(super) async fn embed_all(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<TokenVectors>, ApiError> {
-    app.registry()?;
-    let (ask, _share): (AskAll, _) = body::json(request, &app, deadline).await?;
-    let name = model_name(ask.model, &headers)?;
+    opened: Opened<AskAll>,
+) -> Result<Response, ApiError> {
+    let asker = opened.asker(&app);
+    let ask = opened.ask;
+    let name = model_name(ask.model, &opened.headers)?;
     let model = ask::meant(&app, name.as_deref(), Needs::Vectors)?;
     no_prompt(ask.prompt_name)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);
-    let asker = Asker { app: &app, deadline };
-    let answer = asker.ask(&model, Output::TokenVectors, question, "inputs").await?;
-    let width = answer.width();
-    let rows = |numbers: &Vec<f32>| numbers.chunks_exact(width).map(<[f32]>::to_vec).collect();
-    Ok(Json(TokenVectors(answer.outputs.iter().map(rows).collect())))
+    let answered = asker.ask(&model, Output::TokenVectors, question, "inputs").await?;
+    let width = answered.width();
+    reply::json(answered.share, asker.deadline, move || {
+        Ok(TokenVectors(
+            answered.outputs.into_iter().map(|numbers| Rows { numbers, width }).collect(),
+        ))
+    })
+    .await
 }

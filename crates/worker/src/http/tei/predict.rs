@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use lamplighter_engine::{Gives, Output};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::pairs::Inputs;
 use super::shared::{Direction, model_name, too_long};
 use crate::http::ask::{self, Asker, Needs, Question};
-use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, optional};
-use crate::http::{App, body, scores};
+use crate::http::opened::Opened;
+use crate::http::{App, reply, scores};
 
 /// Fields that are not known here do not change an answer and are ignored.
 #[derive(Deserialize, JsonSchema)]
@@ -52,34 +52,34 @@ pub(super) enum Answer {
 
 pub(super) async fn predict(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<Answer>, ApiError> {
-    app.registry()?;
-    let (ask, _share) = body::json(request, &app, deadline).await?;
-    answer(Asker { app: &app, deadline }, ask, &headers).await
+    opened: Opened<Ask>,
+) -> Result<Response, ApiError> {
+    answer(opened.asker(&app), opened.ask, &opened.headers).await
 }
 
 pub(super) async fn answer(
     asker: Asker<'_>,
     ask: Ask,
     headers: &HeaderMap,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     let name = model_name(ask.model, headers)?;
     let model = ask::meant(asker.app, name.as_deref(), Needs::Scores)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let raw = optional(ask.raw_scores, "raw_scores")?.unwrap_or_default();
     let inputs = Inputs::required(ask.inputs, "inputs")?;
     let question = Question::Texts(inputs.texts, too_long);
-    let outputs = asker.ask(&model, Output::Scores, question, "inputs").await?.outputs;
-    let gives = &model.engine.facts().gives;
-    let mut predictions = outputs.into_iter().map(|numbers| labelled(numbers, gives, raw));
-    Ok(Json(if inputs.is_one {
-        Answer::One(predictions.next().unwrap_or_default())
-    } else {
-        Answer::Several(predictions.collect())
-    }))
+    let answered = asker.ask(&model, Output::Scores, question, "inputs").await?;
+    reply::json(answered.share, asker.deadline, move || {
+        let gives = &model.engine.facts().gives;
+        let outputs = answered.outputs.into_iter();
+        let mut predictions = outputs.map(|numbers| labelled(numbers, gives, raw));
+        Ok(if inputs.is_one {
+            Answer::One(predictions.next().unwrap_or_default())
+        } else {
+            Answer::Several(predictions.collect())
+        })
+    })
+    .await
 }
 
 fn labelled(numbers: Vec<f32>, gives: &Gives, raw: bool) -> Vec<Prediction> {

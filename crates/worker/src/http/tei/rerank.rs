@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use lamplighter_engine::Output;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Direction, model_name, too_long};
 use crate::http::ask::{self, Asker, Needs};
-use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, optional, required};
+use crate::http::opened::Opened;
 use crate::http::rank::{self, Ranked};
 use crate::http::texts::Texts;
-use crate::http::{App, body};
+use crate::http::{App, reply};
 
 /// Fields that are not known here do not change an answer and are ignored.
 #[derive(Deserialize, JsonSchema)]
@@ -54,20 +54,16 @@ pub(super) struct Ranks(Vec<Rank>);
 
 pub(super) async fn rerank(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<Ranks>, ApiError> {
-    app.registry()?;
-    let (ask, _share) = body::json(request, &app, deadline).await?;
-    answer(Asker { app: &app, deadline }, ask, &headers).await
+    opened: Opened<Ask>,
+) -> Result<Response, ApiError> {
+    answer(opened.asker(&app), opened.ask, &opened.headers).await
 }
 
 pub(super) async fn answer(
     asker: Asker<'_>,
     ask: Ask,
     headers: &HeaderMap,
-) -> Result<Json<Ranks>, ApiError> {
+) -> Result<Response, ApiError> {
     let name = model_name(ask.model, headers)?;
     let model = ask::meant(asker.app, name.as_deref(), Needs::Relevance)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
@@ -75,10 +71,17 @@ pub(super) async fn answer(
     let repeat = optional(ask.return_text, "return_text")?.unwrap_or_default();
     let query = required(ask.query, "query")?;
     let texts = Texts::required(ask.texts, "texts")?;
-    let (question, texts) = rank::question(&query, texts, too_long, repeat)?;
-    let answer = asker.ask(&model, Output::Scores, question, "texts").await?;
-    let ranks = rank::ranked(&answer.outputs, raw)
-        .into_iter()
-        .map(|Ranked { index, score }| Rank { index, text: texts.get(index).cloned(), score });
-    Ok(Json(Ranks(ranks.collect())))
+    let (question, mut texts) = rank::question(&query, texts, too_long, repeat)?;
+    let asker = asker.repeating(texts.iter().map(String::len).sum());
+    let answered = asker.ask(&model, Output::Scores, question, "texts").await?;
+    reply::json(answered.share, asker.deadline, move || {
+        let ranks = rank::ranked(&answered.outputs, raw).into_iter();
+        let ranks = ranks.map(|Ranked { index, score }| Rank {
+            index,
+            text: texts.get_mut(index).map(std::mem::take),
+            score,
+        });
+        Ok(Ranks(ranks.collect()))
+    })
+    .await
 }

@@ -9,11 +9,9 @@ use std::sync::Arc;
 use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use lamplighter_engine::Gives;
-use serde::de::{
-    self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::shared::model_name;
 use super::{embed, predict, rerank, similarity};
@@ -21,6 +19,7 @@ use crate::http::ask::{self, Asker, Needs};
 use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name};
+use crate::http::parse::parse;
 use crate::http::{App, body};
 
 /// As much of a body as tells what it is for.
@@ -40,28 +39,20 @@ pub(super) async fn ask(
     app.registry()?;
     body::check_json(headers.get(CONTENT_TYPE))?;
     let (bytes, _share) = body::bytes(request, &app, deadline).await?;
-    let look: Look = parse(&bytes)?;
-    let asker = Asker { app: &app, deadline };
+    let look: Look = parse(bytes.clone()).await?;
+    let asker = Asker::new(&app, deadline);
     if look.query.is_some() {
-        return Ok(rerank::answer(asker, parse(&bytes)?, &headers).await?.into_response());
+        return rerank::answer(asker, parse(bytes).await?, &headers).await;
     }
     if look.inputs == Some(Shape::Object) {
-        return Ok(similarity::answer(asker, parse(&bytes)?, &headers).await?.into_response());
+        return similarity::answer(asker, parse(bytes).await?, &headers).await;
     }
     let name = model_name(look.model, &headers)?;
     let model = ask::meant(&app, name.as_deref(), Needs::Anything)?;
-    Ok(match model.engine.facts().gives {
-        Gives::Vectors { .. } => {
-            embed::answer(asker, parse(&bytes)?, &headers).await?.into_response()
-        }
-        Gives::Scores { .. } => {
-            predict::answer(asker, parse(&bytes)?, &headers).await?.into_response()
-        }
-    })
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| ApiError::malformed(&error))
+    match model.engine.facts().gives {
+        Gives::Vectors { .. } => embed::answer(asker, parse(bytes).await?, &headers).await,
+        Gives::Scores { .. } => predict::answer(asker, parse(bytes).await?, &headers).await,
+    }
 }
 
 /// Whether a value is an object.

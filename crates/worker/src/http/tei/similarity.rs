@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use lamplighter_engine::Output;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Direction, model_name, no_prompt, too_long};
 use crate::http::ask::{self, Asker, Needs, Question};
-use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, required};
+use crate::http::opened::Opened;
 use crate::http::texts::Texts;
-use crate::http::{App, body, vectors};
+use crate::http::{App, reply, vectors};
 
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "SimilarityRequest")]
@@ -55,20 +55,16 @@ pub(super) struct Cosines(Vec<f32>);
 
 pub(super) async fn compare(
     State(app): State<Arc<App>>,
-    Extension(deadline): Extension<Deadline>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Json<Cosines>, ApiError> {
-    app.registry()?;
-    let (ask, _share) = body::json(request, &app, deadline).await?;
-    answer(Asker { app: &app, deadline }, ask, &headers).await
+    opened: Opened<Ask>,
+) -> Result<Response, ApiError> {
+    answer(opened.asker(&app), opened.ask, &opened.headers).await
 }
 
 pub(super) async fn answer(
     asker: Asker<'_>,
     ask: Ask,
     headers: &HeaderMap,
-) -> Result<Json<Cosines>, ApiError> {
+) -> Result<Response, ApiError> {
     let name = model_name(ask.model, headers)?;
     let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
     let parameters = ask.parameters.unwrap_or_default();
@@ -83,8 +79,11 @@ pub(super) async fn answer(
     // At the end, so that errors count the sentences as the client does.
     texts.push(source);
     let question = Question::singles(texts, too_long);
-    let mut outputs = asker.ask(&model, Output::Vector, question, "sentences").await?.outputs;
-    let source = outputs.pop().unwrap_or_default();
-    let cosines = outputs.iter().map(|vector| vectors::cosine(&source, vector));
-    Ok(Json(Cosines(cosines.collect())))
+    let answered = asker.ask(&model, Output::Vector, question, "sentences").await?;
+    reply::json(answered.share, asker.deadline, move || {
+        let mut outputs = answered.outputs;
+        let source = outputs.pop().unwrap_or_default();
+        Ok(Cosines(outputs.iter().map(|vector| vectors::cosine(&source, vector)).collect()))
+    })
+    .await
 }

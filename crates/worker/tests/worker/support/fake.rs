@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use lamplighter_engine::{
-    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Pooling, Precision, Runtime, Scale,
-    Shape, Text, Tokens, TooLong,
+    Dtype, Engine, EngineError, Facts, Gives, Limits, Output, Piece, Pooling, Precision, Runtime,
+    Scale, Shape, Text, Tokens, TooLong,
 };
 
 use super::DEADLINE;
@@ -24,6 +24,9 @@ const FAIL: u32 = 902;
 const WAIT: u32 = 903;
 /// ... answer wrongly after [`Fake::turn_wrong`].
 const CHECK: u32 = 904;
+/// Brackets around the words of a text that is looked at.
+pub(crate) const OPEN: u32 = 905;
+pub(crate) const CLOSE: u32 = 906;
 
 pub(crate) struct Fake {
     facts: Facts,
@@ -32,6 +35,8 @@ pub(crate) struct Fake {
     pub(crate) largest_batch: Mutex<usize>,
     /// The token ids of the texts that were answered, in order.
     pub(crate) answered: Mutex<Vec<Vec<u32>>>,
+    /// How many texts were split.
+    pub(crate) split: AtomicUsize,
     wrong: AtomicUsize,
     waits: AtomicBool,
 }
@@ -44,6 +49,13 @@ impl Fake {
             normalized: false,
             matryoshka: Vec::new(),
         })
+    }
+
+    /// Gives vectors of so many numbers for tokens, which are those of [`token`] again and again.
+    pub(crate) fn wide(width: usize) -> Self {
+        let mut wide = Self::new();
+        wide.facts.width = width;
+        wide
     }
 
     /// Gives scores, as [`scores`] has them.
@@ -67,6 +79,7 @@ impl Fake {
             changed: Condvar::new(),
             largest_batch: Mutex::new(0),
             answered: Mutex::default(),
+            split: AtomicUsize::new(0),
             wrong: AtomicUsize::new(0),
             waits: AtomicBool::new(false),
         }
@@ -169,6 +182,7 @@ impl Engine for Fake {
     }
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
+        self.split.fetch_add(texts.len(), Ordering::Relaxed);
         let tokens = texts.iter().enumerate().map(|(index, text)| {
             let (mut ids, second) = match text {
                 Text::One(text) => (ids(text), None),
@@ -194,6 +208,31 @@ impl Engine for Fake {
             Ok(Tokens { ids, second, truncated })
         });
         tokens.collect()
+    }
+
+    /// Each word, with brackets around all of them.
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        let bracket = |text: &str, id| Piece { id, text: text.to_owned(), place: None };
+        let mut pieces = vec![bracket("[", OPEN)];
+        pieces.extend(text.split_whitespace().map(|word| {
+            let begin = word.as_ptr().addr() - text.as_ptr().addr();
+            let place = Some(begin..begin + word.len());
+            Piece { id: ids(word)[0], text: word.to_owned(), place }
+        }));
+        pieces.push(bracket("]", CLOSE));
+        pieces.retain(|piece| special || piece.place.is_some());
+        Ok(pieces)
+    }
+
+    /// A dash for each letter of a word.
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        let words =
+            ids.iter().filter(|id| special || ![OPEN, CLOSE].contains(id)).map(|id| match *id {
+                OPEN => "[".to_owned(),
+                CLOSE => "]".to_owned(),
+                id => "-".repeat(usize::try_from(id).unwrap()),
+            });
+        Ok(words.collect::<Vec<_>>().join(" "))
     }
 
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -222,7 +261,8 @@ impl Engine for Fake {
             let mut vector = match (output, &self.facts.gives) {
                 (Output::Vector, Gives::Vectors { .. }) => answer(&text.ids),
                 (Output::TokenVectors, Gives::Vectors { .. }) => {
-                    text.ids.iter().flat_map(|id| token(*id)).collect()
+                    let wide = |id: &u32| token(*id).into_iter().cycle().take(self.facts.width);
+                    text.ids.iter().flat_map(wide).collect()
                 }
                 (Output::Scores, Gives::Scores { labels, .. }) => {
                     heads(&text.ids[text.second.unwrap_or(0)..], labels.len())
@@ -259,6 +299,14 @@ impl Engine for Lent {
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {
         self.0.split(texts, too_long)
+    }
+
+    fn pieces(&self, text: &str, special: bool) -> Result<Vec<Piece>, EngineError> {
+        self.0.pieces(text, special)
+    }
+
+    fn join(&self, ids: &[u32], special: bool) -> Result<String, EngineError> {
+        self.0.join(ids, special)
     }
 
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError> {

@@ -3,6 +3,7 @@
 pub(crate) mod artifact;
 pub(crate) mod client;
 pub(crate) mod fake;
+pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod store;
@@ -29,7 +30,13 @@ use fake::Fake;
 /// Nothing in these tests takes longer on a machine that is not broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const POD: &str = "3f1c9a52-pod";
-pub(crate) const LIMITS: Limits = Limits { body: 64 << 10, bodies: 1 << 20, time: DEADLINE };
+pub(crate) const LIMITS: Limits = Limits {
+    body: 64 << 10,
+    bodies: 1 << 20,
+    answers: 16 << 20,
+    bytes_per_token: 256,
+    time: DEADLINE,
+};
 
 /// A manifest of models given as `name:version`, the ones with a star being defaults.
 pub(crate) fn manifest(keys: &[&str]) -> Manifest {
@@ -100,7 +107,7 @@ impl Bench {
             device: manifest.device,
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
-        let runner = Runner::new(2, max_texts, metrics);
+        let runner = Runner::new(2, max_texts, metrics).unwrap();
         let extras = Extras { keys, metrics: Some(page.clone()), te };
         Self {
             app: Arc::new(App::new(Arc::clone(&board), runner, limits, extras)),

@@ -98,6 +98,13 @@ pub(crate) fn serving(program: &Path, dir: &Path, more: &[&str]) -> Command {
     command_of(program.as_os_str(), &line(dir, more))
 }
 
+/// `serve` of a shell that has done something to itself before.
+pub(crate) fn serving_after(first: &str, dir: &Path, more: &[&str]) -> Command {
+    let mut words = vec!["-c".to_owned(), format!("{first} \"$0\" \"$@\""), BINARY.to_owned()];
+    words.extend(line(dir, more));
+    command_of("sh".as_ref(), &words)
+}
+
 /// Runs a command to its end, which must come by itself.
 pub(crate) async fn to_end(mut command: Command) -> Ended {
     let mut child = command.spawn().unwrap();

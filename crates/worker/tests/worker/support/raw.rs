@@ -24,8 +24,13 @@ impl Raw {
     /// Asks for the vector of a text.
     pub(crate) async fn embed(&mut self, text: &str) {
         let body = serde_json::json!({"model": "embedder", "input": text}).to_string();
+        self.post("/v1/embeddings", &body).await;
+    }
+
+    /// Sends JSON to a path.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) {
         let request = format!(
-            "POST /v1/embeddings HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
