@@ -12,6 +12,7 @@ mod peer;
 mod process;
 mod python;
 mod rerank;
+mod serve;
 mod table;
 mod worker;
 mod workloads;
@@ -44,6 +45,19 @@ pub(crate) enum BenchCommand {
     /// Python makes it the first time, in .local/bench-rerank/. Takes about ten minutes. The last line has
     /// our pairs a second, how many times the others' that is, and how far our scores are from torch's.
     Rerank(RerankArgs),
+    /// What serving costs: the worker over HTTP beside its own engine in process, and beside infinity.
+    ///
+    /// What is measured runs on one core and is asked from another, so the machine must have two and be
+    /// at rest. First the 512 texts of W1, one a request on 64 connections as fast as they are answered,
+    /// in turns with the engine, which gets them all at once. Then requests that come by lot at 25, 50
+    /// and 75 % of the worker's capacity, whether the ones before were answered or not: a request's time
+    /// counts from when it was due. infinity gets the same requests at the same times; where it cannot
+    /// be installed or started, the reason is printed. Takes about fifteen minutes.
+    ///
+    /// The last line has the worker's tokens for a second of the processor over the engine's, in brackets
+    /// what has to be reached, and of the load of 50 % the 99th percentile and the processor's
+    /// milliseconds for 1,000 tokens.
+    Serve(ServeArgs),
     /// Three times the load that a worker can bear: what it still answers, and how fast it refuses the
     /// rest.
     ///
@@ -104,12 +118,30 @@ pub(crate) struct RerankArgs {
     without_python: bool,
 }
 
+/// Options of `cargo xtask bench serve`.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// How often each is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    runs: u32,
+    /// How long requests come at each rate, in each run.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
+    /// Prints one line of JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Leaves infinity out, whose packages take 6 GB of disk.
+    #[arg(long)]
+    without_python: bool,
+}
+
 /// Measures, and prints what came of it.
 pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Load(args) => load::run(workspace, args),
         BenchCommand::Engine(args) => engine::run(workspace, args),
         BenchCommand::Rerank(args) => rerank::run(workspace, args),
+        BenchCommand::Serve(args) => serve::run(workspace, args),
         BenchCommand::Overload(args) => overload::run(workspace, args),
     }
 }
