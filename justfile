@@ -36,6 +36,14 @@ bench-load *args:
 bench-engine *args:
     cargo xtask bench engine {{ args }}
 
+# How fast a cross-encoder scores passages, in turns with others
+bench-rerank *args:
+    cargo xtask bench rerank {{ args }}
+
+# What serving costs, beside the engine in process and infinity
+bench-serve *args:
+    cargo xtask bench serve {{ args }}
+
 # What is answered and refused at three times the capacity
 bench-overload *args:
     cargo xtask bench overload {{ args }}

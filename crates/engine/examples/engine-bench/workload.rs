@@ -11,6 +11,11 @@ use serde_json::Value;
 const BEGIN: &str = "[CLS]";
 const END: &str = "[SEP]";
 
+/// Passages of a query, and tokens of each pair of both.
+const PASSAGES: usize = 50;
+const PAIR: usize = 130;
+const QUERIES: usize = 5;
+
 /// Texts, and the tokens that they are.
 #[derive(Default, Serialize)]
 pub(crate) struct Workload {
@@ -41,6 +46,34 @@ pub(crate) fn workloads(artifact: &Path) -> Result<BTreeMap<&'static str, Worklo
         workload
     };
     Ok([("W1", made(&mixed)), ("W2", made(&[128; 256])), ("W3", made(&queries))].into())
+}
+
+/// A query, its passages, and the tokens that it is with each of them.
+#[derive(Serialize)]
+pub(crate) struct Query {
+    pub(crate) text: String,
+    pub(crate) passages: Vec<String>,
+    pub(crate) ids: Vec<Vec<u32>>,
+    /// Where the passage's tokens begin.
+    pub(crate) second: usize,
+}
+
+/// Five queries of 8 to 16 words with 50 passages each; a pair has 130 tokens.
+pub(crate) fn queries(artifact: &Path) -> Result<Vec<Query>> {
+    let words = Vocabulary::read(&artifact.join("tokenizer.json"))?;
+    let mut lot = Lot(0x2545_f491_4f6c_dd1d);
+    let query = |_| {
+        // With what encloses them: one of the two begins.
+        let (first, text) = words.text(10 + lot.below(9), &mut lot);
+        let mut query = Query { text, passages: Vec::new(), ids: Vec::new(), second: first.len() };
+        for _ in 0..PASSAGES {
+            let (ids, passage) = words.text(PAIR - first.len() + 1, &mut lot);
+            query.ids.push(first.iter().chain(&ids[1..]).copied().collect());
+            query.passages.push(passage);
+        }
+        query
+    };
+    Ok((0..QUERIES).map(query).collect())
 }
 
 /// The words of a vocabulary that are one token each.

@@ -16,6 +16,7 @@ import time
 kind, artifact, workloads, vectors, folder, threads, step = sys.argv[1:]
 os.environ["OMP_NUM_THREADS"] = threads
 
+import graphs
 import numpy as np
 import torch
 
@@ -65,15 +66,9 @@ class SentenceTransformers:
 
 class Onnxruntime:
     def __init__(self):
-        import onnxruntime
         from tokenizers import Tokenizer
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(threads)
-        options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            graph(), options, providers=["CPUExecutionProvider"]
-        )
+        self.session = graphs.session(kind, artifact, folder, int(threads), network, "tokens")
         self.inputs = [given.name for given in self.session.get_inputs()]
         self.tokenizer = Tokenizer.from_file(f"{artifact}/tokenizer.json")
         self.tokenizer.no_truncation()
@@ -89,37 +84,7 @@ class Onnxruntime:
         return run(self, [encoded.ids for encoded in self.tokenizer.encode_batch(texts)])
 
 
-def graph():
-    """The path of the graph, which is made when it is not there."""
-    exported, fused, quantized = (f"{folder}/{name}.onnx" for name in ("plain", "fused", "int8"))
-    if not os.path.exists(fused):
-        export(exported)
-        from onnxruntime.transformers import optimizer
-
-        with open(f"{artifact}/config.json") as file:
-            config = json.load(file)
-        heads, hidden = config["num_attention_heads"], config["hidden_size"]
-        made = optimizer.optimize_model(
-            exported, model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=0
-        )
-        made.save_model_to_file(fused)
-    if kind == "ort-f32":
-        return fused
-    if not os.path.exists(quantized):
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        quantize_dynamic(
-            fused,
-            quantized,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=["MatMul", "Attention"],
-            extra_options={"DefaultTensorType": 1},
-        )
-    return quantized
-
-
-def export(path):
+def network():
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(artifact, attn_implementation="eager").eval()
@@ -136,18 +101,7 @@ def export(path):
                 token_type_ids=token_type_ids,
             ).last_hidden_state
 
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    ones = (torch.ones(2, 16, dtype=torch.int64),) * 3
-    torch.onnx.export(
-        Tokens(),
-        ones,
-        path,
-        input_names=names,
-        output_names=["tokens"],
-        dynamic_axes={name: {0: "texts", 1: "length"} for name in [*names, "tokens"]},
-        opset_version=17,
-        dynamo=False,
-    )
+    return Tokens()
 
 
 def run(model, texts):

@@ -1,7 +1,6 @@
 //! How fast models compute on the processor, in turns with others that compute the same.
 
 mod figures;
-mod peer;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,15 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
-use serde_json::json;
 
 use self::figures::{Figures, Measured, OURS};
-use self::peer::{Peer, Took};
+use super::peer::{Peer, Took};
+use super::workloads::{self, floats};
 use super::{EngineArgs, machine, python};
 use crate::exec::Exec;
+use crate::term;
 use crate::workspace::{Profile, Workspace};
-use crate::{model, term};
 
 const SCRIPT: &str = "crates/xtask/src/bench/engine.py";
 const OTHERS: [&str; 5] = ["st-f32", "st-bf16", "st-autocast", "ort-f32", "ort-int8"];
@@ -27,17 +25,9 @@ const OTHERS: [&str; 5] = ["st-f32", "st-bf16", "st-autocast", "ort-f32", "ort-i
 const REFERENCE: &str = "st-f32";
 /// As tokens and as texts.
 const WORKLOADS: [&str; 5] = ["W1", "W2", "W3", "W1t", "W3t"];
-/// The longest text of W1, in tokens: more than the model's own setting.
-const LONGEST: usize = 384;
 /// Exporting a graph and computing a workload the first time, beside whatever else is running.
 const START: Duration = Duration::from_mins(10);
 const DEADLINE: Duration = Duration::from_mins(5);
-
-/// Of a workload, what is asked.
-#[derive(Deserialize)]
-struct Workload {
-    ids: Vec<Vec<u32>>,
-}
 
 /// Measures and prints.
 pub(super) fn run(workspace: &Workspace, args: &EngineArgs) -> Result<()> {
@@ -125,9 +115,7 @@ impl Bench {
             bench.say("the environment of Python (several minutes when it is made first)");
             bench.python = Some(python::environment(workspace)?);
         }
-        model::copy_tree(&model::minilm(workspace)?, &bench.artifact)?;
-        let longest = json!({"max_seq_length": LONGEST, "do_lower_case": false});
-        fs::write(bench.artifact.join("sentence_bert_config.json"), longest.to_string())?;
+        workloads::copy_model(workspace, &bench.artifact)?;
         Ok(bench)
     }
 
@@ -167,20 +155,10 @@ impl Bench {
         Ok(Peer::start(python, &args, log, START)?.0)
     }
 
-    /// Of each workload its tokens, and the floating-point operations of the network: a multiplication
-    /// and an addition for each weight of a layer, and for each pair of tokens and dimension two of both
-    /// in each of six layers.
+    /// Of each workload its tokens, and the floating-point operations of the network.
     fn sizes(&self) -> Result<BTreeMap<String, (f64, f64)>> {
-        const WEIGHTS: f64 = 6.0 * (4.0 * 384.0 * 384.0 + 2.0 * 384.0 * 1536.0);
-        const PAIRS: f64 = 6.0 * 2.0 * 384.0;
-        let workloads: BTreeMap<String, Workload> =
-            serde_json::from_slice(&fs::read(self.workloads())?)?;
-        let size = |workload: &Workload| {
-            let lengths = workload.ids.iter().map(|ids| ids.len() as f64);
-            let flops = |length: f64| 2.0 * (WEIGHTS * length + PAIRS * length * length);
-            (lengths.clone().sum(), lengths.map(flops).sum())
-        };
-        Ok(workloads.iter().map(|(name, workload)| (name.clone(), size(workload))).collect())
+        let workloads = workloads::read(&self.workloads())?;
+        Ok(workloads.into_iter().map(|(name, workload)| (name, workload.size())).collect())
     }
 
     /// Between the vectors of W1 and the reference's, which have length 1.
@@ -208,9 +186,4 @@ impl Bench {
 fn step(program: &str) -> usize {
     let of_16_bits = ["st-bf16", "st-autocast"].contains(&program);
     if of_16_bits && !machine::has_any(&["avx512_bf16", "amx_bf16"]) { 32 } else { 1 }
-}
-
-fn floats(path: &Path) -> Result<Vec<f32>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }

@@ -4,25 +4,20 @@
 //! connections as keep the core busy ask one after the other, which is the capacity; then requests
 //! come three times as fast, whether the ones before were answered or not.
 
-mod client;
-
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::OverloadArgs;
-use super::process::{Running, free_address};
+use super::client::{Client, Code};
 use super::table::{aligned, row};
+use super::worker::{MODEL, Worker};
+use super::{OverloadArgs, cores, process};
 use crate::exec::Exec;
-use crate::workspace::{Profile, Workspace};
-use crate::{images, model, term};
-use client::{Client, Code};
+use crate::workspace::Workspace;
+use crate::{model, term};
 
-const DEADLINE: Duration = Duration::from_mins(3);
 /// Connections that find the capacity: some compute, some are on their way.
 const BUSY: u32 = 16;
 /// Connections of the overload. Most wait in the worker's queue at any time, so there are more than
@@ -106,10 +101,8 @@ fn percentile(times: &[Duration]) -> Duration {
 }
 
 struct Bench {
-    serving: String,
-    admin: String,
+    worker: Worker,
     body: String,
-    _worker: Running,
     _folder: tempfile::TempDir,
 }
 
@@ -121,47 +114,14 @@ impl Bench {
             .dir(workspace.root())
             .deadline(Duration::from_mins(40))
             .run(&logs)?;
-        let [of_worker, of_generator] = cores()?;
-        let pid = std::process::id().to_string();
-        // Threads that are started from here on stay there, too.
-        Exec::new("keep the generator on its core", "taskset")
-            .args(["--pid", "--cpu-list", &of_generator, &pid])
-            .deadline(Duration::from_secs(10))
-            .run(&logs)?;
+        let [of_worker, _] = cores::share(&logs)?;
         let folder = tempfile::tempdir()?;
-        let manifest = folder.path().join("manifest.json");
         let artifact = folder.path().join("minilm");
         model::copy_tree(&model::minilm(workspace)?, &artifact)?;
-        let program = workspace.binary("lamplighter-worker", Profile::Dev);
-        Exec::new("record the golden file", &program)
-            .args(["golden", "--artifact"])
-            .args([&artifact])
-            .deadline(DEADLINE)
-            .run(&logs)?;
-        fs::write(&manifest, manifest_of(&artifact).to_string())?;
-        let (serving, admin) = (free_address()?.to_string(), free_address()?.to_string());
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let worker = program.display().to_string();
-        let mut line = vec!["--cpu-list".to_owned(), of_worker, worker, "serve".to_owned()];
-        for (flag, value) in [
-            ("--manifest", manifest.display().to_string()),
-            ("--listen", serving.clone()),
-            ("--admin-listen", admin.clone()),
-            ("--cache-dir", path("cache")),
-            ("--termination-log", path("termination-log")),
-            ("--max-queued-texts", QUEUE.to_owned()),
-            ("--max-connection-age-seconds", "3600".to_owned()),
-            ("--compute-threads", "1".to_owned()),
-        ] {
-            line.extend([flag.to_owned(), value]);
-        }
-        let log = logs.join("bench-overload.log");
-        let taskset = PathBuf::from("taskset");
-        let mut worker = Running::start(&taskset, line, &images::WORKER_ALLOCATOR, &log)?;
-        worker.until_answered(&format!("http://{admin}/readyz"), DEADLINE)?;
-        let body = json!({"model": "minilm", "input": "a lamp on a hill by the sea ".repeat(8)});
-        let body = body.to_string();
-        Ok(Self { serving, admin, body, _worker: worker, _folder: folder })
+        let options = [("--max-queued-texts", QUEUE)];
+        let worker = Worker::start(workspace, "overload", &of_worker, &artifact, &options)?;
+        let body = json!({"model": MODEL, "input": "a lamp on a hill by the sea ".repeat(8)});
+        Ok(Self { worker, body: body.to_string(), _folder: folder })
     }
 
     /// Asks on so many connections for so long: one request after the other, or so many a second.
@@ -195,7 +155,7 @@ impl Bench {
         time: Duration,
         next: &AtomicU64,
     ) -> Result<Load> {
-        let mut client = Client::new(&self.serving);
+        let mut client = Client::new(&self.worker.serving);
         let mut load = Load::default();
         loop {
             if let Some(rate) = rate {
@@ -222,11 +182,7 @@ impl Bench {
 
     /// How long the worker took for refusals so far, by its own clock.
     fn refusals(&self) -> Result<Refusals> {
-        let url = format!("http://{}/metrics", self.admin);
-        let text = ureq::get(&url)
-            .call()
-            .and_then(|mut response| response.body_mut().read_to_string())
-            .with_context(|| format!("{url} does not answer"))?;
+        let text = process::text(&format!("http://{}/metrics", self.worker.admin))?;
         Refusals::read(&text)
     }
 }
@@ -234,33 +190,6 @@ impl Bench {
 #[expect(clippy::disallowed_methods, reason = "requests come at times that were set before")]
 fn sleep(time: Duration) {
     std::thread::sleep(time);
-}
-
-fn manifest_of(artifact: &std::path::Path) -> serde_json::Value {
-    json!({"format": 1, "deployment": "bench/overload", "revision": "bench", "device": "Cpu",
-        "models": [{"name": "minilm", "version": "1", "task": "Embedding", "default": true,
-            "source": {"uri": format!("image://{}", artifact.display())}}]})
-}
-
-/// Two cores that this process may use.
-fn cores() -> Result<[String; 2]> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let cores = list.map(listed).unwrap_or_default();
-    match cores.as_slice() {
-        [first, second, ..] => Ok([first.to_string(), second.to_string()]),
-        _ => bail!("two cores are needed: one for the worker, one for what asks it"),
-    }
-}
-
-/// The numbers of a list such as `0-3,8`.
-fn listed(ranges: &str) -> Vec<u32> {
-    let all = ranges.trim().split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
-    });
-    all.flatten().collect()
 }
 
 /// `lamplighter_worker_refusal_seconds`: upper bounds in seconds, and how many were at most so long.
@@ -307,12 +236,6 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cores_are_listed_one_by_one() {
-        assert_eq!(listed("\t0-3,8"), [0, 1, 2, 3, 8]);
-        assert_eq!(listed(""), [0_u32; 0]);
-    }
 
     #[test]
     fn the_99th_percentile_lies_in_its_bucket() {

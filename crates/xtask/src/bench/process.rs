@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// How often it is asked whether it is ready.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long a page may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Ticks a second of the kernel's accounts: `getconf CLK_TCK` is 100 on all Linux machines.
 const TICKS: f64 = 100.0;
 
@@ -45,7 +47,7 @@ impl Running {
     #[expect(clippy::disallowed_methods, reason = "another process is waited for, with a deadline")]
     pub(crate) fn until_answered(&mut self, url: &str, deadline: Duration) -> Result<Duration> {
         loop {
-            if ureq::get(url).call().is_ok() {
+            if asked(url).is_ok() {
                 return Ok(self.begun.elapsed());
             }
             if let Some(status) = self.child.try_wait()? {
@@ -60,16 +62,12 @@ impl Running {
 
     /// Seconds of processor time so far.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        // The name may hold spaces; what follows its bracket begins with field 3.
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-        match (ticks(11), ticks(12)) {
-            (Some(user), Some(system)) => Ok((user + system) / TICKS),
-            _ => bail!("{path} cannot be understood"),
-        }
+        cpu_seconds(self.child.id())
+    }
+
+    /// Bytes that it has in memory.
+    pub(crate) fn resident_bytes(&self) -> Result<f64> {
+        resident_bytes(self.child.id())
     }
 }
 
@@ -81,12 +79,44 @@ impl Drop for Running {
     }
 }
 
+/// Seconds of processor time that a process had so far
+/// (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
+fn cpu_seconds(process: u32) -> Result<f64> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The name may hold spaces; what follows its bracket begins with field 3.
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+    match (ticks(11), ticks(12)) {
+        (Some(user), Some(system)) => Ok((user + system) / TICKS),
+        _ => bail!("{path} cannot be understood"),
+    }
+}
+
+/// Bytes that a process has in memory.
+pub(crate) fn resident_bytes(process: u32) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(kibibytes.with_context(|| format!("{path} cannot be understood"))? * 1024.0)
+}
+
+/// A page of ours.
+pub(crate) fn text(url: &str) -> Result<String> {
+    asked(url)
+        .and_then(|mut response| response.body_mut().read_to_string())
+        .with_context(|| format!("{url} does not answer"))
+}
+
+fn asked(url: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+    ureq::get(url).config().timeout_global(Some(ANSWER)).build().call()
+}
+
 /// A page of ours, as JSON.
 pub(crate) fn page(url: &str) -> Result<Value> {
-    let text = ureq::get(url)
-        .call()
-        .and_then(|mut response| response.body_mut().read_to_string())
-        .with_context(|| format!("{url} does not answer"))?;
+    let text = text(url)?;
     serde_json::from_str(&text).with_context(|| format!("{url} does not answer JSON"))
 }
 

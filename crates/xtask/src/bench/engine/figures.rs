@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::peer::Took;
-use crate::bench::median;
+use crate::bench::peer::Took;
 use crate::bench::table::{aligned, row};
+use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
 pub(crate) const OURS: &str = "lamplighter";
@@ -40,18 +40,6 @@ impl Measured {
             push(&mut self.p99, percentile(&took.millis, 0.99));
         }
     }
-}
-
-fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a place in a list"
-    )]
-    let at = (share * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(at).copied().unwrap_or_default()
 }
 
 /// All that was measured.

@@ -10,26 +10,26 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     Ok,
     TooMany,
     Other(u16),
 }
 
 /// One connection, which is opened again when the server closes it.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: String,
     stream: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
-    pub(super) fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self { address: address.to_owned(), stream: None }
     }
 
     /// Asks, and reads the whole answer. A connection that was closed between two requests is opened
     /// again.
-    pub(super) fn post(&mut self, path: &str, body: &str) -> Result<Code> {
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> Result<Code> {
         let is_fresh = self.stream.is_none();
         match self.try_post(path, body) {
             Ok(code) => Ok(code),
@@ -48,7 +48,7 @@ impl Client {
         };
         let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
              content-length: {length}\r\n\r\n{body}"
         );
         stream.get_mut().write_all(request.as_bytes())?;
@@ -88,6 +88,7 @@ impl Client {
             .with_context(|| format!("cannot connect to {}", self.address))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(BufReader::new(stream))
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 
+use super::process::resident_bytes;
+
 /// Ended when dropped.
 pub(crate) struct Peer {
     child: Child,
@@ -19,7 +21,7 @@ pub(crate) struct Peer {
     log: PathBuf,
 }
 
-/// What a workload took; of a workload one or the other.
+/// What a workload took: rates, or the milliseconds of each query, or both.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Took {
@@ -87,12 +89,7 @@ impl Peer {
 
     /// Bytes that it has in memory.
     pub(crate) fn resident_bytes(&self) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(kibibytes.with_context(|| format!("{path} cannot be understood"))? * 1024.0)
+        resident_bytes(self.child.id())
     }
 }
 
