@@ -14,7 +14,7 @@ mod buffer;
 mod encoder;
 pub(crate) mod kernel;
 mod panels;
-mod relative;
+pub(crate) mod relative;
 mod rows;
 
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +26,7 @@ use crate::batch::limits;
 use crate::config::EncoderConfig;
 use crate::error::EngineError;
 use crate::finish::Finish;
+use crate::inputs::OutOfTable;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{Coldness, Engine, Facts, Limits, Output, Runtime, Shape, Text, Tokens, TooLong};
@@ -103,8 +104,3 @@ impl Engine for Cpu {
         Ok(vectors)
     }
 }
-
-/// Why a batch was not run.
-#[derive(Debug, thiserror::Error)]
-#[error("a token id is outside the vocabulary, or a text has more tokens than there are positions")]
-struct OutOfTable;
