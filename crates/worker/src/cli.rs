@@ -263,7 +263,8 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_KERNEL", value_parser = Kernel::named, value_name = "NAME")]
     pub kernel: Option<Kernel>,
 
-    /// How many batches run at once; the default is the number of cores that the container has.
+    /// How many batches run at once; the default is the number of cores that the container has, and 2
+    /// on a GPU.
     #[arg(long, env = "LAMPLIGHTER_COMPUTE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
     pub compute_threads: Option<u32>,
 }
