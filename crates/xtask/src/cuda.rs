@@ -37,8 +37,9 @@ pub(crate) struct CudaArgs {
 /// For which chips there is to be code.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ChipArgs {
-    /// The oldest chip that is to run it, without the dot: 80 for A100, 89 for L4, 90 for H100 and H200
-    /// (<https://developer.nvidia.com/cuda-gpus>). Later ones run it, too.
+    /// The chip that is to run it, without the dot: 80 for A100, 89 for L4, 90 for H100 and H200
+    /// (<https://developer.nvidia.com/cuda-gpus>). Later ones run it, too, unless it is 90 or more: then
+    /// the code is for that one alone.
     #[arg(
         long,
         default_value_t = 80,
