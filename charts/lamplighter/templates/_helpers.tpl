@@ -49,6 +49,12 @@ app.kubernetes.io/part-of: lamplighter
 {{- printf "%s:%s" .Values.worker.image.repository (default .Chart.AppVersion .Values.worker.image.tag) -}}
 {{- end }}
 
+{{- define "lamplighter.workerCudaImage" -}}
+{{- with .Values.worker.cuda.image.repository -}}
+{{- printf "%s:%s" . (default $.Chart.AppVersion $.Values.worker.cuda.image.tag) -}}
+{{- end -}}
+{{- end }}
+
 {{- define "lamplighter.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532

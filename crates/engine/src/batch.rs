@@ -7,11 +7,19 @@ use crate::{Engine, Limits, Output, Shape, Text, Tokens, TooLong};
 /// waits a few hundred milliseconds at most.
 const MAX_BATCH_TOKENS: usize = 256;
 const MAX_BATCH_TEXTS: usize = 32;
+/// Enough rows for the thousands of cores of a GPU. More would mostly take memory: the scores of
+/// attention grow with the number of texts times the square of the longest.
+const MAX_PADDED_TOKENS: usize = 8_192;
+const MAX_PADDED_TEXTS: usize = 256;
 
-/// How much is computed at once by a model whose longest text has `max_tokens`.
+/// How much is computed at once by a model whose longest text has `max_tokens`: packed on a core of
+/// the processor, padded on a GPU.
 pub(crate) fn limits(max_tokens: usize, shape: Shape) -> Limits {
-    let max_batch_tokens = MAX_BATCH_TOKENS.max(max_tokens);
-    Limits { max_batch_tokens, max_batch_texts: MAX_BATCH_TEXTS, shape }
+    let (tokens, max_batch_texts) = match shape {
+        Shape::Packed => (MAX_BATCH_TOKENS, MAX_BATCH_TEXTS),
+        Shape::Padded => (MAX_PADDED_TOKENS, MAX_PADDED_TEXTS),
+    };
+    Limits { max_batch_tokens: tokens.max(max_tokens), max_batch_texts, shape }
 }
 
 impl Limits {

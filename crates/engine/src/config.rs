@@ -148,11 +148,6 @@ impl Config {
         self.has_head.then(|| vec![layer(first, hidden, then), layer(last, labels, after)])
     }
 
-    /// Whether there is code for it on a GPU.
-    pub(crate) fn runs_on_a_gpu(&self) -> bool {
-        self.family.class == bert::BERT.class && !self.has_head
-    }
-
     /// Whether the model has layers that make scores.
     pub(crate) fn has_head(&self) -> bool {
         self.has_head

@@ -17,7 +17,7 @@ mod encoder;
 mod encoder_fixture;
 pub(crate) mod kernel;
 mod panels;
-mod relative;
+pub(crate) mod relative;
 mod rows;
 pub(crate) mod team;
 
@@ -31,6 +31,7 @@ use crate::batch::limits;
 use crate::config::EncoderConfig;
 use crate::error::EngineError;
 use crate::finish::Finish;
+use crate::inputs::OutOfTable;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{
@@ -121,8 +122,3 @@ impl Engine for Cpu {
         Ok(vectors)
     }
 }
-
-/// Why a batch was not run.
-#[derive(Debug, thiserror::Error)]
-#[error("a token id is outside the vocabulary, or a text has more tokens than there are positions")]
-struct OutOfTable;

@@ -22,13 +22,14 @@ struct Tiny {
     layers: usize,
     heads: usize,
     inner: usize,
+    padding: u32,
     set: HashMap<&'static str, Vec<f32>>,
 }
 
 impl Tiny {
     fn new(layers: usize) -> Self {
         let words = ("embeddings.word_embeddings.weight", WORDS.concat());
-        Self { layers, heads: 1, inner: 2, set: HashMap::from([words]) }
+        Self { layers, heads: 1, inner: 2, padding: PAD, set: HashMap::from([words]) }
     }
 
     fn set(mut self, name: &'static str, values: &[f32]) -> Self {
@@ -43,7 +44,8 @@ impl Tiny {
             "hidden_act": "gelu", "max_position_embeddings": 3, "type_vocab_size": 2,
             "layer_norm_eps": 1e-12,
         });
-        let config = EncoderConfig { layers: self.layers, ..crate::config::of_bert(&config) };
+        let Self { layers, padding, .. } = *self;
+        let config = EncoderConfig { layers, padding, ..crate::config::of_bert(&config) };
         let mut missing = self.set.clone();
         let tensor = |(name, shape): (String, Vec<usize>)| {
             let zero = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
@@ -57,12 +59,14 @@ impl Tiny {
         Encoder::load(&tensors, &config, activation).unwrap()
     }
 
-    fn run<const L: usize>(&self, texts: &[[u32; L]], lengths: &[usize]) -> Vec<Vec<[f32; 4]>> {
-        let ids = Tensor::from_vec(texts.concat(), (texts.len(), L), &Device::Cpu).unwrap();
-        let outputs = self.encoder(Activation::Relu).forward(&ids, lengths).unwrap();
+    /// Of each text the vectors of its own tokens.
+    fn run(&self, texts: &[&[u32]]) -> Vec<Vec<[f32; 4]>> {
+        let batch: Vec<Tokens> = texts.iter().map(|ids| Tokens::of(ids.to_vec())).collect();
+        let outputs = self.encoder(Activation::Relu).forward(&batch).unwrap();
         let row = |row: &Vec<f32>| <[f32; 4]>::try_from(row.as_slice()).unwrap();
-        let texts = outputs.to_vec3().unwrap();
-        texts.iter().map(|text| text.iter().map(row).collect()).collect()
+        let rows: Vec<Vec<Vec<f32>>> = outputs.to_vec3().unwrap();
+        let own = rows.iter().zip(texts).map(|(rows, text)| &rows[..text.len()]);
+        own.map(|rows| rows.iter().map(row).collect()).collect()
     }
 }
 
@@ -101,18 +105,18 @@ fn a_token_begins_as_the_norm_of_its_word_its_place_and_the_first_type() {
     // A at 1: [1 -1 1 -1] + [1 -1 0 -1] + [-3 1 1 4] = [-1 -1 2 2], mean 1/2, variance 9 / 4.
     let root = 3.5_f32.sqrt();
     let expected = [[3.0 / root, 0.0, -3.0 / root, 1.0 - 8.0 / root], [-1.0, -2.0, 3.0, 5.0]];
-    assert_near(tiny.run(&[[B, A]], &[2])[0].concat().as_slice(), &expected.concat());
+    assert_near(tiny.run(&[&[B, A]])[0].concat().as_slice(), &expected.concat());
 }
 
 #[test]
 fn halves_that_add_nothing_leave_normalised_tokens_as_they_are() {
-    let found = &Tiny::new(2).run(&[[C, A]], &[2])[0];
+    let found = &Tiny::new(2).run(&[&[C, A]])[0];
     assert_near(&found.concat(), &[WORDS[2], WORDS[0]].concat());
 }
 
 #[test]
 fn a_token_looks_at_the_tokens_of_its_own_text_and_not_at_padding() {
-    let texts = averaging().run(&[[A, B, PAD], [A, B, C], [C, PAD, PAD]], &[2, 3, 1]);
+    let texts = averaging().run(&[&[A, B], &[A, B, C], &[C]]);
     // The mean of A and B is [1 0 0 -1]. With A that is [2 -1 1 -2], with B [2 1 -1 -2]; the
     // variance is 10 / 4.
     let root = 2.5_f32.sqrt();
@@ -125,10 +129,12 @@ fn a_token_looks_at_the_tokens_of_its_own_text_and_not_at_padding() {
 
 #[test]
 fn what_stands_in_the_padding_does_not_matter() {
-    let tiny = averaging();
-    let with = |padding| tiny.run(&[[A, B, padding]], &[2])[0][..2].to_vec();
+    let with = |padding| {
+        let tiny = Tiny { padding, ..averaging() };
+        tiny.run(&[&[A, B], &[A, B, C]])[0].clone()
+    };
     assert_eq!(with(PAD), with(C));
-    assert_eq!(with(PAD), tiny.run(&[[A, B]], &[2])[0]);
+    assert_eq!(with(PAD), averaging().run(&[&[A, B]])[0]);
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn scores_are_divided_by_the_root_of_a_heads_size_and_heads_stay_apart() {
         .set("encoder.layer.0.attention.self.query.weight", &query)
         .set("encoder.layer.0.attention.self.key.weight", &IDENTITY);
     tiny.heads = 2;
-    let found = &tiny.run(&[[A, B]], &[2])[0][0];
+    let found = &tiny.run(&[&[A, B]])[0][0];
     // 3/4 [1 -1] + 1/4 [1 1] and 1/2 [1 -1] + 1/2 [-1 -1] are [1 -1/2 0 -1]. With A that is
     // [2 -3/2 1 -2], of mean -1/8 and variance 179/64.
     let expected = [2.125, -1.375, 1.125, -1.875];
@@ -162,7 +168,7 @@ fn queries_look_for_keys_and_not_the_other_way_round() {
         .set("encoder.layer.0.attention.self.key.weight", &key);
     // 1/4 A + 3/4 B is [1 1/2 -1/2 -1]. With A that is [2 -1/2 1/2 -2], of variance 8.5 / 4.
     let expected = times([2.0, -0.5, 0.5, -2.0], 1.0 / 2.125_f32.sqrt());
-    assert_near(&tiny.run(&[[A, B]], &[2])[0][0], &expected);
+    assert_near(&tiny.run(&[&[A, B]])[0][0], &expected);
 }
 
 #[test]
@@ -178,7 +184,7 @@ fn the_feed_forward_half_is_added_to_what_it_reads() {
     // Of A, [1 -1] and the bias are [1.5 -0.5], rectified [1.5 0], and [3 0 0 1] at the end.
     // With A that is [4 -1 1 0], of mean 1 and variance 14 / 4.
     let expected = times([3.0, -2.0, 0.0, -1.0], 1.0 / 3.5_f32.sqrt());
-    assert_near(&tiny.run(&[[A]], &[1])[0][0], &expected);
+    assert_near(&tiny.run(&[&[A]])[0][0], &expected);
 }
 
 #[test]
@@ -206,8 +212,6 @@ fn activations_are_exact() {
 fn more_tokens_than_positions_and_unknown_tokens_are_errors() {
     let encoder = Tiny::new(1).encoder(Activation::Gelu);
     for ids in [vec![A, B, C, A], vec![A, 4]] {
-        let length = ids.len();
-        let ids = Tensor::from_vec(ids, (1, length), &Device::Cpu).unwrap();
-        assert!(encoder.forward(&ids, &[length]).is_err(), "{ids}");
+        assert!(encoder.forward(&[Tokens::of(ids.clone())]).is_err(), "{ids:?}");
     }
 }

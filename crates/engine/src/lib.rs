@@ -16,16 +16,18 @@
 //! blocks it.
 
 mod batch;
-mod bert;
+mod candle;
 mod classifier;
 mod config;
 mod cpu;
+mod cuda;
 mod describe;
 mod encoder;
 mod error;
 mod finish;
 mod floats;
 pub mod golden;
+mod inputs;
 mod layout;
 mod load;
 mod matryoshka;
@@ -50,7 +52,7 @@ pub use cpu::team::Cores;
 pub use describe::{Description, describe};
 pub use error::EngineError;
 pub use layout::TensorHeader;
-pub use load::{Built, Prepared, Processor, build, prepare, transfer, transfer_to};
+pub use load::{Built, Prepared, Processor, build, prepare, reference, transfer, transfer_to};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};
 
@@ -94,8 +96,8 @@ pub trait Engine: Send + Sync {
     ///
     /// The batch must respect [`Engine::limits`]; a larger one is an
     /// [`EngineError::BatchTooLarge`]. An output that the model does not have is an
-    /// [`EngineError::NoSuchOutput`]. A text's output does not depend on its company beyond the
-    /// noise of rounding.
+    /// [`EngineError::NoSuchOutput`]. A text's output does not depend on its company: on the
+    /// processor to the last bit, on a GPU up to the noise of rounding.
     fn run(&self, batch: &[Tokens], output: Output) -> Result<Vec<Vec<f32>>, EngineError>;
 
     /// [`Engine::run`] for vectors of texts.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use crate::bert::{self, Bert};
+use crate::candle::Candle;
 use crate::config::Config;
 use crate::cpu::Cpu;
 use crate::cpu::kernel::Kernel;
 use crate::cpu::team::Cores;
+use crate::cuda;
 use crate::error::EngineError;
 use crate::finish::Finish;
 use crate::layout::Network;
@@ -71,8 +72,7 @@ pub fn build(weights: Weights, prepared: Prepared) -> Result<Built, EngineError>
 }
 
 /// Moves a model to its device. A device that is missing, or that this build has no code for,
-/// is [`EngineError::DeviceUnavailable`]; a model that runs on another device only is an
-/// [`EngineError::UnsupportedArchitecture`].
+/// is [`EngineError::DeviceUnavailable`].
 pub fn transfer(built: Built, device: Device) -> Result<Box<dyn Engine>, EngineError> {
     transfer_to(built, device, Processor { kernel: None, cores: Cores::one() })
 }
@@ -92,25 +92,27 @@ pub fn transfer_to(
     device: Device,
     processor: Processor,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    let Built { config, recipe, mut network, tokenizer, facts } = built;
-    let finish = Finish::take(&mut network, &recipe)?;
-    let encoder = &config.encoder;
     match device {
         Device::Cpu => {
+            let Built { config, recipe, mut network, tokenizer, facts } = built;
+            let finish = Finish::take(&mut network, &recipe)?;
             let Processor { kernel, cores } = processor;
             let kernel = kernel.unwrap_or_else(Kernel::fastest);
+            let encoder = &config.encoder;
             Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel, cores)?))
         }
-        Device::Cuda if !config.runs_on_a_gpu() => {
-            let found = format!("{} on a GPU", config.architecture);
-            Err(EngineError::UnsupportedArchitecture { found, supported: bert::SUPPORTED })
-        }
-        Device::Cuda => {
-            let cuda = candle_core::Device::new_cuda(0).map_err(|error| {
-                let source = error.into();
-                EngineError::DeviceUnavailable { device, source }
-            })?;
-            Ok(Box::new(Bert::new(encoder, network, tokenizer, finish, facts, cuda)?))
-        }
+        Device::Cuda => by_candle(built, cuda::first_gpu()?),
     }
+}
+
+/// A model on the processor, with the code that runs it on a GPU: what tests compare with.
+#[doc(hidden)]
+pub fn reference(built: Built) -> Result<Box<dyn Engine>, EngineError> {
+    by_candle(built, candle_core::Device::Cpu)
+}
+
+fn by_candle(built: Built, device: candle_core::Device) -> Result<Box<dyn Engine>, EngineError> {
+    let Built { config, recipe, mut network, tokenizer, facts } = built;
+    let finish = Finish::take(&mut network, &recipe)?;
+    Ok(Box::new(Candle::new(&config.encoder, network, tokenizer, finish, facts, device)?))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
     Built, Device, Engine, EngineError, Gives, Output, Pooling, Scale, TensorHeader, Text, Tokens,
-    TooLong, answer_texts, build, describe, prepare, read, transfer, validation,
+    TooLong, answer_texts, build, describe, prepare, read, reference, transfer, validation,
 };
 use serde::Deserialize;
 
@@ -58,8 +58,14 @@ struct Scored {
     labels: Vec<String>,
 }
 
+fn names() -> impl Iterator<Item = &'static str> {
+    VECTORS.into_iter().map(|(name, ..)| name).chain(SCORES.into_iter().map(|(name, _)| name))
+}
+
+/// Cargo says where this crate is; whoever runs the program elsewhere does, too.
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families").join(name)
+    let crate_folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
+    Path::new(&crate_folder).join("tests/families").join(name)
 }
 
 fn expected<T: for<'de> Deserialize<'de>>(name: &str) -> T {
@@ -78,13 +84,32 @@ fn built(dir: &Path) -> Result<Built, EngineError> {
     build(read(dir, &files, NonZeroUsize::MIN, &|_| {})?, prepare(dir)?)
 }
 
-/// Loads a model with the weights that are in its folder.
-fn load(dir: &Path, device: Device) -> Result<Box<dyn Engine>, EngineError> {
-    transfer(built(dir)?, device)
+/// Where a model runs, and by which code.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    /// On the processor, as it serves.
+    Processor,
+    /// On the processor, by the code that runs on a GPU.
+    Reference,
+    Gpu,
+}
+
+/// What every machine has.
+const HERE: [On; 2] = [On::Processor, On::Reference];
+
+/// A model with the weights that are in its folder.
+fn engine_on(on: On, name: &str) -> Box<dyn Engine> {
+    let built = built(&folder(name)).unwrap();
+    let engine = match on {
+        On::Processor => transfer(built, Device::Cpu),
+        On::Reference => reference(built),
+        On::Gpu => transfer(built, Device::Cuda),
+    };
+    engine.unwrap()
 }
 
 fn engine(name: &str) -> Box<dyn Engine> {
-    load(&folder(name), Device::Cpu).unwrap()
+    engine_on(On::Processor, name)
 }
 
 #[track_caller]
@@ -115,8 +140,12 @@ fn alone(engine: &dyn Engine, tokens: &[Tokens], output: Output) -> Vec<Vec<f32>
 
 #[test]
 fn vectors_are_those_of_torch() {
+    HERE.into_iter().for_each(check_vectors);
+}
+
+fn check_vectors(on: On) {
     for (name, ..) in VECTORS {
-        let engine = engine(name);
+        let engine = engine_on(on, name);
         let expected: Embedded = expected(name);
         let asked: Vec<&str> = expected.texts.iter().map(String::as_str).collect();
         let tokens = engine.tokenize(&asked).unwrap();
@@ -129,21 +158,25 @@ fn vectors_are_those_of_torch() {
         }
         let found = alone(engine.as_ref(), &tokens, Output::Vector);
         for ((text, found), expected) in asked.iter().zip(&found).zip(&expected.vectors) {
-            assert_near(found, expected, &format!("{name} {text:?}"));
+            assert_near(found, expected, &format!("{name} {on:?} {text:?}"));
         }
         assert!(expected.token_vectors.len() > 3);
         let found = alone(engine.as_ref(), &tokens, Output::TokenVectors);
         for ((text, found), expected) in asked.iter().zip(&found).zip(&expected.token_vectors) {
             assert_eq!(expected[0].len(), HIDDEN);
-            assert_near(found, &expected.concat(), &format!("{name} {text:?} by token"));
+            assert_near(found, &expected.concat(), &format!("{name} {on:?} {text:?} by token"));
         }
     }
 }
 
 #[test]
 fn scores_are_those_of_torch() {
+    HERE.into_iter().for_each(check_scores);
+}
+
+fn check_scores(on: On) {
     for (name, scale) in SCORES {
-        let engine = engine(name);
+        let engine = engine_on(on, name);
         let expected: Scored = expected(name);
         let gives = Gives::Scores { labels: expected.labels.clone(), scale };
         assert_eq!(engine.facts().gives, gives, "{name}");
@@ -154,7 +187,7 @@ fn scores_are_those_of_torch() {
         for (at, mut found) in
             alone(engine.as_ref(), &tokens, Output::Scores).into_iter().enumerate()
         {
-            let what = format!("{name} {:?}", expected.texts[at]);
+            let what = format!("{name} {on:?} {:?}", expected.texts[at]);
             assert_near(&found, &expected.scores[at], &what);
             scale.apply(&mut found);
             assert_near(&found, &expected.scaled[at], &format!("{what} scaled"));
@@ -164,37 +197,48 @@ fn scores_are_those_of_torch() {
 
 #[test]
 fn a_text_or_pair_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
-    let bits = |outputs: &[Vec<f32>]| -> Vec<Vec<u32>> {
-        let of_one = |numbers: &Vec<f32>| numbers.iter().map(|number| number.to_bits()).collect();
-        outputs.iter().map(of_one).collect()
-    };
+    let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+    check_company(On::Processor, |found, alone, what| {
+        assert_eq!(bits(found), bits(alone), "{what}");
+    });
+}
+
+#[test]
+fn by_the_code_for_gpus_it_is_the_same_up_to_rounding() {
+    check_company(On::Reference, assert_near);
+}
+
+/// Compares the outputs of all texts in a batch with those of each alone.
+fn check_company(on: On, same: impl Fn(&[f32], &[f32], &str)) {
     let check = |name: &str, engine: &dyn Engine, tokens: Vec<Tokens>| {
         let outputs = match engine.facts().gives {
             Gives::Vectors { .. } => vec![Output::Vector, Output::TokenVectors],
             Gives::Scores { .. } => vec![Output::Scores],
         };
+        let tokens = fitting(engine, tokens);
+        let reversed: Vec<Tokens> = tokens.iter().rev().cloned().collect();
         for output in outputs {
-            let expected = bits(&alone(engine, &tokens, output));
-            assert_eq!(bits(&engine.run(&tokens, output).unwrap()), expected, "{name} {output:?}");
-            let reversed: Vec<Tokens> = tokens.iter().rev().cloned().collect();
-            let mut found = bits(&engine.run(&reversed, output).unwrap());
-            found.reverse();
-            assert_eq!(found, expected, "{name} {output:?} in another order");
+            let what = format!("{name} {on:?} {output:?}");
+            let expected = alone(engine, &tokens, output);
+            let together = engine.run(&tokens, output).unwrap();
+            let mut in_another_order = engine.run(&reversed, output).unwrap();
+            for (found, expected) in together.iter().zip(&expected) {
+                same(found, expected, &what);
+                same(&in_another_order.pop().unwrap(), expected, &what);
+            }
         }
     };
     for (name, ..) in VECTORS {
-        let engine = engine(name);
+        let engine = engine_on(on, name);
         let expected: Embedded = expected(name);
         let asked: Vec<&str> = expected.texts.iter().map(String::as_str).collect();
-        let fitting = fitting(engine.as_ref(), engine.tokenize(&asked).unwrap());
-        check(name, engine.as_ref(), fitting);
+        check(name, engine.as_ref(), engine.tokenize(&asked).unwrap());
     }
     for (name, _) in SCORES {
-        let engine = engine(name);
+        let engine = engine_on(on, name);
         let expected: Scored = expected(name);
         let tokens = engine.split(&texts(&expected.texts), TooLong::Refuse).unwrap();
-        let fitting = fitting(engine.as_ref(), tokens);
-        check(name, engine.as_ref(), fitting);
+        check(name, engine.as_ref(), tokens);
     }
 }
 
@@ -232,8 +276,7 @@ fn models_say_what_they_give() {
 
 #[test]
 fn texts_are_as_long_as_there_are_positions_for_them() {
-    let lengths: Vec<usize> =
-        VECTORS.iter().map(|(name, ..)| engine(name).facts().max_tokens).collect();
+    let lengths = VECTORS.map(|(name, ..)| engine(name).facts().max_tokens);
     // As the tokenizer has it; of MPNet and RoBERTa also two less than there are rows.
     assert_eq!(lengths, [64, 64, 64, 64, 64, 150, 64]);
 }
@@ -248,21 +291,24 @@ fn only_a_network_with_token_types_is_told_where_the_second_text_begins() {
     for name in ["mpnet-reranker", "xlm-roberta-reranker", "distilbert-classes"] {
         assert_eq!(second(name), None, "{name}");
     }
-    let engine = engine("mpnet-reranker");
     let tokens = Tokens { second: Some(1), ..Tokens::of(vec![0, 5, 2]) };
-    let error = engine.run(&[tokens], Output::Scores).unwrap_err();
-    assert!(matches!(error, EngineError::Run { .. }), "{error:?}");
+    for on in HERE {
+        let engine = engine_on(on, "mpnet-reranker");
+        let error = engine.run(std::slice::from_ref(&tokens), Output::Scores).unwrap_err();
+        assert!(matches!(error, EngineError::Run { .. }), "{on:?} {error:?}");
+    }
 }
 
 #[test]
 fn the_second_text_of_a_pair_has_another_type() {
-    let engine = engine("bert-reranker");
-    let pair = [Text::Pair("the lamp", "river stone")];
-    let mut tokens = engine.split(&pair, TooLong::Refuse).unwrap();
-    let told = engine.run(&tokens, Output::Scores).unwrap()[0][0];
-    tokens[0].second = None;
-    let untold = engine.run(&tokens, Output::Scores).unwrap()[0][0];
-    assert!((told - untold).abs() > 1e-3, "{told} {untold}");
+    for engine in HERE.map(|on| engine_on(on, "bert-reranker")) {
+        let pair = [Text::Pair("the lamp", "river stone")];
+        let mut tokens = engine.split(&pair, TooLong::Refuse).unwrap();
+        let told = engine.run(&tokens, Output::Scores).unwrap()[0][0];
+        tokens[0].second = None;
+        let untold = engine.run(&tokens, Output::Scores).unwrap()[0][0];
+        assert!((told - untold).abs() > 1e-3, "{told} {untold}");
+    }
 }
 
 #[test]
@@ -279,8 +325,7 @@ fn vectors_of_a_projected_model_are_shortened_as_declared() {
 
 #[test]
 fn what_is_told_before_loading_is_what_is_loaded() {
-    let names = VECTORS.map(|(name, ..)| name).into_iter().chain(SCORES.map(|(name, _)| name));
-    for name in names {
+    for name in names() {
         let dir = folder(name);
         let headers: BTreeMap<String, TensorHeader> =
             weight_files(&dir).iter().flat_map(|file| headers(&dir, file)).collect();
@@ -293,8 +338,8 @@ fn what_is_told_before_loading_is_what_is_loaded() {
         assert_eq!(described.vocabulary, facts.vocabulary, "{name}");
         assert_eq!(described.max_tokens, facts.max_tokens, "{name}");
         assert!(described.memory > built.bytes(), "{name}");
-        assert_eq!([described.layers, described.hidden, described.heads], [2, HIDDEN, 3]);
-        assert_eq!(described.intermediate, 40, "{name}");
+        let sizes = [described.layers, described.hidden, described.heads, described.intermediate];
+        assert_eq!(sizes, [2, HIDDEN, 3, 40], "{name}");
         let mut fewer = headers.clone();
         let last = fewer.pop_last().unwrap().0;
         // The last by name is a part that is needed, but of BERT, whose pooler is not.
@@ -325,27 +370,30 @@ fn recorded_scores_pass_on_the_same_weights_and_fail_on_others() {
     let nearness = Nearness { min_cosine: "0.999", tolerance: "0.0001" };
     let golden = Golden::record(engine.as_ref(), "sha256:1", &named, nearness).unwrap();
     let golden = Golden::parse(&golden.to_json().unwrap(), "sha256:1").unwrap();
-    let passed = |engine: &dyn Engine| -> Vec<bool> {
-        let answer = |texts: &[Text<'_>]| answer_texts(engine, texts);
+    let passed = |engine: Box<dyn Engine>| -> Vec<bool> {
+        let answer = |texts: &[Text<'_>]| answer_texts(engine.as_ref(), texts);
         let outcomes = validation::run(&golden.cases(), &engine.facts().gives, &answer);
         outcomes.iter().map(|outcome| outcome.passed).collect()
     };
-    assert_eq!(passed(engine.as_ref()), [true; 3]);
-    let others = load(&folder("mpnet-reranker"), Device::Cpu).unwrap();
-    assert_eq!(passed(others.as_ref()), [false; 3]);
+    assert_eq!(HERE.map(|on| passed(engine_on(on, "bert-reranker"))), [[true; 3]; 2]);
+    assert_eq!(passed(engine_on(On::Processor, "mpnet-reranker")), [false; 3]);
 }
 
 #[test]
-fn on_a_gpu_only_bert_runs_and_others_say_so_before_it_is_looked_for() {
-    for name in VECTORS.map(|(name, ..)| name).into_iter().chain(SCORES.map(|(name, _)| name)) {
-        let Err(error) = load(&folder(name), Device::Cuda) else {
-            panic!("the tests run without a GPU");
-        };
-        if matches!(name, "bert-mean" | "bert-dense") {
-            assert!(matches!(error, EngineError::DeviceUnavailable { .. }), "{name} {error:?}");
-        } else {
-            let unsupported = matches!(error, EngineError::UnsupportedArchitecture { .. });
-            assert!(unsupported && error.to_string().contains("BertModel"), "{name} {error}");
-        }
+#[ignore = "needs a GPU: cargo xtask cuda --test builds this program for one"]
+fn on_a_gpu_outputs_are_those_of_torch_alone_and_up_to_rounding_in_any_batch() {
+    assert_eq!(engine_on(On::Gpu, "bert-mean").runtime().kernel, "candle-cuda-f32");
+    check_vectors(On::Gpu);
+    check_scores(On::Gpu);
+    check_company(On::Gpu, assert_near);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_code_for_gpus_says_which_has_it() {
+    for name in names() {
+        let error = transfer(built(&folder(name)).unwrap(), Device::Cuda).err().unwrap();
+        assert!(matches!(error, EngineError::DeviceUnavailable { .. }), "{name} {error:?}");
+        assert!(error.to_string().contains("worker.cuda.image"), "{name} {error}");
     }
 }

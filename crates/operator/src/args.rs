@@ -8,6 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use lamplighter_telemetry::log::LogArgs;
 
+use crate::images::Images;
 use crate::lease::Timing;
 
 /// Keeps machine-learning models lit: reconciles ModelDeployments.
@@ -41,6 +42,11 @@ pub struct RunArgs {
         value_name = "IMAGE"
     )]
     pub worker_image: String,
+
+    /// As `--worker-image`, of worker pods that run models on GPUs. Unset or empty: a
+    /// ModelDeployment that wants one has to name its image.
+    #[arg(long, env = "LAMPLIGHTER_WORKER_CUDA_IMAGE", value_name = "IMAGE")]
+    pub worker_cuda_image: Option<String>,
 
     /// Reconcile only the ModelDeployments of this namespace. Unset or empty: of all namespaces.
     #[arg(long, env = "LAMPLIGHTER_NAMESPACE", value_name = "NAMESPACE")]
@@ -160,6 +166,12 @@ pub struct CheckArgs {
 }
 
 impl RunArgs {
+    /// The images of workers that name none.
+    pub fn images(&self) -> Images {
+        let cuda = non_empty(self.worker_cuda_image.as_deref());
+        Images { cpu: self.worker_image.clone(), cuda: cuda.map(str::to_owned) }
+    }
+
     /// The one namespace that is watched, if it is one.
     pub fn only_namespace(&self) -> Option<&str> {
         non_empty(self.namespace.as_deref())
@@ -229,6 +241,15 @@ mod tests {
     fn an_empty_namespace_means_all_namespaces() {
         assert_eq!(run_args(&["--namespace", ""]).only_namespace(), None);
         assert_eq!(run_args(&["--namespace", "models"]).only_namespace(), Some("models"));
+    }
+
+    #[test]
+    fn an_empty_image_for_gpus_means_none() {
+        let cuda = |flags: &[&str]| run_args(flags).images().cuda;
+        assert_eq!(cuda(&[]), None);
+        assert_eq!(cuda(&["--worker-cuda-image", ""]), None);
+        let named = cuda(&["--worker-cuda-image", "registry/worker-cuda:1"]);
+        assert_eq!(named.as_deref(), Some("registry/worker-cuda:1"));
     }
 
     #[test]

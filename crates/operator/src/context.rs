@@ -8,6 +8,7 @@ use kube::runtime::events::Recorder;
 
 use crate::backoff::Attempts;
 use crate::caches::Caches;
+use crate::images::Images;
 use crate::metrics::Metrics;
 use crate::polls::Polls;
 use crate::reports::Reporter;
@@ -37,8 +38,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// How often each object has failed in a row.
     pub attempts: Attempts,
-    /// The image of workers that name none.
-    pub worker_image: String,
+    /// The images of workers that name none.
+    pub images: Images,
     /// The apiserver's time: ages are counted from times that the cluster wrote.
     pub clock: Clock,
 }

@@ -38,6 +38,7 @@ mod check;
 pub mod context;
 pub mod controller;
 pub mod error;
+pub mod images;
 pub mod lease;
 pub mod metrics;
 pub mod polls;
@@ -187,7 +188,7 @@ impl Operator {
             sheds: crate::sheds::Sheds::default(),
             metrics: self.metrics.clone(),
             attempts: backoff::Attempts::default(),
-            worker_image: self.args.worker_image.clone(),
+            images: self.args.images(),
             clock: self.time.clock(),
         }
     }

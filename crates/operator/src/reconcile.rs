@@ -62,7 +62,7 @@ pub async fn reconcile(
     let remembered = remembered(&deployment, &fetched, now);
     let subject =
         Subject { deployment: &deployment, fetched: &fetched, remembered: &remembered, now };
-    let report = match validate::validate(&deployment, &fetched, &context.worker_image) {
+    let report = match validate::validate(&deployment, &fetched, &context.images) {
         Err(Unfit::Deleting) => return Ok(Action::await_change()),
         Err(Unfit::Incomplete(field)) => return Err(Error::Incomplete(field)),
         Err(Unfit::Invalid(invalid)) => report::invalid(&subject, &invalid),

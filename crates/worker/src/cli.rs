@@ -276,7 +276,7 @@ pub struct LimitArgs {
     pub kernel: Option<Kernel>,
 
     /// How many batches run at once, and how many cores one that runs alone is spread over (at most
-    /// four); the default is the number of cores that the container has.
+    /// four); the default is the number of cores that the container has, and 2 on a GPU.
     #[arg(long, env = "LAMPLIGHTER_COMPUTE_THREADS", value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "THREADS")]
     pub compute_threads: Option<u32>,
 }

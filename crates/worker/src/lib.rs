@@ -11,6 +11,7 @@
 //!   └── admin: probes, status, metrics and commands, on a listener of their own
 //! resolve ── what an artifact is, before anything is loaded
 //! golden ── what a model answers now, as what it must answer later
+//! handover ── on a GPU, to the program that has code for one
 //! entry ── command line, log and exit code around each of them
 //! ```
 //!
@@ -37,6 +38,7 @@ pub mod failure;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
 pub mod golden;
+mod handover;
 pub mod http;
 pub mod lifecycle;
 pub mod load;

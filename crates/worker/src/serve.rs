@@ -16,6 +16,7 @@ use crate::admin::TokenFile;
 use crate::arguments::{self, Contradiction};
 use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
+use crate::handover;
 use crate::http::keys::Keys;
 use crate::http::{self, App, Extras, Limits, TeMetrics};
 use crate::lifecycle::Event;
@@ -35,6 +36,9 @@ const UNLOAD_MARGIN: Duration = Duration::from_secs(5);
 /// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
     let manifest = manifest::read(&args.manifest)?;
+    if manifest.device == Device::Cuda {
+        handover::to_program_for_gpus().await?;
+    }
     let setup = Setup {
         cache: args.cache_dir.clone(),
         claims: args.claims_dir.clone(),
@@ -66,11 +70,11 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
 /// On a GPU, models need no cores of their own.
 fn processor(limits: &LimitArgs, device: Device) -> Result<Processor, Failure> {
     let cores = match device {
-        Device::Cpu => NonZeroUsize::new(threads(limits)).unwrap_or(NonZeroUsize::MIN),
+        Device::Cpu => NonZeroUsize::new(threads(limits, device)).unwrap_or(NonZeroUsize::MIN),
         Device::Cuda => NonZeroUsize::MIN,
     };
     let cores = Cores::new(cores)
-        .map_err(|error| internal(format!("cannot start a thread for each core: {error}")))?;
+        .map_err(|error| no_threads(format!("cannot start a thread for each core: {error}")))?;
     Ok(Processor { kernel: limits.kernel, cores })
 }
 
@@ -79,7 +83,7 @@ fn processor(limits: &LimitArgs, device: Device) -> Result<Processor, Failure> {
 fn load_threads(args: &ServeArgs, manifest: &Manifest) -> NonZeroUsize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let all = args.load.load_threads.map_or(cores, count);
-    let models = manifest.models.len().min(threads(&args.limits)).max(1);
+    let models = manifest.models.len().min(threads(&args.limits, manifest.device)).max(1);
     NonZeroUsize::new(all / models).unwrap_or(NonZeroUsize::MIN)
 }
 
@@ -94,7 +98,7 @@ fn room(device: Device) -> Option<u64> {
 fn turns(args: &ServeArgs, manifest: &Manifest) -> Turns {
     let all = manifest.models.len() as u64;
     let loads = args.load.models_at_a_time.map_or(all, u64::from);
-    let cores = threads(&args.limits) as u64;
+    let cores = threads(&args.limits, manifest.device) as u64;
     Turns::new(args.load.max_download_bytes_in_flight, loads.max(1), cores.max(1))
 }
 
@@ -141,12 +145,9 @@ impl Worker {
         };
         let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
         let token = args.admin_token_file.as_deref().map(TokenFile::open).transpose()?;
-        let runner = Runner::new(threads(limits), count(limits.max_queued_texts), metrics.clone());
-        let runner = runner.map_err(|error| {
-            let message =
-                format!("{error}; see --compute-threads and the pod's limit of processes");
-            Failure::new(Reason::ThreadsUnavailable, message)
-        })?;
+        let threads = threads(limits, manifest.device);
+        let runner = Runner::new(threads, count(limits.max_queued_texts), metrics.clone());
+        let runner = runner.map_err(no_threads)?;
         let limits_of_requests = Limits {
             body,
             bodies,
@@ -348,11 +349,15 @@ fn unusable(error: impl std::fmt::Display) -> Failure {
     Failure::new(Reason::ArgumentsInvalid, error.to_string())
 }
 
-/// What the container may use, not what the host has.
-fn threads(limits: &LimitArgs) -> usize {
-    match limits.compute_threads {
-        Some(threads) => usize::try_from(threads).unwrap_or(1),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+/// While one batch is on a GPU, the next is prepared for it. More at a time would only be smaller.
+const THREADS_OF_GPU: usize = 2;
+
+/// On the processor what the container may use, not what the host has.
+fn threads(limits: &LimitArgs, device: Device) -> usize {
+    match (limits.compute_threads, device) {
+        (Some(threads), _) => usize::try_from(threads).unwrap_or(1),
+        (None, Device::Cpu) => std::thread::available_parallelism().map_or(1, usize::from),
+        (None, Device::Cuda) => THREADS_OF_GPU,
     }
 }
 
@@ -362,6 +367,11 @@ fn count(number: u32) -> usize {
 
 fn contradiction(flags: Contradiction) -> Failure {
     Failure::new(Reason::ArgumentsInvalid, flags.to_string())
+}
+
+fn no_threads(error: impl std::fmt::Display) -> Failure {
+    let message = format!("{error}; see --compute-threads and the pod's limit of processes");
+    Failure::new(Reason::ThreadsUnavailable, message)
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

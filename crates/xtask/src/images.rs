@@ -11,6 +11,7 @@ use clap::Args;
 use lamplighter_cluster::Cluster;
 use lamplighter_cluster::oci::{Content, Image, ImageFile, base_files, binary_closure};
 
+use crate::cuda::{self, ChipArgs};
 use crate::exec::Exec;
 use crate::model;
 use crate::term;
@@ -32,6 +33,11 @@ pub(crate) struct ImagesArgs {
     /// Also imports the images into the local cluster, which must be up.
     #[arg(long)]
     import: bool,
+    /// Also writes the worker's image for NVIDIA GPUs. Needs no GPU; fetches NVIDIA's compiler.
+    #[arg(long)]
+    cuda: bool,
+    #[command(flatten)]
+    chip: ChipArgs,
 }
 
 /// An image that was written.
@@ -74,22 +80,28 @@ impl Images {
 
     /// Makes the images known to the local cluster.
     pub(crate) fn import(&self, cluster: &Cluster) -> Result<()> {
-        for image in self.all() {
-            term::detail(&format!("importing {}", image.reference));
-            cluster.import_image(&image.tar)?;
-        }
-        Ok(())
+        self.all().try_for_each(|image| import(image, cluster))
     }
+}
+
+fn import(image: &Built, cluster: &Cluster) -> Result<()> {
+    term::detail(&format!("importing {}", image.reference));
+    cluster.import_image(&image.tar)?;
+    Ok(())
 }
 
 /// `cargo xtask images`.
 pub(crate) fn run(workspace: &Workspace, args: &ImagesArgs) -> Result<()> {
     let profile = if args.release { Profile::Release } else { Profile::Dev };
     let images = build(workspace, profile)?;
+    let for_gpus = args.cuda.then(|| cuda::image::write(workspace, args.chip, profile));
+    let for_gpus = for_gpus.transpose()?;
     if args.import {
-        images.import(&Cluster::at(workspace.root()))?;
+        let cluster = Cluster::at(workspace.root());
+        images.import(&cluster)?;
+        for_gpus.iter().try_for_each(|image| import(image, &cluster))?;
     }
-    for image in images.all() {
+    for image in images.all().chain(&for_gpus) {
         term::line(&format!("{}\n    {}", image.reference, image.tar.display()));
     }
     term::line(
@@ -162,7 +174,8 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
     })
 }
 
-const WORKER: &str = "lamplighter-worker";
+/// The worker's program.
+pub(crate) const WORKER: &str = "lamplighter-worker";
 
 /// A model's tensors are given back to the operating system when they have been packed, instead of
 /// leaving holes between others: by default glibc raises the size from which it does that with the
@@ -171,9 +184,20 @@ const WORKER: &str = "lamplighter-worker";
 pub(crate) const WORKER_ALLOCATOR: [(&str, &str); 2] =
     [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")];
 
-struct Writer<'a> {
-    workspace: &'a Workspace,
-    profile: Profile,
+/// Writes images of programs that were built in a profile.
+pub(crate) struct Writer<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) profile: Profile,
+}
+
+/// What images differ by.
+pub(crate) struct Parts<'a> {
+    /// The program that runs.
+    pub(crate) entrypoint: &'a Path,
+    /// What there is, that program included.
+    pub(crate) files: Vec<ImageFile>,
+    /// The environment beside the path.
+    pub(crate) env: &'a [(&'a str, &'a str)],
 }
 
 impl Writer<'_> {
@@ -190,12 +214,23 @@ impl Writer<'_> {
         files.extend(binary_closure(&binary)?);
         files.push(ImageFile::program(&inside, &binary));
         files.extend(extra);
+        let env: &[_] = if program.starts_with(WORKER) { &WORKER_ALLOCATOR } else { &[] };
+        self.write_parts(name, Parts { entrypoint: &inside, files, env }, reference)
+    }
+
+    /// As OCI tar file of this name.
+    pub(crate) fn write_parts(
+        &self,
+        name: &str,
+        parts: Parts<'_>,
+        reference: Option<&str>,
+    ) -> Result<Built> {
         let mut image = Image {
             reference: reference.map_or(format!("{REGISTRY}/{name}:unnamed"), str::to_owned),
-            files,
-            entrypoint: vec![inside.display().to_string()],
+            files: parts.files,
+            entrypoint: vec![parts.entrypoint.display().to_string()],
             user: USER.to_owned(),
-            env: environment(program),
+            env: environment(parts.env),
             labels: labels(name),
         };
         let tar = self.workspace.path(".local/images").join(format!("{name}.tar"));
@@ -212,11 +247,9 @@ impl Writer<'_> {
     }
 }
 
-/// The path, and for workers how their allocator is set.
-fn environment(program: &str) -> BTreeMap<String, String> {
+fn environment(more: &[(&str, &str)]) -> BTreeMap<String, String> {
     let path = ("PATH", "/usr/local/bin");
-    let worker: &[_] = if program.starts_with(WORKER) { &WORKER_ALLOCATOR } else { &[] };
-    let all = std::iter::once(&path).chain(worker);
+    let all = std::iter::once(&path).chain(more);
     all.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 

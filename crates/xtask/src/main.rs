@@ -1,9 +1,11 @@
-//! Developer commands: demo, test, e2e, explore, mutants, faults, fuzz, soak, bench, cluster, images, generate.
+//! Developer commands: demo, test, e2e, explore, mutants, faults, fuzz, soak, bench, cluster, images, cuda,
+//! generate.
 
 mod bench;
 mod charts;
 mod cluster;
 mod count;
+mod cuda;
 mod demo;
 mod e2e;
 mod exec;
@@ -77,6 +79,8 @@ enum Command {
     },
     /// Builds the images as OCI tar files in `.local/images/`.
     Images(images::ImagesArgs),
+    /// Builds the worker with code for NVIDIA GPUs. Needs no GPU; fetches NVIDIA's compiler.
+    Cuda(cuda::CudaArgs),
     /// Writes the generated files of crds/, config/, charts/ and docs/ from their source.
     Generate {
         /// Writes nothing; fails when a file is not as it would be written.
@@ -110,6 +114,7 @@ fn run(command: Command) -> Result<()> {
         Command::Cluster(command) => cluster::run(command),
         Command::Kubectl { args } => cluster::kubectl(args),
         Command::Images(args) => images::run(&workspace, &args),
+        Command::Cuda(args) => cuda::run(&workspace, &args),
         Command::Generate { check } => generate::run(workspace.root(), check),
     }
 }

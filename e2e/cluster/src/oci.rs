@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 
-pub use closure::{base_files, binary_closure};
+pub use closure::{base_files, binary_closure, closure_with};
 
 /// An image to be written.
 #[derive(Debug, Clone, Default)]

@@ -41,6 +41,8 @@ pub enum Reason {
     ManifestTooLarge,
     /// A validation case asks nothing, or two things.
     CaseInvalid,
+    /// The models are to run on a device for which the operator was installed without an image.
+    WorkerImageUnset,
     /// The spec cannot be written as JSON, which only a bug of the operator can cause.
     SpecInvalid,
     /// An object that the spec asks for could not be looked up; it is tried again.
@@ -98,7 +100,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::AllPodsReady,
         Self::SomePodsReady,
         Self::NoPodReady,
@@ -116,6 +118,7 @@ impl Reason {
         Self::ModelsInvalid,
         Self::ManifestTooLarge,
         Self::CaseInvalid,
+        Self::WorkerImageUnset,
         Self::SpecInvalid,
         Self::ReadFailed,
         Self::WriteFailed,
@@ -164,6 +167,7 @@ impl Reason {
             Self::ModelsInvalid => "ModelsInvalid",
             Self::ManifestTooLarge => "ManifestTooLarge",
             Self::CaseInvalid => "CaseInvalid",
+            Self::WorkerImageUnset => "WorkerImageUnset",
             Self::SpecInvalid => "SpecInvalid",
             Self::ReadFailed => "ReadFailed",
             Self::WriteFailed => "WriteFailed",

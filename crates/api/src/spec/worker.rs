@@ -18,11 +18,11 @@ pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.device) || !has(self.resources) || !((has(self.resources.limits) && 'nvidia.com/gpu' in self.resources.limits) || (has(self.resources.requests) && 'nvidia.com/gpu' in self.resources.requests))")
-        .message("worker.device: unset means Cuda where nvidia.com/gpu is requested, and the CUDA worker is not part of this version; set worker.device: Cpu")
+    validation = Rule::new("!has(self.device) || self.device != 'Cuda' || (has(self.resources) && has(self.resources.limits) && self.resources.limits.exists(name, name.startsWith('nvidia.com/')))")
+        .message("worker.device: Cuda needs a GPU; add nvidia.com/gpu to resources.limits, or set worker.device: Cpu")
 )]
 pub struct WorkerSpec {
-    /// The worker image. Unset: the image that the operator was installed with.
+    /// The worker image. Unset: the one for the device that the operator was installed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
@@ -42,8 +42,6 @@ pub struct WorkerSpec {
     /// device that is missing is an error, never a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Device")]
-    #[x_kube(validation = Rule::new("self != 'Cuda'")
-        .message("worker.device: the CUDA worker is not part of this version; set worker.device: Cpu"))]
     pub device: Option<Device>,
 
     /// Compute resources of the worker container, as in a pod.

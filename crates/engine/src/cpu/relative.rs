@@ -19,12 +19,10 @@ pub(super) struct Relative {
 impl Relative {
     /// Of a table `[buckets, heads]`, for texts of up to `longest` tokens.
     pub(super) fn new(table: &[f32], heads: usize, longest: usize) -> Self {
-        let buckets = table.len() / heads;
-        let distances = || (0..longest).rev().map(|at| (at, false)).chain((1..longest).map(ahead));
-        let number = |head: usize, (distance, is_ahead): (usize, bool)| {
-            table[bucket(distance, is_ahead, buckets) * heads + head]
-        };
-        let numbers = (0..heads).flat_map(|head| distances().map(move |at| number(head, at)));
+        let rows = table.len() / heads;
+        let number = |head: usize, bucket: usize| table[bucket * heads + head];
+        let of_head = |head| buckets(longest, rows).map(move |bucket| number(head, bucket));
+        let numbers = (0..heads).flat_map(of_head);
         Self { numbers: numbers.collect(), longest }
     }
 
@@ -48,8 +46,11 @@ impl Relative {
     }
 }
 
-fn ahead(distance: usize) -> (usize, bool) {
-    (distance, true)
+/// Of `rows` buckets, that of each distance of a key from a query in texts of up to `longest` tokens:
+/// from the farthest behind it, over none, to the farthest before it.
+pub(crate) fn buckets(longest: usize, rows: usize) -> impl Iterator<Item = usize> {
+    let behind = (0..longest).rev().map(move |distance| bucket(distance, false, rows));
+    behind.chain((1..longest).map(move |distance| bucket(distance, true, rows)))
 }
 
 /// The bucket of keys that are so many tokens behind a query, or ahead of it: half of them are for

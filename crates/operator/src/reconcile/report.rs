@@ -210,8 +210,9 @@ fn active(
 fn is_outdated(decided: &Decided<'_>, revision: &RevisionId) -> bool {
     let blueprint = render::blueprint(decided.valid, decided.fetched, revision);
     blueprint.and_then(Result::ok).is_some_and(|blueprint| {
+        let default = decided.valid.images.of(blueprint.worker.effective_device());
         blueprint.worker.image.is_none()
-            && blueprint.snapshot.image() != decided.valid.default_image
+            && default.is_some_and(|default| blueprint.snapshot.image() != default)
     })
 }
 

@@ -5,8 +5,8 @@
 //! rest of the rollout policy and everything that the operator adds to a pod by itself are outside:
 //! changing them, or the operator, restarts no pod.
 //!
-//! The default image belongs to the operator, so it is looked up once, when a revision is created,
-//! and recorded in it. As long as a record with the same wishes exists, its image stays.
+//! The default image, one for each device, belongs to the operator, so it is looked up once, when a
+//! revision is created, and recorded in it. As long as a record with the same wishes exists, its image stays.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt;
@@ -15,6 +15,8 @@ use lamplighter_plan::RevisionId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::images::Images;
 
 /// Part of every hash. Another prefix would rename every revision and restart every pod.
 const DOMAIN: &str = "lamplighter.dev/revision/v1\n";
@@ -58,6 +60,11 @@ pub enum SnapshotError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// Nobody says which image runs models on a GPU.
+    #[error(
+        "spec.worker: the models are to run on a GPU, and the operator was installed without an image for that; set worker.cuda.image of its chart (--worker-cuda-image), or name one in spec.worker.image, or set spec.worker.device: Cpu"
+    )]
+    NoImage,
 }
 
 impl<'a> Wishes<'a> {
@@ -78,7 +85,7 @@ impl Snapshot {
     pub fn resolve<'a>(
         wishes: &Wishes<'_>,
         records: impl IntoIterator<Item = &'a ControllerRevision>,
-        default_image: &str,
+        images: &Images,
     ) -> Result<Self, SnapshotError> {
         let asked = Self {
             models: serde_json::to_value(wishes.models)?,
@@ -94,7 +101,8 @@ impl Snapshot {
             .max_by_key(|(sequence, _)| *sequence)
             .map(|(_, found)| found.image);
         let named = wishes.worker.image.clone();
-        let image = named.or(recorded).unwrap_or_else(|| default_image.to_owned());
+        let default = || images.of(wishes.worker.effective_device()).map(str::to_owned);
+        let image = named.or(recorded).or_else(default).ok_or(SnapshotError::NoImage)?;
         Ok(Self { image, ..asked })
     }
 
@@ -251,9 +259,14 @@ models:
         ModelDeployment::new("search", serde_saphyr::from_str(spec).unwrap())
     }
 
+    fn images(cpu: &str, cuda: Option<&str>) -> Images {
+        Images { cpu: cpu.to_owned(), cuda: cuda.map(str::to_owned) }
+    }
+
     fn resolve(spec: &str, records: &[ControllerRevision], default_image: &str) -> Snapshot {
         let deployment = deployment(spec);
-        Snapshot::resolve(&Wishes::of(&deployment), records, default_image).unwrap()
+        let images = images(default_image, None);
+        Snapshot::resolve(&Wishes::of(&deployment), records, &images).unwrap()
     }
 
     fn record(snapshot: &Snapshot, sequence: i64) -> ControllerRevision {
@@ -354,7 +367,8 @@ models:
         let mut restarted = deployment(MINIMAL);
         restarted.annotations_mut().insert(names::RESTARTED_AT.to_owned(), "now".to_owned());
         let before = resolve(MINIMAL, &[], "registry/worker:1");
-        let after = Snapshot::resolve(&Wishes::of(&restarted), [], "registry/worker:1").unwrap();
+        let images = images("registry/worker:1", None);
+        let after = Snapshot::resolve(&Wishes::of(&restarted), [], &images).unwrap();
         assert_ne!(after.hash(), before.hash());
         assert_eq!(after.sources(), before.sources());
         let read = Snapshot::from_record(&record(&after, 2)).unwrap();
@@ -388,6 +402,40 @@ models:
     fn an_image_in_the_spec_is_taken_as_it_is() {
         let named = format!("{MINIMAL}worker: {{image: mine:1}}\n");
         assert_eq!(resolve(&named, &[], "registry/worker:1").image(), "mine:1");
+    }
+
+    #[test]
+    fn the_image_follows_the_device_and_stays_with_a_recorded_revision() {
+        let wished = |device: &str, records: &[ControllerRevision], cuda: Option<&str>| {
+            let deployment = deployment(&format!("{MINIMAL}worker: {device}\n"));
+            Snapshot::resolve(&Wishes::of(&deployment), records, &images("worker:1", cuda))
+        };
+        let gpu = "{device: Cuda, resources: {limits: {nvidia.com/gpu: 1}}}";
+        let implied = "{resources: {limits: {nvidia.com/gpu: 1}}}";
+        for (device, expected) in [
+            ("{device: Cpu}", "worker:1"),
+            ("{}", "worker:1"),
+            (gpu, "worker-cuda:1"),
+            (implied, "worker-cuda:1"),
+        ] {
+            let snapshot = wished(device, &[], Some("worker-cuda:1")).unwrap();
+            assert_eq!(snapshot.image(), expected, "{device}");
+        }
+        let records = [record(&wished(gpu, &[], Some("worker-cuda:1")).unwrap(), 1)];
+        for later in [Some("worker-cuda:2"), None] {
+            assert_eq!(wished(gpu, &records, later).unwrap().image(), "worker-cuda:1");
+        }
+    }
+
+    #[test]
+    fn without_an_image_for_gpus_a_revision_needs_one_of_its_own() {
+        let wished = |worker: &str| {
+            let deployment = deployment(&format!("{MINIMAL}worker: {worker}\n"));
+            Snapshot::resolve(&Wishes::of(&deployment), [], &images("worker:1", None))
+        };
+        let error = wished("{device: Cuda}").unwrap_err();
+        assert!(matches!(error, SnapshotError::NoImage), "{error}");
+        assert_eq!(wished("{device: Cuda, image: \"mine:1\"}").unwrap().image(), "mine:1");
     }
 
     /// Guarantees: operator-09.

@@ -12,6 +12,7 @@ use lamplighter_protocol::ManifestError;
 use super::blueprint::{Blueprint, Identity};
 use super::fetch::Fetched;
 use super::revision::{Snapshot, SnapshotError, Wishes};
+use crate::images::Images;
 
 /// Largest manifest, in bytes. A ConfigMap may hold 1 MiB in all:
 /// <https://kubernetes.io/docs/concepts/configuration/configmap/>.
@@ -32,8 +33,8 @@ pub struct Valid {
     pub wanted: Blueprint,
     /// Its place in the order of creation.
     pub sequence: i64,
-    /// The image of workers that name none.
-    pub default_image: String,
+    /// The images of workers that name none.
+    pub images: Images,
     /// The Service.
     pub service: ServiceSpec,
 }
@@ -88,6 +89,7 @@ impl Invalid {
             Self::Manifest(_) => Reason::ModelsInvalid,
             Self::TooLarge { .. } => Reason::ManifestTooLarge,
             Self::Case { .. } => Reason::CaseInvalid,
+            Self::Snapshot(SnapshotError::NoImage) => Reason::WorkerImageUnset,
             Self::Snapshot(_) | Self::Unprintable(_) => Reason::SpecInvalid,
         }
     }
@@ -103,7 +105,7 @@ impl<E: Into<Invalid>> From<E> for Unfit {
 pub fn validate(
     deployment: &ModelDeployment,
     fetched: &Fetched,
-    default_image: &str,
+    images: &Images,
 ) -> Result<Valid, Unfit> {
     if deployment.metadata.deletion_timestamp.is_some() {
         return Err(Unfit::Deleting);
@@ -118,13 +120,13 @@ pub fn validate(
     };
     let spec = &deployment.spec;
     let records = fetched.records.iter().map(AsRef::as_ref);
-    let snapshot = Snapshot::resolve(&Wishes::of(deployment), records, default_image)?;
+    let snapshot = Snapshot::resolve(&Wishes::of(deployment), records, images)?;
     let wanted = Blueprint::of(&identity, snapshot)?;
     Ok(Valid {
         sequence: sequence(fetched, &wanted.revision, &identity.name),
         replicas: natural(spec.replicas),
         paused: spec.paused,
-        default_image: default_image.to_owned(),
+        images: images.clone(),
         policy: policy(&spec.rollout),
         service: spec.service.clone(),
         identity,

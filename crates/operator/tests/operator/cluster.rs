@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::apiserver::{ApiServer, Asked};
 use crate::fixtures::{
-    IMAGE, NAME, NAMESPACE, deployment, found, from, now, pod, ready, serving, wanted,
+    IMAGE, NAME, NAMESPACE, deployment, found, from, images, now, pod, ready, serving, wanted,
 };
 
 pub(crate) const SERVICE: &str = "/api/v1/namespaces/library/services/scripture-search";
@@ -52,7 +52,7 @@ impl Cluster {
             sheds: Sheds::default(),
             metrics: Metrics::new(&mut registry),
             attempts: Attempts::default(),
-            worker_image: IMAGE.to_owned(),
+            images: images(),
             clock: Clock::stopped_at(now()),
         };
         server.put(DEPLOYMENT, serde_json::to_value(deployment()).unwrap());

@@ -13,7 +13,7 @@ use lamplighter_operator::reconcile::validate::validate;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, DEPLOYMENT};
-use crate::fixtures::{IMAGE, SPEC, deployment_of, now, on_its_way, serving};
+use crate::fixtures::{SPEC, deployment_of, images, now, on_its_way, serving};
 
 fn with_cache() -> ModelDeployment {
     deployment_of(&SPEC.replace(
@@ -24,7 +24,7 @@ fn with_cache() -> ModelDeployment {
 
 /// The Job that is wanted for a deployment with this status beside these others.
 fn wanted(deployment: &ModelDeployment, others: Vec<ModelDeployment>) -> Option<Job> {
-    let valid = validate(deployment, &Fetched::default(), IMAGE).unwrap();
+    let valid = validate(deployment, &Fetched::default(), &images()).unwrap();
     let sharers = others.into_iter().chain([deployment.clone()]).map(Arc::new).collect();
     let fetched = Fetched { sharers, ..Fetched::default() };
     let remembered = remembered(deployment.status.as_ref(), now());
@@ -40,7 +40,7 @@ fn known(job: &Value) -> Vec<String> {
 
 fn stable() -> ModelDeployment {
     let mut deployment = with_cache();
-    let valid = validate(&deployment, &Fetched::default(), IMAGE).unwrap();
+    let valid = validate(&deployment, &Fetched::default(), &images()).unwrap();
     let mut status = serving(valid.wanted.revision.as_str());
     status.rollout = None;
     deployment.status = Some(status);

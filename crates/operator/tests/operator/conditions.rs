@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::Status;
 use lamplighter_api::{ConditionType, ModelDeployment, ModelDeploymentStatus};
+use lamplighter_operator::images::Images;
 use lamplighter_operator::reconcile::apply::{Applied, ApplyError, Change, Decided, ObjectName};
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::memory::{commands, remembered};
@@ -22,7 +23,7 @@ use lamplighter_protocol::{Failure, ModelKey, Reason};
 use serde_json::{Value, json};
 
 use crate::fixtures::{
-    IMAGE, NAME, SPEC, after_failure, ago, deployment, deployment_of, from, having, in_state,
+    NAME, SPEC, after_failure, ago, deployment, deployment_of, from, having, images, in_state,
     moved, now, on_its_way, place, pod, ready, replica_set, running, serving, terminated,
     unschedulable, waiting, wanted, with_pods,
 };
@@ -41,9 +42,19 @@ pub(crate) fn report_at(
     fetched: &Fetched,
     applied: Applied,
 ) -> Report {
+    report_by(now, deployment, fetched, applied, &images())
+}
+
+fn report_by(
+    now: Timestamp,
+    deployment: &ModelDeployment,
+    fetched: &Fetched,
+    applied: Applied,
+    images: &Images,
+) -> Report {
     let remembered = remembered(deployment.status.as_ref(), now);
     let subject = Subject { deployment, fetched, remembered: &remembered, now };
-    match validate(deployment, fetched, IMAGE) {
+    match validate(deployment, fetched, images) {
         Ok(valid) => {
             let ages = Ages::at(now);
             let asked = commands(deployment.annotations());
@@ -342,7 +353,7 @@ fn disabled_validation_shows() {
         "{uri: \"pvc://shelf/classic\"}\n    validation:\n      mode: Disabled",
     );
     let deployment = deployment_of(&spec);
-    let revision = validate(&deployment, &Fetched::default(), IMAGE).unwrap().wanted.revision;
+    let revision = validate(&deployment, &Fetched::default(), &images()).unwrap().wanted.revision;
     let revision = revision.to_string();
     let mut fetched = with_pods(two_ready(&revision));
     fetched.replica_sets = vec![Arc::new(replica_set(&revision, 2))];
@@ -364,6 +375,21 @@ fn a_spec_that_contradicts_itself_waits_for_a_change_and_leaves_pods_alone() {
     assert_eq!(words(&report, ConditionType::Degraded), Some(("True", "ModelsInvalid")));
     assert_eq!(report.status.ready_replicas, 2);
     assert_eq!(report.status.observed_generation, Some(3));
+}
+
+#[test]
+fn models_for_a_gpu_wait_for_an_image_where_the_operator_has_none() {
+    let spec = SPEC.replace("device: Cpu", "device: Cuda");
+    let deployment = having(deployment_of(&spec), serving(&wanted()));
+    let none = Images { cuda: None, ..images() };
+    let fetched = with_pods(two_ready(&wanted()));
+    let report = report_by(now(), &deployment, &fetched, Applied::default(), &none);
+    assert_eq!(words(&report, ConditionType::Stalled), Some(("True", "WorkerImageUnset")));
+    assert_eq!(words(&report, ConditionType::Available), Some(("True", "SomePodsReady")));
+    let message = &condition(&report, ConditionType::Stalled).unwrap().message;
+    for way_out in ["worker.cuda.image", "spec.worker.image", "spec.worker.device: Cpu"] {
+        assert!(message.contains(way_out), "{message}");
+    }
 }
 
 fn service() -> ObjectName {

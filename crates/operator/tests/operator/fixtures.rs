@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use lamplighter_api::{
     ActiveRevision, KnownGood, ModelDeployment, ModelDeploymentStatus, Place, RolloutState,
 };
+use lamplighter_operator::images::Images;
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::validate::{Valid, validate};
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ pub(crate) const NAMESPACE: &str = "library";
 pub(crate) const NAME: &str = "scripture-search";
 pub(crate) const UID: &str = "d0000000-0000-4000-8000-000000000001";
 pub(crate) const IMAGE: &str = "registry.example/lamplighter-worker:0.1.0";
+pub(crate) const CUDA_IMAGE: &str = "registry.example/lamplighter-worker-cuda:0.1.0";
 /// 2026-01-02T03:04:05Z
 pub(crate) const NOW: i64 = 1_767_323_045;
 
@@ -84,8 +86,13 @@ pub(crate) fn deployment_of(spec: &str) -> ModelDeployment {
     deployment
 }
 
+/// What the operator was installed with.
+pub(crate) fn images() -> Images {
+    Images { cpu: IMAGE.to_owned(), cuda: Some(CUDA_IMAGE.to_owned()) }
+}
+
 pub(crate) fn valid() -> Valid {
-    validate(&deployment(), &Fetched::default(), IMAGE).expect("the fixture is valid")
+    validate(&deployment(), &Fetched::default(), &images()).expect("the fixture is valid")
 }
 
 /// The name of the wanted revision.

@@ -68,7 +68,7 @@ async fn nothing_is_sent_while_nothing_changes() {
 async fn a_new_default_image_is_told_and_touches_nothing() {
     let mut cluster = Cluster::complete().await;
     let upgraded = "registry.example/lamplighter-worker:9.9.9".to_owned();
-    Arc::get_mut(&mut cluster.context).unwrap().worker_image = upgraded;
+    Arc::get_mut(&mut cluster.context).unwrap().images.cpu = upgraded;
     cluster.reconcile().await.unwrap();
     let asked = cluster.asked();
     assert_eq!(lines(&asked), format!("PATCH {DEPLOYMENT}/status (apply, forced)"));

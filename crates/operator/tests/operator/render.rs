@@ -10,7 +10,9 @@ use lamplighter_plan::rollout::{Environment, Plan};
 use lamplighter_protocol::ModelKey;
 use serde_json::Value;
 
-use crate::fixtures::{IMAGE, SPEC, deployment_of, now, place, record, valid, wanted, with_pods};
+use crate::fixtures::{
+    CUDA_IMAGE, IMAGE, SPEC, deployment_of, images, now, place, record, valid, wanted, with_pods,
+};
 
 fn rendered() -> Rendered {
     rendered_from(&with_pods(Vec::new()), &Remembered::default())
@@ -95,7 +97,7 @@ fn the_preview_service() {
 #[test]
 fn an_old_revision_is_made_from_its_record_and_not_from_the_spec_of_today() {
     let before = SPEC.replace("4Gi", "2Gi").replace("drainSeconds: 20", "drainSeconds: 7");
-    let old = validate(&deployment_of(&before), &Fetched::default(), IMAGE).unwrap();
+    let old = validate(&deployment_of(&before), &Fetched::default(), &images()).unwrap();
     let mut fetched = with_pods(Vec::new());
     fetched.records.push(std::sync::Arc::new(record(&old, 1)));
     let made = render::blueprint(&valid(), &fetched, &old.wanted.revision).unwrap().unwrap();
@@ -135,7 +137,7 @@ fn the_worker_reads_the_manifest_that_was_rendered() {
 }
 
 fn threads(spec: &str) -> Vec<Value> {
-    let valid = validate(&deployment_of(spec), &Fetched::default(), IMAGE).unwrap();
+    let valid = validate(&deployment_of(spec), &Fetched::default(), &images()).unwrap();
     let set = workload_of(&valid);
     let template = serde_json::to_value(set).unwrap()["spec"]["template"].take();
     let env = template["spec"]["containers"][0]["env"].as_array().unwrap().clone();
@@ -154,11 +156,45 @@ fn threads_follow_the_cpu_limit_unless_the_user_says_how_many() {
     assert_eq!(own["value"], "2");
 }
 
+#[test]
+fn a_revision_for_gpus_has_the_image_with_code_for_them_and_is_read_without_one() {
+    let on_gpu = SPEC.replace("device: Cpu", "device: Cuda");
+    let on_gpu = on_gpu.replace("limits: {memory: 4Gi}", "limits: {nvidia.com/gpu: 1}");
+    let valid = validate(&deployment_of(&on_gpu), &Fetched::default(), &images()).unwrap();
+    let manifest = lamplighter_protocol::Manifest::from_json(&valid.wanted.manifest).unwrap();
+    assert_eq!(manifest.device, lamplighter_protocol::Device::Cuda);
+    let set = serde_json::to_value(workload_of(&valid)).unwrap();
+    let worker = &set["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(worker["image"], CUDA_IMAGE);
+    assert_eq!(worker["resources"]["limits"]["nvidia.com/gpu"], "1");
+    let known = std::collections::BTreeSet::new();
+    let collector = render::collector(&valid.wanted, &known, "a1b2c3").spec.unwrap().template.spec;
+    let resolver = render::resolver(&valid, &valid.wanted).spec;
+    let pods = serde_json::json!([resolver, collector]);
+    let containers = pods.as_array().unwrap().iter().flat_map(|pod| {
+        let containers = pod["containers"].as_array().unwrap();
+        assert!(!containers.is_empty());
+        containers
+    });
+    for container in containers {
+        assert_eq!(container["image"], CUDA_IMAGE);
+        assert_eq!(container["resources"]["limits"], Value::Null);
+        let env = container["env"].as_array().unwrap();
+        let none = serde_json::json!({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"});
+        assert!(env.contains(&none), "{env:?}");
+    }
+
+    let on_processor = self::valid();
+    assert_eq!(on_processor.wanted.snapshot.image(), IMAGE);
+    let resolver = serde_json::to_string(&render::resolver(&on_processor, &on_processor.wanted));
+    assert!(!resolver.unwrap().contains("NVIDIA"));
+}
+
 /// Guarantees: strategy-08.
 #[test]
 fn the_template_does_not_depend_on_the_progress_deadline() {
     let made = |spec: &str| {
-        let valid = validate(&deployment_of(spec), &Fetched::default(), IMAGE).unwrap();
+        let valid = validate(&deployment_of(spec), &Fetched::default(), &images()).unwrap();
         workload_of(&valid)
     };
     let later = SPEC.replace("progressDeadlineSeconds: 300", "progressDeadlineSeconds: 900");

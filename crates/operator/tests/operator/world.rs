@@ -17,8 +17,8 @@ use lamplighter_protocol::{Failure, Reason};
 use serde_json::{Value, json};
 
 use crate::fixtures::{
-    IMAGE, NAMESPACE, SPEC, UID, ago, controller, deployment_of, found, from, in_state, now,
-    on_its_way, pod, ready, record, running, serving, unschedulable, valid, waiting, wanted,
+    IMAGE, NAMESPACE, SPEC, UID, ago, controller, deployment_of, found, from, images, in_state,
+    now, on_its_way, pod, ready, record, running, serving, unschedulable, valid, waiting, wanted,
     with_pods,
 };
 
@@ -255,7 +255,7 @@ fn a_reader_tells_what_models_are_or_why_not() {
 #[test]
 fn what_is_known_of_the_same_sources_is_not_read_again() {
     let other = deployment_of(&SPEC.replace("4Gi", "2Gi"));
-    let other = validate(&other, &Fetched::default(), IMAGE).unwrap();
+    let other = validate(&other, &Fetched::default(), &images()).unwrap();
     assert_ne!(other.wanted.revision, valid().wanted.revision);
     let mut fetched = unread(None);
     fetched.records.push(Arc::new(record(&other, 2)));
@@ -265,7 +265,7 @@ fn what_is_known_of_the_same_sources_is_not_read_again() {
     assert_eq!(record.metadata.name, fetched.records[0].metadata.name);
 
     let moved = deployment_of(&SPEC.replace("minilm/2.1.0", "minilm/2.1.1"));
-    let moved = validate(&moved, &Fetched::default(), IMAGE).unwrap();
+    let moved = validate(&moved, &Fetched::default(), &images()).unwrap();
     let mut fetched = unread(None);
     fetched.records.push(Arc::new(crate::fixtures::record(&moved, 2)));
     assert_eq!(resolved(&fetched), Resolved::Unknown);
@@ -274,7 +274,7 @@ fn what_is_known_of_the_same_sources_is_not_read_again() {
 /// The wanted revision, and one from elsewhere with the same versions and other bytes.
 fn with_other_bytes() -> (Fetched, RevisionId) {
     let moved = deployment_of(&SPEC.replace("minilm/2.1.0", "minilm/elsewhere"));
-    let moved = validate(&moved, &Fetched::default(), IMAGE).unwrap();
+    let moved = validate(&moved, &Fetched::default(), &images()).unwrap();
     let mut other = record(&moved, 1);
     let annotations = other.metadata.annotations.as_mut().unwrap();
     for text in annotations.values_mut() {
@@ -311,7 +311,7 @@ fn a_version_that_served_never_changes_its_bytes() {
 fn limited(memory: &str, others: &[ControllerRevision]) -> (Valid, Fetched) {
     let limits = format!("cpu: \"4\", memory: {memory}");
     let deployment = deployment_of(&SPEC.replace("memory: 4Gi", &limits));
-    let valid = validate(&deployment, &Fetched::default(), IMAGE).unwrap();
+    let valid = validate(&deployment, &Fetched::default(), &images()).unwrap();
     let mut fetched = with_pods(Vec::new());
     fetched.records = others.iter().cloned().map(Arc::new).collect();
     fetched.records.push(Arc::new(record(&valid, 2)));
@@ -353,7 +353,7 @@ fn models_that_cannot_be_in_the_memory_of_a_pod_are_refused_before_there_is_one(
 #[test]
 fn what_pods_of_the_same_models_measured_counts_more_than_the_estimate() {
     let limits = SPEC.replace("memory: 4Gi", "cpu: \"4\", memory: 4Gi");
-    let serving = validate(&deployment_of(&limits), &Fetched::default(), IMAGE).unwrap();
+    let serving = validate(&deployment_of(&limits), &Fetched::default(), &images()).unwrap();
     let id = serving.wanted.revision.clone();
     let serving = record(&serving, 1);
     let refused = |memory: &str, measured: Option<u64>, edit: fn(&mut ControllerRevision)| {
@@ -437,7 +437,7 @@ fn two_versions_of_one_model_are_two_models() {
         "task: Embedding\n    default: true",
         1,
     );
-    let both = validate(&deployment_of(&spec), &Fetched::default(), IMAGE).unwrap();
+    let both = validate(&deployment_of(&spec), &Fetched::default(), &images()).unwrap();
     let fetched = Fetched { records: vec![Arc::new(record(&both, 1))], ..Fetched::default() };
     let remembered = remembered(None, now());
     let world = world(&both, &remembered, BTreeMap::new(), &fetched, &Ages::at(now()));

@@ -11,6 +11,7 @@ mod clients;
 mod descriptors;
 mod documents;
 mod drain;
+mod handover;
 mod inference;
 mod keys;
 mod life;

@@ -57,13 +57,14 @@ fn container(
 ) -> Container {
     let args = ["cache", "gc", "--wait", "--grace-seconds"].map(str::to_owned);
     let quantity = |text: &str| Quantity(text.to_owned());
+    let revisions = EnvVar {
+        name: ENV_KNOWN.to_owned(),
+        value: Some(known.iter().cloned().collect::<Vec<_>>().join(",")),
+        ..EnvVar::default()
+    };
     Container {
         args: Some(args.into_iter().chain([GRACE_SECONDS.to_string()]).collect()),
-        env: Some(vec![EnvVar {
-            name: ENV_KNOWN.to_owned(),
-            value: Some(known.iter().cloned().collect::<Vec<_>>().join(",")),
-            ..EnvVar::default()
-        }]),
+        env: Some([Some(revisions), pod::no_gpu(blueprint)].into_iter().flatten().collect()),
         resources: Some(ResourceRequirements {
             requests: Some(BTreeMap::from([
                 ("cpu".to_owned(), quantity("20m")),

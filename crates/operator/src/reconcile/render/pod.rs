@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use lamplighter_api::names;
+use lamplighter_api::{Device, names};
 use lamplighter_protocol::{ModelKey, place};
 
 use crate::reconcile::blueprint::{Blueprint, image_folder};
@@ -46,6 +46,12 @@ const ENV_START_DEADLINE: &str = "LAMPLIGHTER_START_DEADLINE_SECONDS";
 const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
 /// Environment variable that sizes the worker's thread pools.
 const ENV_THREADS: &str = "RAYON_NUM_THREADS";
+
+/// By which the NVIDIA container toolkit is told which GPUs a container sees
+/// (<https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html>).
+const ENV_GPUS: &str = "NVIDIA_VISIBLE_DEVICES";
+/// Neither a GPU nor the driver.
+const NO_GPU: &str = "void";
 
 pub(super) fn template(
     blueprint: &Blueprint,
@@ -222,6 +228,16 @@ fn threads(blueprint: &Blueprint) -> Option<EnvVar> {
             }),
             ..EnvVarSource::default()
         }),
+        ..EnvVar::default()
+    })
+}
+
+/// For a container that computes nothing. An image for GPUs asks for all that its node has, and where
+/// the container runtime listens to images, it would get them beside those to whom they belong.
+pub(super) fn no_gpu(blueprint: &Blueprint) -> Option<EnvVar> {
+    (blueprint.worker.effective_device() == Device::Cuda).then(|| EnvVar {
+        name: ENV_GPUS.to_owned(),
+        value: Some(NO_GPU.to_owned()),
         ..EnvVar::default()
     })
 }

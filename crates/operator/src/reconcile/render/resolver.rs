@@ -71,5 +71,8 @@ fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
         value: Some(place::CACHE_DIR.to_owned()),
         ..EnvVar::default()
     });
-    kept.into_iter().chain(blueprint.worker.env.iter().cloned()).collect()
+    let no_gpu = pod::no_gpu(blueprint);
+    let is_own = |own: &&EnvVar| no_gpu.as_ref().is_none_or(|set| set.name != own.name);
+    let own: Vec<EnvVar> = blueprint.worker.env.iter().filter(is_own).cloned().collect();
+    kept.into_iter().chain(no_gpu).chain(own).collect()
 }

@@ -1,7 +1,10 @@
-//! A BERT model on a device that candle has code for; on the processor it is [`crate::cpu`].
+//! A model of any family on a device that candle has code for. On the processor models run in
+//! [`crate::cpu`], and here only where tests compare the two.
 //!
 //! Batches are padded on the right to their longest text. Padding takes no part: no token looks
-//! at it, and pooling takes only a text's own tokens.
+//! at it, and pooling takes only a text's own tokens. How a device divides a product among its
+//! cores depends on the size of the batch, so a text's output is the same in any company up to the
+//! noise of rounding, and not to the last bit.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -17,21 +20,17 @@ use crate::{
     Engine, Facts, Limits, Output, Piece, Precision, Runtime, Shape, Text, Tokens, TooLong,
 };
 
-/// What there is code for, as error messages say it.
-pub(crate) const SUPPORTED: &str = "BertModel on a GPU, and every other on the processor (Cpu)";
-
-pub(crate) struct Bert {
+pub(crate) struct Candle {
     encoder: Encoder,
     device: Device,
     tokenizer: Tokenizer,
     finish: Finish,
     facts: Facts,
-    padding: u32,
     /// Length of a token's vector.
     width: usize,
 }
 
-impl Bert {
+impl Candle {
     /// Moves the tensors to the device.
     pub(crate) fn new(
         config: &EncoderConfig,
@@ -59,25 +58,17 @@ impl Bert {
             tokenizer,
             finish,
             facts,
-            padding: config.padding,
             width: config.hidden,
         })
     }
 
-    /// The token vectors of all texts, one after the other, each padded to `length` tokens.
-    fn forward(&self, batch: &[Tokens], length: usize) -> candle_core::Result<Vec<f32>> {
-        let mut ids = Vec::with_capacity(batch.len() * length);
-        for text in batch {
-            ids.extend(&text.ids);
-            ids.resize(ids.len() + length - text.ids.len(), self.padding);
-        }
-        let ids = Tensor::from_vec(ids, (batch.len(), length), &self.device)?;
-        let lengths: Vec<usize> = batch.iter().map(|text| text.ids.len()).collect();
-        self.encoder.forward(&ids, &lengths)?.flatten_all()?.to_vec1()
+    /// The token vectors of all texts, one after the other, each padded to the longest.
+    fn forward(&self, batch: &[Tokens]) -> candle_core::Result<Vec<f32>> {
+        self.encoder.forward(batch)?.flatten_all()?.to_vec1()
     }
 }
 
-impl Engine for Bert {
+impl Engine for Candle {
     fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -109,7 +100,7 @@ impl Engine for Bert {
         };
         self.facts.gives.check(output)?;
         let width = self.width;
-        let outputs = self.forward(batch, length).map_err(EngineError::run)?;
+        let outputs = self.forward(batch).map_err(EngineError::run)?;
         let texts = batch.iter().zip(outputs.chunks_exact(length * width));
         let outputs = texts
             .map(|(text, rows)| self.finish.output(&rows[..text.ids.len() * width], width, output));
