@@ -1,5 +1,3 @@
-use candle_core::{Device, Tensor};
-
 use super::*;
 use crate::cpu::encoder_fixture::{POSITIONS, VOCABULARY, both, text};
 
