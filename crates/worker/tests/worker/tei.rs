@@ -325,7 +325,7 @@ async fn wrong_requests_have_teis_types_and_statuses() {
         (&reranker, "/rerank", json!({"query": "", "texts": ["a"]}), 400, "empty", "query"),
         (&reranker, "/predict", json!({"inputs": []}), 400, "empty", "inputs is empty"),
         (&reranker, "/predict", json!({"inputs": 7}), 422, "validation", "is a number"),
-        (&embedder, "/decode", json!({"ids": [1]}), 404, "validation", "unknown request URL"),
+        (&embedder, "/embed_sparse", json!({"inputs": "a"}), 404, "validation", "unknown request"),
     ];
     for (bench, path, body, status, kind, says) in table {
         let (found, found_kind, error) = bad(bench, path, &body).await;
