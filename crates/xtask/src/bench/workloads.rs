@@ -65,7 +65,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "these are exact")]
     fn pairs_of_tokens_count_beside_the_weights() {
         let one = 2.0 * f64::from(6 * (4 * 384 * 384 + 2 * 384 * 1536));
         let pair = 2.0 * f64::from(6 * 2 * 384);

@@ -75,9 +75,12 @@ impl Figures {
     pub(crate) fn tables(&self) -> String {
         let Size { queries, pairs, tokens, .. } = &self.size;
         let peak = median(self.peak.iter().copied());
-        let mut head = format!(
+        let scores = self
+            .scores
+            .map_or_else(String::new, |(low, high)| format!("; scores from {low:.3} to {high:.3}"));
+        let head = format!(
             "\n{}, {} threads; medians of {} runs; 32-bit multiply-add: {:.0} GFLOP/s\n\
-             {queries} queries of {} passages, {:.0} tokens a pair",
+             {queries} queries of {} passages, {:.0} tokens a pair{scores}",
             self.processor,
             self.threads,
             self.runs,
@@ -85,9 +88,6 @@ impl Figures {
             pairs / queries.max(&1),
             tokens / *pairs as f64,
         );
-        if let Some((low, high)) = self.scores {
-            head += &format!("; scores from {low:.3} to {high:.3}");
-        }
         [head, String::new(), self.programs(peak), String::new(), self.verdict()].join("\n")
     }
 
@@ -155,7 +155,7 @@ impl Figures {
             [of("ort-f32"), of("ort-int8"), of(REFERENCE)].join(" ")
         };
         format!(
-            "rerank: kernel {}; pairs/s {speed:.0}; {}; from texts {}; score apart {apart}",
+            "rerank: kernel {}; pairs/s {speed:.1}; {}; from texts {}; score apart {apart}",
             self.kernel,
             ratios("R"),
             ratios("Rt"),
@@ -211,12 +211,12 @@ mod tests {
         // 10 tokens are a pair; 100 / 50 and 300 / 100 in the two runs.
         assert_eq!(
             figures(true).verdict(),
-            "rerank: kernel avx2-f32; pairs/s 20; 2.50 ort-f32 - ort-int8 2.75 st-f32; from texts \
+            "rerank: kernel avx2-f32; pairs/s 20.0; 2.50 ort-f32 - ort-int8 2.75 st-f32; from texts \
              2.50 ort-f32 - ort-int8 2.75 st-f32; score apart 1e-6"
         );
         assert_eq!(
             figures(false).verdict(),
-            "rerank: kernel avx2-f32; pairs/s 20; - ort-f32 - ort-int8 - st-f32; from texts - \
+            "rerank: kernel avx2-f32; pairs/s 20.0; - ort-f32 - ort-int8 - st-f32; from texts - \
              ort-f32 - ort-int8 - st-f32; score apart -"
         );
     }
