@@ -11,17 +11,22 @@
 )]
 
 mod activation;
+mod bf16;
 mod buffer;
+mod comparison;
 mod encoder;
 #[cfg(test)]
 mod encoder_fixture;
 pub(crate) mod kernel;
+mod linear;
 mod panels;
 pub(crate) mod relative;
 mod rows;
 pub(crate) mod team;
 
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use bf16::WrongProduct;
 
 use encoder::{Encoder, Scratch};
 use kernel::Kernel;
@@ -35,7 +40,8 @@ use crate::inputs::OutOfTable;
 use crate::layout::Network;
 use crate::tokenizer::Tokenizer;
 use crate::{
-    Coldness, Engine, Facts, Limits, Output, Piece, Runtime, Shape, Text, Tokens, TooLong,
+    Coldness, Compared, Engine, Facts, Limits, Output, Piece, Precision, Runtime, Shape, Text,
+    Tokens, TooLong,
 };
 
 pub(crate) struct Cpu {
@@ -46,9 +52,12 @@ pub(crate) struct Cpu {
     facts: Facts,
     /// As many as ran at the same time.
     scratches: Mutex<Vec<Scratch>>,
+    compared: Option<Compared>,
 }
 
 impl Cpu {
+    /// Computes with the kernel, or with the fastest of 32-bit floats where that one has a lower
+    /// precision and does not come near enough to it.
     pub(crate) fn new(
         config: &EncoderConfig,
         network: Network,
@@ -58,8 +67,14 @@ impl Cpu {
         kernel: Kernel,
         cores: Cores,
     ) -> Result<Self, EngineError> {
-        let encoder = Arc::new(Encoder::load(network, config, kernel)?);
-        Ok(Self { encoder, cores, tokenizer, finish, facts, scratches: Mutex::default() })
+        let is_lower = kernel.precision() != Precision::F32;
+        let floats = is_lower.then(|| Kernel::fastest_in(Precision::F32));
+        let mut encoder = Encoder::load(network, config, kernel, floats)?;
+        let compared = floats
+            .map(|floats| comparison::choose(&mut encoder, floats, &tokenizer, &finish, &facts))
+            .transpose()?;
+        let (encoder, scratches) = (Arc::new(encoder), Mutex::default());
+        Ok(Self { encoder, cores, tokenizer, finish, facts, scratches, compared })
     }
 
     fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -83,6 +98,10 @@ impl Engine for Cpu {
     fn runtime(&self) -> Runtime {
         let kernel = self.encoder.kernel();
         Runtime { kernel: kernel.name().to_owned(), precision: kernel.precision() }
+    }
+
+    fn compared(&self) -> Option<Compared> {
+        self.compared.clone()
     }
 
     fn coldness(&self) -> Coldness {

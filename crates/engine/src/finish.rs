@@ -27,12 +27,17 @@ impl Finish {
         })
     }
 
+    /// What projections and heads begin with, from the vectors of a text's tokens, each `width` long.
+    pub(crate) fn pooled(&self, tokens: &[f32], width: usize) -> Vec<f32> {
+        self.pooling.apply(tokens, width)
+    }
+
     /// A text's output from the vectors of its tokens, each `width` long.
     pub(crate) fn output(&self, tokens: &[f32], width: usize, output: Output) -> Vec<f32> {
         if output == Output::TokenVectors {
             return tokens.to_vec();
         }
-        let pooled = self.pooling.apply(tokens, width);
+        let pooled = self.pooled(tokens, width);
         let mut vector = self.projections.iter().fold(pooled, |vector, layer| layer.apply(&vector));
         if self.normalize {
             normalize(&mut vector);

@@ -47,7 +47,8 @@ mod weights;
 use std::ops::Range;
 
 pub use batch::{answer_texts, embed_texts};
-pub use cpu::kernel::{Kernel, NoSuchKernel, Precision};
+pub use cpu::WrongProduct;
+pub use cpu::kernel::{Kernel, NoSuchKernel, Precision, WrongKernel};
 pub use cpu::team::Cores;
 pub use describe::{Description, describe};
 pub use error::EngineError;
@@ -66,6 +67,11 @@ pub trait Engine: Send + Sync {
 
     /// What it computes with.
     fn runtime(&self) -> Runtime;
+
+    /// How near its precision came to 32-bit floats, where it has or might have had a lower one.
+    fn compared(&self) -> Option<Compared> {
+        None
+    }
 
     /// What has to run before runs cost what they will cost.
     fn coldness(&self) -> Coldness {
@@ -153,7 +159,7 @@ pub struct Facts {
     pub parameters: u64,
     /// What comes out.
     pub gives: Gives,
-    /// The number format in which the artifact stores its weights; they run as [`Dtype::F32`].
+    /// The number format in which the artifact stores its weights, whatever they run in.
     pub dtype: Dtype,
 }
 
@@ -220,6 +226,27 @@ pub struct Runtime {
     pub kernel: String,
     /// What it multiplies and sums in.
     pub precision: Precision,
+}
+
+/// What came of comparing a kernel of lower precision than 32-bit floats with one of 32-bit floats, on
+/// the same weights. The model computes with it only if it was near enough.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// The kernel of lower precision.
+    pub kernel: String,
+    /// The smallest cosine, of all texts of the comparison, between what the two made of a text; 0
+    /// where one of them made nothing of it that is finite.
+    pub cosine: f64,
+}
+
+impl Compared {
+    /// The smallest cosine that is near enough.
+    pub const LEAST: f64 = 0.9999;
+
+    /// Whether the kernel of lower precision will do.
+    pub fn is_near(&self) -> bool {
+        self.cosine >= Self::LEAST
+    }
 }
 
 /// How much an engine takes at once.

@@ -86,6 +86,13 @@ pub struct Processor {
     pub cores: Cores,
 }
 
+impl Processor {
+    /// One core, which computes with this kernel.
+    pub fn with(kernel: Kernel) -> Self {
+        Self { kernel: Some(kernel), cores: Cores::one() }
+    }
+}
+
 /// As [`transfer`]; on the processor, as `processor` says.
 pub fn transfer_to(
     built: Built,

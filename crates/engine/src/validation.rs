@@ -247,7 +247,7 @@ fn describe(cosine: f64) -> String {
 }
 
 /// NaN, which no bound admits, when a vector has no direction or they differ in length.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::NAN;
     }

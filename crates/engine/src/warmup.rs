@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::check_finite;
 use crate::error::EngineError;
+use crate::tokenizer::Tokenizer;
 use crate::{Coldness, Engine, Limits, Text, Tokens, TooLong};
 
 /// The shortest length that is run; real texts are rarely shorter.
@@ -67,7 +68,7 @@ fn warm_up_and_settle(
     now: &dyn Fn() -> Instant,
 ) -> Result<Warmup, EngineError> {
     let begun = now();
-    let material = material(engine)?;
+    let material = material(&engine.split(&words(), TooLong::CutEnd)?);
     let output = engine.facts().gives.output();
     let shapes = shapes(engine.limits(), engine.facts().max_tokens, engine.coldness());
     let run = |(length, texts): (usize, usize), number: u64| {
@@ -133,6 +134,16 @@ fn shapes(limits: Limits, max_tokens: usize, coldness: Coldness) -> Vec<(usize, 
     chosen
 }
 
+/// Texts of the warm-up's words, in batches of so many texts of so many tokens each.
+pub(crate) fn samples(
+    tokenizer: &Tokenizer,
+    shapes: &[(usize, usize)],
+) -> Result<Vec<Vec<Tokens>>, EngineError> {
+    let material = material(&tokenizer.encode(&words(), TooLong::CutEnd)?);
+    let numbered = shapes.iter().zip(0..);
+    Ok(numbered.map(|(shape, number)| batch(&material, shape.0, shape.1, number)).collect())
+}
+
 /// The special tokens around a text and many different tokens to put between them.
 struct Material {
     begin: Vec<u32>,
@@ -140,10 +151,11 @@ struct Material {
     between: Vec<u32>,
 }
 
-fn material(engine: &dyn Engine) -> Result<Material, EngineError> {
-    let words: Vec<&str> = WORDS.split_whitespace().collect();
-    let words: Vec<Text<'_>> = words.iter().map(|word| Text::One(word)).collect();
-    let tokens = engine.split(&words, TooLong::CutEnd)?;
+fn words() -> Vec<Text<'static>> {
+    WORDS.split_whitespace().map(Text::One).collect()
+}
+
+fn material(tokens: &[Tokens]) -> Material {
     let texts: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
     let first = texts.first().copied().unwrap_or_default();
     let common = |same: &dyn Fn(&[u32], usize) -> bool| {
@@ -158,11 +170,7 @@ fn material(engine: &dyn Engine) -> Result<Material, EngineError> {
     if between.is_empty() {
         between = first.to_vec();
     }
-    Ok(Material {
-        begin: first[..begin].to_vec(),
-        end: first[first.len() - end..].to_vec(),
-        between,
-    })
+    Material { begin: first[..begin].to_vec(), end: first[first.len() - end..].to_vec(), between }
 }
 
 /// `texts` texts of `length` tokens; each run and each text has others.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Built, Device, Engine, EngineError, Gives, Output, Pooling, Scale, TensorHeader, Text, Tokens,
-    TooLong, answer_texts, build, describe, prepare, read, reference, transfer, validation,
+    Built, Device, Engine, EngineError, Gives, Kernel, Output, Pooling, Precision, Processor,
+    Scale, TensorHeader, Text, Tokens, TooLong, answer_texts, build, describe, prepare, read,
+    reference, transfer_to, validation,
 };
 use serde::Deserialize;
 
@@ -87,7 +88,7 @@ fn built(dir: &Path) -> Result<Built, EngineError> {
 /// Where a model runs, and by which code.
 #[derive(Clone, Copy, Debug)]
 enum On {
-    /// On the processor, as it serves.
+    /// On the processor, as it serves in 32-bit floats.
     Processor,
     /// On the processor, by the code that runs on a GPU.
     Reference,
@@ -100,10 +101,11 @@ const HERE: [On; 2] = [On::Processor, On::Reference];
 /// A model with the weights that are in its folder.
 fn engine_on(on: On, name: &str) -> Box<dyn Engine> {
     let built = built(&folder(name)).unwrap();
+    let floats = Processor::with(Kernel::fastest_in(Precision::F32));
     let engine = match on {
-        On::Processor => transfer(built, Device::Cpu),
+        On::Processor => transfer_to(built, Device::Cpu, floats),
         On::Reference => reference(built),
-        On::Gpu => transfer(built, Device::Cuda),
+        On::Gpu => transfer_to(built, Device::Cuda, floats),
     };
     engine.unwrap()
 }

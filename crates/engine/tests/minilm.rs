@@ -11,20 +11,23 @@ use std::time::{Duration, Instant};
 use lamplighter_engine::golden::Golden;
 use lamplighter_engine::validation::{self, Check};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, answer_texts, build, embed_texts,
-    prepare, read, transfer, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Kernel, Pooling, Precision, Processor, Text,
+    answer_texts, build, embed_texts, prepare, read, transfer_to, warmup,
 };
 
 const GOLDEN: &str = include_str!("golden/all-minilm-l6-v2.json");
 
+/// In 32-bit floats.
 fn engine() -> &'static dyn Engine {
     static ENGINE: OnceLock<Box<dyn Engine>> = OnceLock::new();
-    let load = || {
-        let dir = PathBuf::from(std::env::var("LAMPLIGHTER_MINILM").unwrap());
-        let weights = read(&dir, &["model.safetensors"], NonZeroUsize::MIN, &|_| {}).unwrap();
-        transfer(build(weights, prepare(&dir).unwrap()).unwrap(), Device::Cpu).unwrap()
-    };
-    ENGINE.get_or_init(load).as_ref()
+    ENGINE.get_or_init(|| load(Kernel::fastest_in(Precision::F32))).as_ref()
+}
+
+fn load(kernel: Kernel) -> Box<dyn Engine> {
+    let dir = PathBuf::from(std::env::var("LAMPLIGHTER_MINILM").unwrap());
+    let weights = read(&dir, &["model.safetensors"], NonZeroUsize::MIN, &|_| {}).unwrap();
+    let built = build(weights, prepare(&dir).unwrap()).unwrap();
+    transfer_to(built, Device::Cpu, Processor::with(kernel)).unwrap()
 }
 
 fn golden() -> Golden {
@@ -76,6 +79,34 @@ fn answers_are_those_of_sentence_transformers() {
         let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("{}: {}, numbers differ by up to {apart:.1e}", case.name, outcome.found);
         assert!(apart <= 1e-5, "{}: {apart}", case.name);
+    }
+}
+
+/// With every kernel of this machine.
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn in_bf16_answers_are_near_to_those_of_sentence_transformers() {
+    let cases = golden().cases().into_iter().map(|case| match case.check {
+        Check::Vector { text, expected, .. } => {
+            let check = Check::Vector { text, expected, min_cosine: 0.9999 };
+            validation::Case { check, ..case }
+        }
+        other => panic!("{other:?}"),
+    });
+    let cases: Vec<_> = cases.collect();
+    for kernel in Kernel::available() {
+        if kernel.precision() != Precision::BF16 {
+            continue;
+        }
+        let engine = load(kernel);
+        println!("{kernel}: {:?}", engine.compared());
+        assert_eq!(engine.runtime().precision, Precision::BF16, "{:?}", engine.compared());
+        let gives = &engine.facts().gives;
+        let ask = |texts: &[Text<'_>]| answer_texts(engine.as_ref(), texts);
+        for outcome in validation::run(&cases, gives, &ask) {
+            println!("{outcome:?}");
+            assert!(outcome.passed, "{kernel}: {outcome:?}");
+        }
     }
 }
 

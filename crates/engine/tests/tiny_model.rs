@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Pooling, Text, Tokens, TooLong, answer_texts,
-    build, embed_texts, prepare, read, transfer, validation, warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Kernel, Pooling, Precision, Processor, Text, Tokens,
+    TooLong, answer_texts, build, embed_texts, prepare, read, transfer, transfer_to, validation,
+    warmup,
 };
 use serde_json::json;
 use support::{
@@ -308,8 +309,9 @@ fn weights_in_several_files_lead_to_the_same_vectors() {
     let bytes = bytes.into_inner();
     assert_eq!(bytes, data as u64);
     assert!(weights.bytes() > bytes, "headers are read, too");
-    let engine =
-        transfer(build(weights, prepare(dir.path()).unwrap()).unwrap(), Device::Cpu).unwrap();
+    let built = build(weights, prepare(dir.path()).unwrap()).unwrap();
+    let floats = Kernel::fastest_in(Precision::F32);
+    let engine = transfer_to(built, Device::Cpu, Processor::with(floats)).unwrap();
     assert_eq!(embed_texts(engine.as_ref(), &TEXTS).unwrap(), vectors(&tiny));
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
 use lamplighter_engine::golden::{FILE, Golden, Nearness};
 use lamplighter_engine::{
-    Device, EngineError, Gives, Text, TooLong, build, prepare, read, transfer,
+    Device, EngineError, Gives, Kernel, Precision, Processor, Text, TooLong, build, prepare, read, transfer_to,
 };
 use lamplighter_protocol::{Failure, Phase, Reason};
 
@@ -94,7 +94,10 @@ fn answers(
 ) -> Result<String, EngineError> {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let weights = read(&artifact.root, &artifact.weights.files(), threads, &|_| {})?;
-    let engine = transfer(build(weights, prepare(&artifact.root)?)?, Device::Cpu)?;
+    let built = build(weights, prepare(&artifact.root)?)?;
+    // What is recorded is compared with answers of any precision.
+    let kernel = Kernel::fastest_in(Precision::F32);
+    let engine = transfer_to(built, Device::Cpu, Processor::with(kernel))?;
     let digest = artifact.digest.to_string();
     // A text of the user's that is too long is an error; one of ours is left out.
     let fits = |text: &Text<'_>| engine.split(&[*text], TooLong::Refuse).is_ok();

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::kernel::Kernel;
+use super::linear::{Linear, Rounded};
 use super::panels::{Finish, Panels, Product, Rows};
 use super::relative::Relative;
 use super::rows::{Normalize, Softmax};
@@ -52,11 +53,6 @@ struct Layer {
     outer_norm: Norm,
 }
 
-struct Linear {
-    weight: Panels,
-    bias: Vec<f32>,
-}
-
 struct Norm {
     gain: Vec<f32>,
     bias: Vec<f32>,
@@ -89,6 +85,7 @@ struct Work {
     scores: Buffer,
     keys: Panels,
     values: Panels,
+    rounded: Rounded,
 }
 
 /// A head of a text of `length` tokens, each `[length, size]`.
@@ -113,6 +110,21 @@ impl Encoder {
     /// What it computes with.
     pub(crate) fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Computes with the other kernel that it was loaded for.
+    pub(crate) fn compute_with(&mut self, kernel: Kernel) {
+        self.kernel = kernel;
+    }
+
+    /// Gives the memory back that only the other kernel needs.
+    pub(crate) fn keep(&mut self) {
+        for layer in &mut self.layers {
+            let Layer { attended, attention, inner, outer, .. } = layer;
+            for linear in [attended, attention, inner, outer] {
+                linear.keep(self.kernel);
+            }
+        }
     }
 
     /// Length of a token's vector.
@@ -176,47 +188,20 @@ impl Encoder {
         self.kernel.dispatch(Normalize { rows, added, gain, bias, epsilon: self.epsilon });
     }
 
-    /// These columns of `left × layer`, finished, for so many rows. In `out` one row begins `stride`
-    /// after the one before.
-    fn apply(
-        &self,
-        linear: &Linear,
-        columns: Range<usize>,
-        left: Rows<'_>,
-        rows: usize,
-        out: &mut [f32],
-        stride: usize,
-        activation: Option<Activation>,
-    ) {
-        let bias = &linear.bias[columns.start..];
-        self.kernel.dispatch(Product {
-            left,
-            rows,
-            right: linear.weight.part(columns),
-            finish: match activation {
-                None => Finish::Bias(bias),
-                Some(activation) => Finish::Activated(bias, activation),
-            },
-            out,
-            out_stride: stride,
-            padded: false,
-        });
-    }
-
     /// `out = left × layer`, finished, by all members together.
     fn apply_together(
         &self,
         linear: &Linear,
         left: &[f32],
+        rounded: &mut Rounded,
         out: &mut [f32],
         activation: Option<Activation>,
         share: &Share<'_>,
     ) -> Option<()> {
-        let weight = &linear.weight;
-        let rows = left.len() / weight.depth().max(1);
-        let left = Rows::new(left, weight.depth());
-        share.fill(out, weight.columns(), weight.width_of_panels(), |columns, out, stride| {
-            self.apply(linear, columns, left, rows, out, stride, activation);
+        let rows = left.len() / linear.depth().max(1);
+        let left = Rows::new(left, linear.depth());
+        share.fill(out, linear.columns(), Linear::width(self.kernel), |columns, out, stride| {
+            linear.apply(self.kernel, columns, left, rows, activation, rounded, out, stride);
         })
     }
 
@@ -229,8 +214,9 @@ impl Encoder {
             self.attend_heads(layer, columns, tokens, lengths, work, out, stride);
         })?;
         // The queries' memory is free again.
-        let attended = work.attended.take(count * hidden);
-        self.apply_together(&layer.attention, added, attended, None, share)?;
+        let Work { attended, rounded, .. } = work;
+        let attended = attended.take(count * hidden);
+        self.apply_together(&layer.attention, added, rounded, attended, None, share)?;
         self.normalize(&layer.attention_norm, tokens, attended);
         Some(())
     }
@@ -239,7 +225,7 @@ impl Encoder {
     /// them where keys and values do not begin with a panel of their own.
     fn together(&self) -> usize {
         let size = self.hidden / self.heads;
-        let width = Panels::width(self.kernel);
+        let width = Linear::width(self.kernel);
         if !self.hidden.is_multiple_of(width) {
             return self.hidden;
         }
@@ -267,18 +253,16 @@ impl Encoder {
         let left = Rows::new(tokens, hidden);
         let linear = &layer.attended;
         if span == hidden {
-            self.apply(linear, 0..3 * hidden, left, count, numbers, 3 * span, None);
+            let columns = 0..3 * hidden;
+            linear.apply(
+                self.kernel, columns, left, count, None, &mut work.rounded, numbers, 3 * span,
+            );
         } else {
             for index in 0..3 {
                 let columns = index * hidden + columns.start..index * hidden + columns.end;
-                self.apply(
-                    linear,
-                    columns,
-                    left,
-                    count,
-                    &mut numbers[index * span..],
-                    3 * span,
-                    None,
+                let numbers = &mut numbers[index * span..];
+                linear.apply(
+                    self.kernel, columns, left, count, None, &mut work.rounded, numbers, 3 * span,
                 );
             }
         }
@@ -334,12 +318,13 @@ impl Encoder {
     }
 
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
-        let Scratch { tokens, added, inner, count, .. } = scratch;
+        let Scratch { tokens, added, inner, count, work, .. } = scratch;
         let tokens = tokens.take(*count * self.hidden);
-        let inner = inner.take(*count * layer.outer.weight.depth());
-        self.apply_together(&layer.inner, tokens, inner, Some(self.activation), share)?;
+        let inner = inner.take(*count * layer.outer.depth());
+        let rounded = &mut work.rounded;
+        self.apply_together(&layer.inner, tokens, rounded, inner, Some(self.activation), share)?;
         let added = added.take(*count * self.hidden);
-        self.apply_together(&layer.outer, inner, added, None, share)?;
+        self.apply_together(&layer.outer, inner, rounded, added, None, share)?;
         self.normalize(&layer.outer_norm, tokens, added);
         Some(())
     }

@@ -50,7 +50,7 @@ pub(crate) fn both(
         .collect();
     let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
     let candle = crate::encoder::Encoder::load(&of_candle, &config, config.activation).unwrap();
-    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel).unwrap();
+    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel, None).unwrap();
     (own, candle)
 }
 

@@ -1,5 +1,9 @@
 use super::*;
+use crate::Precision;
+use crate::cpu::bf16::Instructions;
 use crate::cpu::encoder_fixture::{POSITIONS, VOCABULARY, both, text};
+use crate::cpu::kernel::Vectors;
+use crate::validation::cosine;
 
 fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
     let mut scratch = Scratch::default();
@@ -7,14 +11,37 @@ fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
     scratch.tokens().to_vec()
 }
 
+/// Those of this machine, and tiles in software.
+fn kernels(precision: Precision) -> Vec<Kernel> {
+    let mut all = Kernel::available();
+    all.push(Kernel::of(Vectors::widest(), Some(Instructions::EmulatedTiles)));
+    all.retain(|kernel| kernel.precision() == precision);
+    all
+}
+
 #[test]
 fn token_vectors_are_those_of_candle() {
-    for kernel in Kernel::available() {
-        compare_with_candle(kernel);
+    for kernel in kernels(Precision::F32) {
+        compare_with_candle(kernel, |found, expected| {
+            let far = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-5, "{kernel}: {far:e}");
+        });
     }
 }
 
-fn compare_with_candle(kernel: Kernel) {
+/// The weights are as unlike those of a trained network as can be: each vector of a token is off by
+/// what rounding 8 bits of hundreds of large numbers makes of it.
+#[test]
+fn in_bf16_token_vectors_are_near_to_those_of_candle() {
+    for kernel in kernels(Precision::BF16) {
+        compare_with_candle(kernel, |found, expected| {
+            let cosine = cosine(found, expected);
+            assert!(cosine > 0.9995, "{kernel}: {cosine}");
+        });
+    }
+}
+
+fn compare_with_candle(kernel: Kernel, compare: impl Fn(&[f32], &[f32])) {
     for (hidden, heads, inner, act) in [
         (32, 2, 64, "gelu"),
         (48, 3, 100, "gelu_new"),
@@ -29,18 +56,14 @@ fn compare_with_candle(kernel: Kernel) {
             let expected = candle.forward(&[text]).unwrap().flatten_all().unwrap();
             let expected: Vec<f32> = expected.to_vec1().unwrap();
             assert_eq!(found.len(), expected.len());
-            let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(
-                far < 1e-5,
-                "{kernel} {hidden}/{heads}/{inner} {act}, {length} tokens: {far:e}"
-            );
+            compare(&found, &expected);
         }
     }
 }
 
 #[test]
 fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
-    for kernel in Kernel::available() {
+    for kernel in kernels(Precision::F32).into_iter().chain(kernels(Precision::BF16)) {
         alone_and_in_batches(kernel);
     }
 }
@@ -65,11 +88,13 @@ fn alone_and_in_batches(kernel: Kernel) {
 
 #[test]
 fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
-    let (own, _) = both(48, 3, 100, "gelu", Kernel::fastest());
-    let mut scratch = Scratch::default();
-    own.forward(&[text(40, 1), text(40, 2)], &mut scratch, &Share::whole()).unwrap();
-    own.forward(&[text(9, 4)], &mut scratch, &Share::whole()).unwrap();
-    assert_eq!(scratch.tokens(), run(&own, &[text(9, 4)]));
+    for kernel in [Precision::F32, Precision::BF16].map(Kernel::fastest_in) {
+        let (own, _) = both(48, 3, 100, "gelu", kernel);
+        let mut scratch = Scratch::default();
+        own.forward(&[text(40, 1), text(40, 2)], &mut scratch, &Share::whole()).unwrap();
+        own.forward(&[text(9, 4)], &mut scratch, &Share::whole()).unwrap();
+        assert_eq!(scratch.tokens(), run(&own, &[text(9, 4)]), "{kernel}");
+    }
 }
 
 #[test]

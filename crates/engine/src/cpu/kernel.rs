@@ -6,12 +6,11 @@
 //! ([`super::panels::Panels::width`]). Weights are put into panels when a model is loaded, so a
 //! kernel is chosen once for a model and stays.
 //!
-//! A kernel of another precision is another variant here. It has to bring: its own panel, filled from
-//! 32-bit floats at loading (for bf16 products pairs of neighbours along the depth lie beside each
-//! other, `[columns / width][depth / 2][width][2]`; AMX wants tiles of 16 rows of such pairs); a product
-//! that takes its left-hand rows in 32 bits, rounds them once and sums in 32 bits, each number in the
-//! order of the depth whatever is beside it; the rows that softmax, normalisation and activation
-//! see stay 32-bit floats. And its name and [`Precision`], which reach reports and metrics from here.
+//! A kernel of another precision multiplies the weights of layers by other instructions
+//! ([`super::bf16`]), which take left-hand rows in 32 bits, round them once and sum in 32 bits, each
+//! number in the order of the depth whatever is beside it. The rows that attention, softmax,
+//! normalisation and activation see stay 32-bit floats, and are computed with the vectors of
+//! [`Kernel::dispatch`]. It is had only where it was seen to multiply right.
 
 use std::fmt;
 use std::hint::black_box;
@@ -22,15 +21,21 @@ use std::time::{Duration, Instant};
 use pulp::x86::{V3, V4};
 use pulp::{Scalar, Simd, WithSimd};
 
-use super::panels::{Finish, Panels, Product, Rows};
+use super::bf16::{self, WrongProduct};
+use super::linear::{Linear, Rounded};
+use super::panels::Rows;
 
 /// The instructions that a model on the processor computes with.
 #[derive(Clone, Copy)]
-pub struct Kernel(Instructions);
+pub struct Kernel {
+    vectors: Vectors,
+    /// What weights are multiplied with instead of the vectors.
+    pairs: Option<bf16::Instructions>,
+}
 
-/// With the proof that the machine has them.
+/// Vectors of 32-bit floats, with the proof that the machine has them.
 #[derive(Clone, Copy)]
-enum Instructions {
+pub(crate) enum Vectors {
     /// One number at a time, on any processor.
     Portable,
     /// Vectors of 8 numbers: AVX2 and FMA.
@@ -46,12 +51,15 @@ enum Instructions {
 pub enum Precision {
     /// 32-bit floating point.
     F32,
+    /// Products of numbers that were rounded to 8 significant bits, summed in 32-bit floating point.
+    BF16,
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::F32 => f.write_str("f32"),
+            Self::BF16 => f.write_str("bf16"),
         }
     }
 }
@@ -66,16 +74,46 @@ pub struct NoSuchKernel {
     pub available: Vec<&'static str>,
 }
 
-impl Kernel {
-    /// Those that this machine has, the ones with the widest vectors last.
-    pub fn available() -> Vec<Self> {
-        let mut all = vec![Instructions::Portable];
+/// A kernel that the machine has by its own account, and that computes wrongly.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the kernel {kernel} is not used: {wrong}")]
+pub struct WrongKernel {
+    /// Its name.
+    pub kernel: &'static str,
+    /// What was wrong.
+    pub wrong: WrongProduct,
+}
+
+impl Vectors {
+    /// Those that this machine has, the widest last.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            all.extend(V3::try_new().map(Instructions::Avx2));
-            all.extend(V4::try_new().map(Instructions::Avx512));
+            all.extend(V3::try_new().map(Self::Avx2));
+            all.extend(V4::try_new().map(Self::Avx512));
         }
-        all.into_iter().map(Self).collect()
+        all
+    }
+
+    pub(crate) fn widest() -> Self {
+        Self::available().pop().unwrap_or(Self::Portable)
+    }
+}
+
+impl Kernel {
+    pub(crate) fn of(vectors: Vectors, pairs: Option<bf16::Instructions>) -> Self {
+        Self { vectors, pairs }
+    }
+
+    /// Those that this machine has, by precision, the ones with the widest vectors last.
+    pub fn available() -> Vec<Self> {
+        tried().0.clone()
+    }
+
+    /// Those that this machine says it has and that were seen to compute wrongly.
+    pub fn wrong() -> &'static [WrongKernel] {
+        &tried().1
     }
 
     /// The one of this name, if the machine has it.
@@ -87,42 +125,65 @@ impl Kernel {
         })
     }
 
-    /// The one that multiplies fastest here: found by trying, once for each process, in a few
-    /// milliseconds. Wide vectors are not the faster ones on every processor that has them.
+    /// The one that multiplies fastest here, of whatever precision: found by trying, once for each
+    /// process, in a few milliseconds. Wide vectors are not the faster ones on every processor that
+    /// has them, and neither are fewer bits.
     pub fn fastest() -> Self {
         static FASTEST: OnceLock<Kernel> = OnceLock::new();
         *FASTEST.get_or_init(|| fastest(&Self::available(), Self::probe))
     }
 
+    /// The fastest one of a precision: one of bf16 is there on every machine, if need be in software.
+    pub fn fastest_in(precision: Precision) -> Self {
+        static FASTEST: [OnceLock<Kernel>; 2] = [const { OnceLock::new() }; 2];
+        let place = match precision {
+            Precision::F32 => &FASTEST[0],
+            Precision::BF16 => &FASTEST[1],
+        };
+        *place.get_or_init(|| {
+            let mut all = Self::available();
+            all.retain(|kernel| kernel.precision() == precision);
+            fastest(&all, Self::probe)
+        })
+    }
+
     /// What it is called, for example `avx2-f32`.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            Instructions::Portable => "portable-f32",
+        if let Some(pairs) = self.pairs {
+            return pairs.name();
+        }
+        match self.vectors {
+            Vectors::Portable => "portable-f32",
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2(_) => "avx2-f32",
+            Vectors::Avx2(_) => "avx2-f32",
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512(_) => "avx512-f32",
+            Vectors::Avx512(_) => "avx512-f32",
         }
     }
 
-    /// What it multiplies and sums in.
+    /// What it multiplies weights in.
     pub fn precision(self) -> Precision {
-        match self.0 {
-            Instructions::Portable => Precision::F32,
-            #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2(_) | Instructions::Avx512(_) => Precision::F32,
-        }
+        self.pairs.map_or(Precision::F32, |_| Precision::BF16)
+    }
+
+    /// What weights are multiplied with, where that is not the vectors.
+    pub(crate) fn pairs(self) -> Option<bf16::Instructions> {
+        self.pairs
+    }
+
+    pub(crate) fn vectors(self) -> Vectors {
+        self.vectors
     }
 
     /// Runs code that is written over any vectors with those of this kernel.
     #[inline(always)]
     pub(crate) fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
-        match self.0 {
-            Instructions::Portable => Simd::vectorize(Scalar, op),
+        match self.vectors {
+            Vectors::Portable => Simd::vectorize(Scalar, op),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2(simd) => Simd::vectorize(simd, op),
+            Vectors::Avx2(simd) => Simd::vectorize(simd, op),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512(simd) => Simd::vectorize(simd, op),
+            Vectors::Avx512(simd) => Simd::vectorize(simd, op),
         }
     }
 
@@ -130,6 +191,35 @@ impl Kernel {
     fn probe(self) -> Duration {
         Trial::new(self).shortest(TRIES)
     }
+}
+
+/// The kernels that there are, and those of which it was seen, once for each process, that they
+/// compute wrongly.
+fn tried() -> &'static (Vec<Kernel>, Vec<WrongKernel>) {
+    static TRIED: OnceLock<(Vec<Kernel>, Vec<WrongKernel>)> = OnceLock::new();
+    TRIED.get_or_init(|| {
+        let vectors = Vectors::widest();
+        let in_floats = Vectors::available().into_iter().map(|vectors| Kernel::of(vectors, None));
+        let in_pairs = bf16::Instructions::available(vectors).into_iter();
+        let (proved, wrong) = sift(in_pairs, |pairs| bf16::prove(pairs, vectors));
+        let proved = proved.into_iter().map(|pairs| Kernel::of(vectors, Some(pairs)));
+        (in_floats.chain(proved).collect(), wrong)
+    })
+}
+
+/// Those that prove themselves, and why not the others.
+fn sift(
+    all: impl Iterator<Item = bf16::Instructions>,
+    prove: impl Fn(bf16::Instructions) -> Result<(), WrongProduct>,
+) -> (Vec<bf16::Instructions>, Vec<WrongKernel>) {
+    let (mut proved, mut refused) = (Vec::new(), Vec::new());
+    for instructions in all {
+        match prove(instructions) {
+            Ok(()) => proved.push(instructions),
+            Err(wrong) => refused.push(WrongKernel { kernel: instructions.name(), wrong }),
+        }
+    }
+    (proved, refused)
 }
 
 impl fmt::Debug for Kernel {
@@ -156,7 +246,7 @@ impl Eq for Kernel {}
 fn fastest(kernels: &[Kernel], takes: impl Fn(Kernel) -> Duration) -> Kernel {
     let timed = kernels.iter().map(|kernel| (takes(*kernel), *kernel));
     let best = timed.reduce(|best, next| if next.0 <= best.0 { next } else { best });
-    best.map_or(Kernel(Instructions::Portable), |(_, kernel)| kernel)
+    best.map_or(Kernel::of(Vectors::Portable, None), |(_, kernel)| kernel)
 }
 
 /// How often the product is tried: the shortest time is that of the kernel, the others are those of
@@ -170,16 +260,22 @@ const SIZE: usize = 256;
 pub(crate) struct Trial {
     kernel: Kernel,
     left: Vec<f32>,
-    right: Panels,
+    right: Linear,
+    rounded: Rounded,
     out: Vec<f32>,
 }
 
 impl Trial {
     pub(crate) fn new(kernel: Kernel) -> Self {
         let numbers = vec![0.5; SIZE * SIZE];
-        let right = Rows::new(&numbers, SIZE);
-        let right = Panels::of_columns(right, SIZE, SIZE, Panels::width(kernel));
-        Self { kernel, left: vec![0.25; ROWS * SIZE], right, out: vec![0.0; ROWS * SIZE] }
+        let right = Linear::pack(&numbers, &[0.0; SIZE], SIZE, kernel, None);
+        Self {
+            kernel,
+            left: vec![0.25; ROWS * SIZE],
+            right,
+            rounded: Rounded::default(),
+            out: vec![0.0; ROWS * SIZE],
+        }
     }
 
     /// The shortest time of so many tries.
@@ -189,15 +285,9 @@ impl Trial {
 
     fn once(&mut self) -> Duration {
         let begun = Instant::now();
-        self.kernel.dispatch(Product {
-            left: Rows::new(black_box(&self.left), SIZE),
-            rows: ROWS,
-            right: self.right.all(),
-            finish: Finish::Plain,
-            out: &mut self.out,
-            out_stride: SIZE,
-            padded: false,
-        });
+        let left = Rows::new(black_box(&self.left), SIZE);
+        let (rounded, out) = (&mut self.rounded, &mut self.out);
+        self.right.apply(self.kernel, 0..SIZE, left, ROWS, None, rounded, out, SIZE);
         black_box(&mut self.out);
         begun.elapsed()
     }
@@ -214,6 +304,7 @@ mod tests {
         for kernel in &all {
             assert_eq!(Kernel::named(kernel.name()), Ok(*kernel));
         }
+        assert!(Kernel::named("portable-bf16").is_ok(), "every machine has it, too");
         let error = Kernel::named("amx").unwrap_err().to_string();
         assert!(error.contains("\"amx\""), "{error}");
         for kernel in all {
@@ -235,6 +326,26 @@ mod tests {
     #[test]
     fn what_was_found_once_is_remembered() {
         assert_eq!(Kernel::fastest(), Kernel::fastest());
+        for precision in [Precision::F32, Precision::BF16] {
+            let found = Kernel::fastest_in(precision);
+            assert_eq!((found, found.precision()), (Kernel::fastest_in(precision), precision));
+        }
+    }
+
+    #[test]
+    fn instructions_that_multiply_wrongly_are_no_kernel_and_it_is_told_why() {
+        let all = bf16::Instructions::available(Vectors::widest());
+        let wrong = WrongProduct { row: 3, column: 4, found: 1.0, expected: 2.0 };
+        let broken = |pairs: bf16::Instructions| {
+            if pairs.name() == "portable-bf16" { Err(wrong) } else { Ok(()) }
+        };
+        let (proved, refused) = sift(all.iter().copied(), broken);
+        assert_eq!(proved.len(), all.len() - 1);
+        assert!(proved.iter().all(|pairs| pairs.name() != "portable-bf16"));
+        assert_eq!(refused, [WrongKernel { kernel: "portable-bf16", wrong }]);
+        let told = refused[0].to_string();
+        assert!(told.contains("portable-bf16") && told.contains("row 3 of column 4"), "{told}");
+        assert_eq!(Kernel::wrong(), [], "none of this machine's");
     }
 
     /// So that a kernel whose vectors fell apart cannot land unseen: with vectors of 8 numbers and
@@ -243,11 +354,11 @@ mod tests {
     fn the_chosen_kernel_is_several_times_faster_than_one_number_at_a_time() {
         let chosen = Kernel::fastest();
         if chosen.name() == "portable-f32" {
-            assert_eq!(Kernel::available().len(), 1, "nothing else is there");
+            assert_eq!(Vectors::available().len(), 1, "nothing else is there");
             return;
         }
         let (mut plain, mut wide) =
-            (Trial::new(Kernel(Instructions::Portable)), Trial::new(chosen));
+            (Trial::new(Kernel::of(Vectors::Portable, None)), Trial::new(chosen));
         let mut best = [Duration::MAX; 2];
         // In turns: a neighbour's work falls on both.
         for _ in 0..40 {

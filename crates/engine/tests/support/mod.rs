@@ -7,7 +7,9 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use lamplighter_engine::{Built, Device, Engine, EngineError, build, prepare, read, transfer};
+use lamplighter_engine::{
+    Built, Device, Engine, EngineError, Kernel, Precision, Processor, build, prepare, read, transfer_to,
+};
 use serde_json::{Value, json};
 
 pub(crate) const HIDDEN: usize = 8;
@@ -134,8 +136,10 @@ impl Tiny {
         build(read(dir.path(), &[WEIGHTS], NonZeroUsize::MIN, &|_| {})?, prepare(dir.path())?)
     }
 
+    /// In 32-bit floats.
     pub(crate) fn engine(&self) -> Box<dyn Engine> {
-        transfer(self.build().unwrap(), Device::Cpu).unwrap()
+        let kernel = Kernel::fastest_in(Precision::F32);
+        transfer_to(self.build().unwrap(), Device::Cpu, Processor::with(kernel)).unwrap()
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::{Encoder, Layer, Linear, Norm};
 use crate::config::EncoderConfig;
 use crate::cpu::kernel::Kernel;
-use crate::cpu::panels::{Panels, Rows, padded};
 use crate::cpu::relative::Relative;
 use crate::error::EngineError;
 use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY, Weight};
@@ -32,22 +31,14 @@ impl Tensors {
     }
 }
 
-impl Linear {
-    /// Of weights `[bias.len(), depth]`.
-    fn pack(weight: &[f32], bias: &[f32], depth: usize, width: usize) -> Self {
-        Self {
-            weight: Panels::of_columns(Rows::new(weight, depth), bias.len(), depth, width),
-            bias: padded(bias, width),
-        }
-    }
-}
-
 impl Encoder {
-    /// Takes the tensors over; of each at most one is there twice at a time.
+    /// Takes the tensors over; of each at most one is there twice at a time. It computes with the
+    /// kernel, and until [`Encoder::keep`] it can with the one beside it, too.
     pub(crate) fn load(
         network: Network,
         config: &EncoderConfig,
         kernel: Kernel,
+        beside: Option<Kernel>,
     ) -> Result<Self, EngineError> {
         let tensors = network.tensors.into_iter();
         let mut tensors =
@@ -76,7 +67,7 @@ impl Encoder {
             relative,
             norm: tensors.norm("embeddings.LayerNorm")?,
             layers: (0..config.layers)
-                .map(|index| Layer::load(&mut tensors, index, config, Panels::width(kernel)))
+                .map(|index| Layer::load(&mut tensors, index, config, kernel, beside))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -87,7 +78,8 @@ impl Layer {
         tensors: &mut Tensors,
         index: usize,
         config: &EncoderConfig,
-        width: usize,
+        kernel: Kernel,
+        beside: Option<Kernel>,
     ) -> Result<Self, EngineError> {
         let EncoderConfig { hidden, intermediate: inner, names, .. } = *config;
         let name = |part: &str| format!("{}{index}.{part}", names.layer);
@@ -104,7 +96,7 @@ impl Layer {
         }
         let linear = |pair: (Vec<f32>, Vec<f32>), depth| {
             let (weight, bias) = pair;
-            Linear::pack(&weight, &bias, depth, width)
+            Linear::pack(&weight, &bias, depth, kernel, beside)
         };
         Ok(Self {
             attended: linear((weight, bias), hidden),

@@ -1,0 +1,146 @@
+//! Layers of weights, as the kernels that multiply them want them in memory.
+
+use std::ops::Range;
+
+use super::bf16;
+use super::kernel::Kernel;
+use super::panels::{Finish, Panels, Product, Rows, padded};
+use crate::config::Activation;
+
+pub(crate) use bf16::Rounded;
+
+/// Weights and a bias.
+pub(crate) struct Linear {
+    weights: Weights,
+    /// With zeros for the columns that fill the last panel, however they lie in memory.
+    bias: Vec<f32>,
+}
+
+/// How weights lie in memory.
+enum Weights {
+    /// As 32-bit floats, in panels as wide as a kernel's vectors want them.
+    Floats(Panels),
+    /// Rounded to bf16.
+    Pairs(bf16::Instructions, bf16::Panels),
+    /// As long as it is not known which of them will do.
+    Both(Panels, bf16::Instructions, bf16::Panels),
+}
+
+impl Linear {
+    /// Of weights `[bias.len(), depth]`, for a kernel; where that is one of lower precision, for one
+    /// of 32-bit floats beside it, too, if there is such a one.
+    pub(crate) fn pack(
+        weight: &[f32],
+        bias: &[f32],
+        depth: usize,
+        kernel: Kernel,
+        beside: Option<Kernel>,
+    ) -> Self {
+        let rows = Rows::new(weight, depth);
+        let floats = |kernel| Panels::of_columns(rows, bias.len(), depth, Panels::width(kernel));
+        let pairs = || bf16::Panels::of_columns(rows, bias.len(), depth);
+        let weights = match (kernel.pairs(), beside) {
+            (None, _) => Weights::Floats(floats(kernel)),
+            (Some(instructions), None) => Weights::Pairs(instructions, pairs()),
+            (Some(instructions), Some(beside)) => {
+                Weights::Both(floats(beside), instructions, pairs())
+            }
+        };
+        Self { weights, bias: padded(bias, bf16::WIDTH) }
+    }
+
+    /// Of how many columns a part may begin at, for a kernel.
+    pub(crate) fn width(kernel: Kernel) -> usize {
+        kernel.pairs().map_or_else(|| Panels::width(kernel), |_| bf16::WIDTH)
+    }
+
+    /// Numbers that it makes of a row.
+    pub(crate) fn columns(&self) -> usize {
+        match &self.weights {
+            Weights::Floats(floats) | Weights::Both(floats, ..) => floats.columns(),
+            Weights::Pairs(_, pairs) => pairs.columns(),
+        }
+    }
+
+    /// Length of the rows that it is applied to.
+    pub(crate) fn depth(&self) -> usize {
+        match &self.weights {
+            Weights::Floats(floats) | Weights::Both(floats, ..) => floats.depth(),
+            Weights::Pairs(_, pairs) => pairs.depth(),
+        }
+    }
+
+    /// Gives the memory back that this kernel does not need.
+    pub(crate) fn keep(&mut self, kernel: Kernel) {
+        let weights = std::mem::replace(&mut self.weights, Weights::Floats(Panels::default()));
+        self.weights = match (weights, kernel.pairs()) {
+            (Weights::Both(floats, ..), None) => Weights::Floats(floats),
+            (Weights::Both(_, instructions, pairs), Some(_)) => Weights::Pairs(instructions, pairs),
+            (alone, _) => alone,
+        };
+    }
+
+    /// These columns of `left × weights + bias`, activated, for so many rows, with a kernel that it was
+    /// packed for. In `out` one row begins `out_stride` after the one before.
+    #[expect(clippy::too_many_arguments, reason = "what a product is made of")]
+    pub(crate) fn apply(
+        &self,
+        kernel: Kernel,
+        columns: Range<usize>,
+        left: Rows<'_>,
+        rows: usize,
+        activation: Option<Activation>,
+        rounded: &mut Rounded,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        let bias = &self.bias[columns.start..];
+        let finish = match activation {
+            None => Finish::Bias(bias),
+            Some(activation) => Finish::Activated(bias, activation),
+        };
+        match (&self.weights, kernel.pairs()) {
+            (Weights::Floats(right), _) | (Weights::Both(right, ..), None) => {
+                let (right, padded) = (right.part(columns), false);
+                kernel.dispatch(Product { left, rows, right, finish, out, out_stride, padded });
+            }
+            (Weights::Pairs(instructions, right) | Weights::Both(_, instructions, right), _) => {
+                let right = right.part(columns);
+                let product = bf16::Product { left, rows, right, finish, rounded, out, out_stride };
+                instructions.multiply(kernel.vectors(), product);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Precision;
+
+    #[test]
+    fn of_two_forms_the_one_is_kept_that_the_kernel_needs_and_gives_the_same_as_alone() {
+        let numbers: Vec<f32> = (0..40_u16).map(|at| f32::from(at * 37 % 41) / 7.0 - 3.0).collect();
+        let (weight, left) = numbers.split_at(20);
+        let bias = [0.5, -0.5, 1.5, 2.5];
+        let apply = |linear: &Linear, kernel| {
+            let (mut rounded, mut out) = (Rounded::default(), vec![0.0; 16]);
+            linear.apply(kernel, 0..4, Rows::new(left, 5), 4, None, &mut rounded, &mut out, 4);
+            out
+        };
+        let kernels = [Precision::F32, Precision::BF16].map(Kernel::fastest_in);
+        let [floats, pairs] = kernels;
+        let [of_floats, of_pairs] = kernels.map(|kernel| {
+            let alone = Linear::pack(weight, &bias, 5, kernel, None);
+            apply(&alone, kernel)
+        });
+        assert_ne!(of_floats, of_pairs, "rounding is seen");
+        for (kernel, expected) in [(floats, &of_floats), (pairs, &of_pairs)] {
+            let mut both = Linear::pack(weight, &bias, 5, pairs, Some(floats));
+            assert_eq!(&apply(&both, kernel), expected, "{kernel} beside the other");
+            both.keep(kernel);
+            assert!(!matches!(both.weights, Weights::Both(..)));
+            assert_eq!(&apply(&both, kernel), expected, "{kernel} alone");
+        }
+    }
+}
