@@ -33,8 +33,8 @@ pub use manifest::{
     ValidationMode, ValidationPlan,
 };
 pub use report::{
-    CaseResult, MemoryReport, ModelFacts, ModelReport, ModelState, Phase, PhaseTiming, Report,
-    Revalidation, RuntimeReport, ValidationReport, WarmupReport, WorkerState,
+    CaseResult, ComparedReport, MemoryReport, ModelFacts, ModelReport, ModelState, Phase,
+    PhaseTiming, Report, Revalidation, RuntimeReport, ValidationReport, WarmupReport, WorkerState,
 };
 pub use resolve::{ResolveField, ResolveRecord, ResolveRecordError, ResolveReportError};
 pub use words::bytes_in_words;

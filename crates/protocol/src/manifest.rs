@@ -37,14 +37,18 @@ pub enum Device {
     Cuda,
 }
 
-/// The number format of the served weights.
+/// The number format in which weights are multiplied.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Precision {
-    /// The engine chooses.
+    /// The one that is fastest where the models run, for each model that gives in it what it gives in
+    /// 32-bit floats.
     #[default]
     Auto,
     /// 32-bit floating point.
     F32,
+    /// Rounded to 8 significant bits and summed in 32-bit floats, for each model that gives so what
+    /// it gives in 32-bit floats.
+    BF16,
 }
 
 /// What a model is for.

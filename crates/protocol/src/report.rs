@@ -246,8 +246,24 @@ pub struct ModelFacts {
 pub struct RuntimeReport {
     /// The code by name, for example `avx2-f32`. A worker of another release may have others.
     pub kernel: String,
-    /// The number format that is multiplied and summed in, for example `f32`.
+    /// The number format that weights are multiplied in, for example `f32`.
     pub precision: String,
+    /// How near a kernel of lower precision came; none where none was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<ComparedReport>,
+}
+
+/// What came of comparing a kernel of lower precision with one of 32-bit floats, on the same weights.
+/// The model computes with it if it was near enough.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparedReport {
+    /// Its name, for example `amx-bf16`.
+    pub kernel: String,
+    /// The smallest cosine of all texts of the comparison, as a decimal string.
+    pub cosine: String,
+    /// The smallest one that would do.
+    pub at_least: String,
 }
 
 /// What the warm-up measured.

@@ -4,8 +4,8 @@
 //! A new optional field goes into a new file, and the old one must still be read.
 
 use lamplighter_protocol::{
-    Case, CaseResult, Check, Device, Failure, Manifest, MemoryReport, ModelEntry, ModelFacts,
-    ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report,
+    Case, CaseResult, Check, ComparedReport, Device, Failure, Manifest, MemoryReport, ModelEntry,
+    ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report,
     ResolveRecord, Revalidation, RuntimeReport, Source, Task, ValidationMode, ValidationPlan,
     ValidationReport, WarmupReport, WorkerState,
 };
@@ -263,9 +263,20 @@ fn a_report_of_a_worker_that_does_not_tell_whether_it_settled_is_still_read() {
 #[test]
 fn a_report_that_tells_what_a_model_computes_with_reads_and_writes_as_its_golden_file() {
     let mut telling = report();
-    telling.models[0].runtime =
-        Some(RuntimeReport { kernel: "avx2-f32".to_owned(), precision: "f32".to_owned() });
+    let mut runtime = RuntimeReport {
+        kernel: "avx2-f32".to_owned(),
+        precision: "f32".to_owned(),
+        compared: None,
+    };
+    telling.models[0].runtime = Some(runtime.clone());
     assert_golden(&telling, include_str!("golden/report_runtime.json"));
+    runtime.compared = Some(ComparedReport {
+        kernel: "amx-bf16".to_owned(),
+        cosine: "0.99871".to_owned(),
+        at_least: "0.9999".to_owned(),
+    });
+    telling.models[0].runtime = Some(runtime);
+    assert_golden(&telling, include_str!("golden/report_compared.json"));
 }
 
 #[test]

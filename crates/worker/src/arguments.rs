@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lamplighter_protocol::place;
+use lamplighter_engine::{self as engine, Kernel};
+use lamplighter_protocol::{Precision, place};
 
 use crate::cli::{LimitArgs, ServeArgs};
 
@@ -47,6 +48,17 @@ pub enum Contradiction {
         /// Bytes that all bodies may have.
         all: u32,
     },
+    /// A kernel that computes in another precision than the one that was asked for.
+    #[error(
+        "--kernel is {kernel}, which computes in {}, and --precision or the manifest says {wanted}; \
+         leave one of them out", .kernel.precision()
+    )]
+    KernelOfAnotherPrecision {
+        /// What models are to be computed with.
+        kernel: Kernel,
+        /// In which number format.
+        wanted: engine::Precision,
+    },
 }
 
 /// How long a request may take, once its head was parsed.
@@ -75,6 +87,33 @@ pub fn body_bytes(limits: &LimitArgs) -> Result<(usize, usize), Contradiction> {
     }
     let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
     Ok((bytes(request), bytes(all)))
+}
+
+/// Reads a precision.
+pub(crate) fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "auto" => Ok(Precision::Auto),
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::BF16),
+        _ => Err(format!("{text:?} is none of auto, f32 and bf16")),
+    }
+}
+
+/// What models on the processor compute with, where it is not left to the engine. What the command line
+/// says counts more than the manifest.
+pub fn kernel(limits: &LimitArgs, manifest: Precision) -> Result<Option<Kernel>, Contradiction> {
+    let wanted = match limits.precision.unwrap_or(manifest) {
+        Precision::Auto => return Ok(limits.kernel),
+        Precision::F32 => engine::Precision::F32,
+        Precision::BF16 => engine::Precision::BF16,
+    };
+    match limits.kernel {
+        Some(kernel) if kernel.precision() != wanted => {
+            Err(Contradiction::KernelOfAnotherPrecision { kernel, wanted })
+        }
+        Some(kernel) => Ok(Some(kernel)),
+        None => Ok(Some(Kernel::fastest_in(wanted))),
+    }
 }
 
 /// Reads a whole number of seconds within bounds, both included.
@@ -156,6 +195,30 @@ mod tests {
         assert_eq!(bytes(&["--max-body-bytes-in-flight", "4194304"]), Ok((4 << 20, 4 << 20)));
         let error = bytes(&["--max-body-bytes-in-flight", "4194303"]).unwrap_err();
         assert_eq!(error, Contradiction::BodyAboveAll { request: 4 << 20, all: 4_194_303 });
+    }
+
+    #[test]
+    fn a_kernel_is_one_of_the_precision_that_the_line_says_or_else_the_manifest() {
+        let kernel = |more: &[&str], manifest| kernel(&args(more).limits, manifest);
+        let of = |precision| Ok(Some(Kernel::fastest_in(precision)));
+        let (floats, rounded) = (engine::Precision::F32, engine::Precision::BF16);
+        assert_eq!(kernel(&[], Precision::Auto), Ok(None));
+        assert_eq!(kernel(&[], Precision::F32), of(floats));
+        assert_eq!(kernel(&[], Precision::BF16), of(rounded));
+        assert_eq!(kernel(&["--precision", "auto"], Precision::BF16), Ok(None));
+        assert_eq!(kernel(&["--precision", "bf16"], Precision::F32), of(rounded));
+        assert_eq!(kernel(&["--precision", "f32"], Precision::Auto), of(floats));
+        let named = ["--kernel", "portable-bf16"];
+        let portable = Kernel::named("portable-bf16").unwrap();
+        assert_eq!(kernel(&named, Precision::Auto), Ok(Some(portable)));
+        assert_eq!(kernel(&named, Precision::BF16), Ok(Some(portable)));
+        let error = kernel(&named, Precision::F32).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("portable-bf16, which computes in bf16"), "{told}");
+        assert!(told.contains("says f32"), "{told}");
+        let line = ["lamplighter-worker", "serve", "--precision", "int8"];
+        let error = Cli::try_parse_from(line).unwrap_err().to_string();
+        assert!(error.contains("none of auto, f32 and bf16"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use lamplighter_artifact::{ArtifactError, Digest};
 use lamplighter_engine::Kernel;
-use lamplighter_protocol::{ModelKey, place};
+use lamplighter_protocol::{ModelKey, Precision, place};
 use lamplighter_telemetry::log::LogArgs;
 
 use crate::arguments::{self, seconds};
@@ -270,8 +270,16 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTION_AGE_SECONDS", default_value = "30", value_parser = seconds(1..=DAY), value_name = "SECONDS")]
     pub max_connection_age_seconds: Duration,
 
-    /// What models on the processor compute with: portable-f32, avx2-f32 or avx512-f32. By default the
-    /// one that a trial of a few milliseconds at the start finds to be the fastest on this machine.
+    /// In which number format models on the processor multiply their weights, instead of what the
+    /// manifest says: f32; bf16, on a machine without instructions for it in software; or auto, whatever
+    /// is fastest on this machine. A model whose vectors come out otherwise in bf16 (a cosine below
+    /// 0.9999, measured when it is loaded) computes in f32 all the same.
+    #[arg(long, env = "LAMPLIGHTER_PRECISION", value_parser = arguments::precision, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+
+    /// What models on the processor compute with: portable-f32, avx2-f32, avx512-f32, portable-bf16,
+    /// avx512-bf16 or amx-bf16. By default the one of the wanted precision that a trial of a few
+    /// milliseconds at the start finds to be the fastest on this machine.
     #[arg(long, env = "LAMPLIGHTER_KERNEL", value_parser = Kernel::named, value_name = "NAME")]
     pub kernel: Option<Kernel>,
 
@@ -446,7 +454,8 @@ mod tests {
             })
         };
         assert_eq!(kernel("portable-f32").unwrap(), Some("portable-f32"));
-        let error = kernel("amx-bf16").unwrap_err().to_string();
+        assert_eq!(kernel("portable-bf16").unwrap(), Some("portable-bf16"));
+        let error = kernel("neon-bf16").unwrap_err().to_string();
         assert!(error.contains("it has portable-f32"), "{error}");
     }
 

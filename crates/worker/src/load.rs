@@ -18,10 +18,12 @@ use lamplighter_artifact::{
     Artifact, ArtifactError, Budget, Digest, Location, Places, fetch, verify,
 };
 use lamplighter_engine::validation::Case;
-use lamplighter_engine::{Engine, Processor, Runtime, build, prepare, read, transfer_to, warmup};
+use lamplighter_engine::{
+    Compared, Engine, Processor, Runtime, build, prepare, read, transfer_to, warmup,
+};
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, RuntimeReport, Task,
-    ValidationMode, WarmupReport,
+    ComparedReport, Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase,
+    RuntimeReport, Task, ValidationMode, WarmupReport,
 };
 use tokio::task::JoinSet;
 
@@ -159,11 +161,34 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
-    let Runtime { kernel, precision } = engine.runtime();
-    tracker.runtime(RuntimeReport { kernel, precision: precision.to_string() });
+    tracker.runtime(runtime(engine.as_ref(), &entry));
     let memory = warm_up(&engine, memory, setup.warm_up_deadline, &tracker).await?;
     let (cases, memory) = validate(&engine, memory, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases, memory: Some(memory) })
+}
+
+/// What the model computes with. That it does not compute as it was meant to is logged, too.
+fn runtime(engine: &dyn Engine, entry: &ModelEntry) -> RuntimeReport {
+    let Runtime { kernel, precision } = engine.runtime();
+    let compared = engine.compared();
+    if let Some(Compared { kernel: other, cosine }) = &compared
+        && *other != kernel
+    {
+        tracing::warn!(
+            model = %entry.key(),
+            kernel,
+            other,
+            cosine,
+            at_least = Compared::LEAST,
+            "what the model gives in lower precision is not near enough: it computes in {precision}"
+        );
+    }
+    let compared = compared.map(|Compared { kernel, cosine }| ComparedReport {
+        kernel,
+        cosine: format!("{cosine:.7}"),
+        at_least: Compared::LEAST.to_string(),
+    });
+    RuntimeReport { kernel, precision: precision.to_string(), compared }
 }
 
 /// While they are read, all floats that are stored; as 32-bit ones, however they are stored.

@@ -280,7 +280,7 @@ impl Metrics {
 
     /// What a model computes with.
     pub fn runtime(&self, model: &ModelKey, runtime: &RuntimeReport) {
-        let RuntimeReport { kernel, precision } = runtime.clone();
+        let RuntimeReport { kernel, precision, .. } = runtime.clone();
         let labels = ModelRuntime { model: model.to_string(), kernel, precision };
         self.model_info.get_or_create(&labels).set(1);
     }
@@ -322,7 +322,7 @@ impl Metrics {
     pub fn forget(&self, key: &ModelKey, runtime: Option<&RuntimeReport>) {
         let (model, labels) = (key.to_string(), label(key));
         self.work().forget(key);
-        if let Some(RuntimeReport { kernel, precision }) = runtime.cloned() {
+        if let Some(RuntimeReport { kernel, precision, .. }) = runtime.cloned() {
             self.model_info.remove(&ModelRuntime { model: model.clone(), kernel, precision });
         }
         let of_answers = [&self.texts, &self.tokens, &self.non_finite];

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_engine::{Cores, Processor};
+use lamplighter_engine::{Cores, Kernel, Processor};
 use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Reason, WorkerState};
 use lamplighter_telemetry::admin::{self, Admin};
 use lamplighter_telemetry::metrics::{Page, Registry as MetricsRegistry};
@@ -39,13 +39,16 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
     if manifest.device == Device::Cuda {
         handover::to_program_for_gpus().await?;
     }
+    for wrong in Kernel::wrong() {
+        tracing::error!(kernel = wrong.kernel, "{wrong}");
+    }
     let setup = Setup {
         cache: args.cache_dir.clone(),
         claims: args.claims_dir.clone(),
         digests: args.expected_digests.iter().cloned().collect(),
         user: manifest.user(),
         device: manifest.device,
-        processor: processor(&args.limits, manifest.device)?,
+        processor: processor(&args.limits, &manifest)?,
         warm_up_deadline: args.warm_up_deadline_seconds,
         threads: load_threads(args, &manifest),
         turns: turns(args, &manifest),
@@ -68,14 +71,15 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
 }
 
 /// On a GPU, models need no cores of their own.
-fn processor(limits: &LimitArgs, device: Device) -> Result<Processor, Failure> {
-    let cores = match device {
+fn processor(limits: &LimitArgs, manifest: &Manifest) -> Result<Processor, Failure> {
+    let cores = match manifest.device {
         Device::Cpu => NonZeroUsize::new(threads(limits, device)).unwrap_or(NonZeroUsize::MIN),
         Device::Cuda => NonZeroUsize::MIN,
     };
     let cores = Cores::new(cores)
         .map_err(|error| no_threads(format!("cannot start a thread for each core: {error}")))?;
-    Ok(Processor { kernel: limits.kernel, cores })
+    let kernel = arguments::kernel(limits, manifest.precision).map_err(contradiction)?;
+    Ok(Processor { kernel, cores })
 }
 
 /// Threads for each model: what the container may use, not what the host has, over as many models as

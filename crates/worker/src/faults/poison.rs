@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lamplighter_engine::{
-    Coldness, Engine, EngineError, Facts, Limits, Output, Piece, Runtime, Text, Tokens, TooLong,
+    Coldness, Compared, Engine, EngineError, Facts, Limits, Output, Piece, Runtime, Text, Tokens,
+    TooLong,
 };
 
 /// An engine whose answers can be turned wrong.
@@ -37,6 +38,10 @@ impl Engine for Poisonable {
 
     fn runtime(&self) -> Runtime {
         self.engine.runtime()
+    }
+
+    fn compared(&self) -> Option<Compared> {
+        self.engine.compared()
     }
 
     fn coldness(&self) -> Coldness {

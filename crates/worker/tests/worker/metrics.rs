@@ -29,6 +29,7 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
     tracker.runtime(lamplighter_protocol::RuntimeReport {
         kernel: "avx2-f32".to_owned(),
         precision: "f32".to_owned(),
+        compared: None,
     });
 
     let router = lamplighter_worker::admin::router(&bench.board, bench.page);
