@@ -14,9 +14,9 @@ pub mod status;
 pub use conditions::{ConditionType, Conditions, Reason, State};
 pub use spec::{
     Compatibility, Device, ExternalTrafficPolicy, ImagePullPolicy, LocalReference, Model,
-    ModelDeployment, ModelDeploymentSpec, OnInsufficientCapacity, Promotion, Ranking, RetrySpec,
-    RolloutSpec, ServiceSpec, ServiceType, Similarity, Source, Strategy, Task, Validation,
-    ValidationCase, ValidationMode, WorkerSpec,
+    ModelDeployment, ModelDeploymentSpec, OnInsufficientCapacity, Precision, Promotion, Ranking,
+    RetrySpec, RolloutSpec, ServiceSpec, ServiceType, Similarity, Source, Strategy, Task,
+    Validation, ValidationCase, ValidationMode, WorkerSpec,
 };
 pub use status::{
     Acknowledged, ActiveRevision, Candidate, FailedRevision, KnownGood, ModelDeploymentStatus,

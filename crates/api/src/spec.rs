@@ -19,7 +19,7 @@ pub use rollout::{
 };
 pub use service::{ExternalTrafficPolicy, ServiceSpec, ServiceType};
 pub use validation::{Ranking, Similarity, Validation, ValidationCase, ValidationMode};
-pub use worker::{Device, ImagePullPolicy, WorkerSpec};
+pub use worker::{Device, ImagePullPolicy, Precision, WorkerSpec};
 
 use crate::status::ModelDeploymentStatus;
 

@@ -39,6 +39,7 @@ fn with_large_weights() -> Tiny {
     })
 }
 
+/// Guarantees: gates-17.
 #[test]
 fn a_model_is_computed_in_bf16_and_says_how_near_that_is() {
     let tiny = Tiny::new();
@@ -60,6 +61,7 @@ fn a_model_is_computed_in_bf16_and_says_how_near_that_is() {
     }
 }
 
+/// Guarantees: gates-17.
 #[test]
 fn weights_that_bf16_has_no_digits_for_are_computed_in_floats_and_the_model_says_so() {
     let tiny = with_large_weights();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_engine::{self as engine, Kernel};
-use lamplighter_protocol::{Precision, place};
+use lamplighter_protocol::{Device, Precision, place};
 
 use crate::cli::{LimitArgs, ServeArgs};
 
@@ -59,6 +59,12 @@ pub enum Contradiction {
         /// In which number format.
         wanted: engine::Precision,
     },
+    /// A precision that there is no code for on the device.
+    #[error(
+        "models on a GPU compute in f32, and --precision or the manifest says bf16; leave it out \
+         (spec.worker.precision)"
+    )]
+    PrecisionOfTheProcessor,
 }
 
 /// How long a request may take, once its head was parsed.
@@ -100,9 +106,16 @@ pub(crate) fn precision(text: &str) -> Result<Precision, String> {
 }
 
 /// What models on the processor compute with, where it is not left to the engine. What the command line
-/// says counts more than the manifest.
-pub fn kernel(limits: &LimitArgs, manifest: Precision) -> Result<Option<Kernel>, Contradiction> {
-    let wanted = match limits.precision.unwrap_or(manifest) {
+/// says counts more than what the manifest does.
+pub fn kernel(
+    limits: &LimitArgs,
+    precision: Precision,
+    device: Device,
+) -> Result<Option<Kernel>, Contradiction> {
+    let wanted = match limits.precision.unwrap_or(precision) {
+        Precision::BF16 if device == Device::Cuda => {
+            return Err(Contradiction::PrecisionOfTheProcessor);
+        }
         Precision::Auto => return Ok(limits.kernel),
         Precision::F32 => engine::Precision::F32,
         Precision::BF16 => engine::Precision::BF16,
@@ -199,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_kernel_is_one_of_the_precision_that_the_line_says_or_else_the_manifest() {
-        let kernel = |more: &[&str], manifest| kernel(&args(more).limits, manifest);
+        let kernel = |more: &[&str], manifest| kernel(&args(more).limits, manifest, Device::Cpu);
         let of = |precision| Ok(Some(Kernel::fastest_in(precision)));
         let (floats, rounded) = (engine::Precision::F32, engine::Precision::BF16);
         assert_eq!(kernel(&[], Precision::Auto), Ok(None));
@@ -216,6 +229,10 @@ mod tests {
         let told = error.to_string();
         assert!(told.contains("portable-bf16, which computes in bf16"), "{told}");
         assert!(told.contains("says f32"), "{told}");
+        let on_a_gpu = |precision| super::kernel(&args(&[]).limits, precision, Device::Cuda);
+        let error = Contradiction::PrecisionOfTheProcessor;
+        assert_eq!(on_a_gpu(Precision::BF16), Err(error));
+        assert_eq!(on_a_gpu(Precision::Auto), Ok(None));
         let line = ["lamplighter-worker", "serve", "--precision", "int8"];
         let error = Cli::try_parse_from(line).unwrap_err().to_string();
         assert!(error.contains("none of auto, f32 and bf16"), "{error}");

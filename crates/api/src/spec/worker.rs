@@ -44,6 +44,12 @@ pub struct WorkerSpec {
     #[schemars(with = "Device")]
     pub device: Option<Device>,
 
+    /// In which number format models on the processor multiply their weights. A model that does not
+    /// give in `BF16` what it gives in `F32` computes in `F32` all the same. Unset: `Auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Precision")]
+    pub precision: Option<Precision>,
+
     /// Compute resources of the worker container, as in a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::resources")]
@@ -136,6 +142,20 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// A number format that weights are multiplied in.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub enum Precision {
+    /// Whichever is fastest on the node.
+    Auto,
+    /// 32-bit floating point.
+    F32,
+    /// Rounded to 8 significant bits, summed in 32-bit floating point; in software where the node has
+    /// no instructions for it.
+    BF16,
 }
 
 /// When a node pulls an image.

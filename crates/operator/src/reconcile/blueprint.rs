@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use lamplighter_api::{Device, Model, Task, ValidationCase, ValidationMode, WorkerSpec};
+use lamplighter_api::{Device, Model, Precision, Task, ValidationCase, ValidationMode, WorkerSpec};
 use lamplighter_plan::RevisionId;
 use lamplighter_protocol as protocol;
 use lamplighter_protocol::{Manifest, ModelEntry, ValidationPlan, place};
@@ -94,7 +94,11 @@ fn manifest(
             Device::Cpu => protocol::Device::Cpu,
             Device::Cuda => protocol::Device::Cuda,
         },
-        precision: protocol::Precision::Auto,
+        precision: match worker.precision.unwrap_or(Precision::Auto) {
+            Precision::Auto => protocol::Precision::Auto,
+            Precision::F32 => protocol::Precision::F32,
+            Precision::BF16 => protocol::Precision::BF16,
+        },
         models: models
             .iter()
             .map(|model| entry(model, &images(models)))
@@ -197,6 +201,24 @@ pub fn image_folder(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manifest_says_the_precision_that_was_wished() {
+        let of = |worker: &str| {
+            let worker = serde_json::from_str(worker).unwrap();
+            let model: Model = serde_json::from_value(serde_json::json!({
+                "name": "m", "version": "1", "task": "Embedding", "source": {"uri": "pvc://a/b"},
+            }))
+            .unwrap();
+            let revision = RevisionId::new("1");
+            let text = manifest(&[model], &worker, "a/b", &revision).unwrap();
+            Manifest::from_json(&text).unwrap().precision
+        };
+        assert_eq!(of("{}"), protocol::Precision::Auto);
+        assert_eq!(of(r#"{"precision": "Auto"}"#), protocol::Precision::Auto);
+        assert_eq!(of(r#"{"precision": "F32"}"#), protocol::Precision::F32);
+        assert_eq!(of(r#"{"precision": "BF16"}"#), protocol::Precision::BF16);
+    }
 
     #[test]
     fn an_images_reference_ends_with_its_tag_or_digest() {

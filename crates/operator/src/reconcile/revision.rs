@@ -336,6 +336,7 @@ models:
             ("4Gi", "8Gi"),
             ("{name: A, value: \"1\"}", "{name: A, value: \"2\"}"),
             ("device: Cpu", "image: registry/worker:2"),
+            ("device: Cpu", "precision: F32"),
         ] {
             let changed = FULL.replace(from, to);
             assert_ne!(changed, FULL, "{from}");

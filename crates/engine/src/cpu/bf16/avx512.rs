@@ -3,7 +3,8 @@
 #![expect(unsafe_code, reason = "instructions that only some machines have")]
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 
 use pulp::x86::V4;
@@ -55,9 +56,10 @@ impl Lanes for Avx512Bf16 {
 
     #[inline(always)]
     fn splat(self, pair: u32) -> __m512bh {
-        // SAFETY: the machine has AVX-512, of which `V4` is proof; and both types are 64 bytes, of
-        // which any bits are a value.
-        unsafe { std::mem::transmute(_mm512_set1_epi32(pair.cast_signed())) }
+        // SAFETY: the machine has AVX-512, of which `V4` is proof.
+        let pairs = unsafe { _mm512_set1_epi32(pair.cast_signed()) };
+        // SAFETY: both are 64 bytes, and any bits are a value of both.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(pairs) }
     }
 
     #[inline(always)]

@@ -88,13 +88,13 @@ mod tests {
     use pulp::{Scalar, WithSimd};
 
     use super::*;
-    use crate::cpu::bf16::number::widen;
 
     /// As the manual has it, one number at a time.
     fn by_definition(mut sum: f32, left: u32, right: u32) -> f32 {
-        let half = |pair: u32, at: u32| zero_if_small(widen((pair >> (16 * at)) as u16));
-        for at in [1, 0] {
-            sum = zero_if_small(half(left, at).mul_add(half(right, at), zero_if_small(sum)));
+        // The second half of a pair, which is the upper one, and the first.
+        let half = |pair: u32, up: u32| zero_if_small(f32::from_bits(pair << up & SECOND));
+        for up in [0, 16] {
+            sum = zero_if_small(half(left, up).mul_add(half(right, up), zero_if_small(sum)));
         }
         sum
     }
@@ -141,7 +141,7 @@ mod tests {
         let left = large << 16 | one;
         let right = 0xbf80 << 16 | one;
         let sums = Simd::vectorize(Scalar, Once([16_777_216.0; LANES], left, [right; LANES]));
-        assert_eq!(sums, [1.0; LANES]);
+        assert_eq!(sums.map(f32::to_bits), [1.0_f32.to_bits(); LANES]);
         let small = f32::MIN_POSITIVE;
         for (sum, left, right, expected) in [
             // An input of 2⁻¹²⁷ counts as zero.

@@ -1,8 +1,10 @@
 //! The sums of a block by vectors: of each row two, which stay in registers over the whole depth.
 
 use super::panels::WIDTH;
-use super::product::{Blocks, MOST, Sums};
+use super::product::{Blocks, Sums};
 
+/// Rows of a block at most, of any instruction.
+const LARGEST: usize = 12;
 /// Sums of a vector.
 pub(super) const LANES: usize = 16;
 
@@ -29,7 +31,7 @@ impl<L: Lanes> Blocks for ByLanes<L> {
     /// All blocks have as many or one less, because few sums at a time wait for each other.
     #[inline(always)]
     fn next(&self, left: usize) -> usize {
-        const { assert!(L::ROWS <= 12 && L::ROWS <= MOST, "there is code for each number of rows") }
+        const { assert!(L::ROWS <= LARGEST, "there is code for each number of rows") }
         left.div_ceil(left.div_ceil(L::ROWS))
     }
 
@@ -54,7 +56,7 @@ impl<L: Lanes> Blocks for ByLanes<L> {
             9 => sum::<L, 9>(self.0, left, deep, panel, sums),
             10 => sum::<L, 10>(self.0, left, deep, panel, sums),
             11 => sum::<L, 11>(self.0, left, deep, panel, sums),
-            _ => sum::<L, 12>(self.0, left, deep, panel, sums),
+            _ => sum::<L, LARGEST>(self.0, left, deep, panel, sums),
         }
     }
 }

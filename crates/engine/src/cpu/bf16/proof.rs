@@ -58,8 +58,8 @@ pub(super) fn compare(
             products.fold((0.0, 0.0), |(sum, size), next: f64| (sum + next, size + next.abs()));
         #[expect(clippy::cast_precision_loss, reason = "the depth of a layer has few digits")]
         let allowed = size * depth as f64 * f64::from(f32::EPSILON);
-        // Also not if it is no number at all.
-        if !((f64::from(found) - expected).abs() <= allowed) {
+        let apart = (f64::from(found) - expected).abs();
+        if apart > allowed || apart.is_nan() {
             return Err(WrongProduct { row, column, found, expected });
         }
     }
