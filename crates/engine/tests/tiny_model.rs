@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
-    Device, Dtype, Engine, EngineError, Facts, Gives, Kernel, Pooling, Precision, Processor, Text, Tokens,
-    TooLong, answer_texts, build, embed_texts, prepare, read, transfer, transfer_to, validation,
-    warmup,
+    Device, Dtype, Engine, EngineError, Facts, Gives, Kernel, Pooling, Precision, Processor, Text,
+    Tokens, TooLong, answer_texts, build, embed_texts, prepare, read, transfer, transfer_to,
+    validation, warmup,
 };
 use serde_json::json;
 use support::{

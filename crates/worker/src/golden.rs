@@ -6,7 +6,8 @@ use std::path::Path;
 use lamplighter_artifact::{Artifact, Location, Places, Progress, fetch, verify};
 use lamplighter_engine::golden::{FILE, Golden, Nearness};
 use lamplighter_engine::{
-    Device, EngineError, Gives, Kernel, Precision, Processor, Text, TooLong, build, prepare, read, transfer_to,
+    Device, EngineError, Gives, Kernel, Precision, Processor, Text, TooLong, build, prepare, read,
+    transfer_to,
 };
 use lamplighter_protocol::{Failure, Phase, Reason};
 

@@ -73,13 +73,15 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
 /// On a GPU, models need no cores of their own.
 fn processor(limits: &LimitArgs, manifest: &Manifest) -> Result<Processor, Failure> {
     let cores = match manifest.device {
-        Device::Cpu => NonZeroUsize::new(threads(limits, manifest.device)).unwrap_or(NonZeroUsize::MIN),
+        Device::Cpu => {
+            NonZeroUsize::new(threads(limits, manifest.device)).unwrap_or(NonZeroUsize::MIN)
+        }
         Device::Cuda => NonZeroUsize::MIN,
     };
     let cores = Cores::new(cores)
         .map_err(|error| no_threads(format!("cannot start a thread for each core: {error}")))?;
-    let kernel = arguments::kernel(limits, manifest.precision, manifest.device)
-        .map_err(contradiction)?;
+    let kernel =
+        arguments::kernel(limits, manifest.precision, manifest.device).map_err(contradiction)?;
     Ok(Processor { kernel, cores })
 }
 

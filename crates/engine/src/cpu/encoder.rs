@@ -91,7 +91,7 @@ struct Work {
 /// A head of a text of `length` tokens, each `[length, size]`.
 struct Head<'a> {
     /// Which one.
-    head: usize,
+    index: usize,
     size: usize,
     length: usize,
     queries: Rows<'a>,
@@ -236,6 +236,7 @@ impl Encoder {
     }
 
     /// The heads whose values these columns are, of all texts.
+    #[expect(clippy::too_many_arguments, reason = "where they come from and where they go")]
     fn attend_heads(
         &self,
         layer: &Layer,
@@ -255,14 +256,28 @@ impl Encoder {
         if span == hidden {
             let columns = 0..3 * hidden;
             linear.apply(
-                self.kernel, columns, left, count, None, &mut work.rounded, numbers, 3 * span,
+                self.kernel,
+                columns,
+                left,
+                count,
+                None,
+                &mut work.rounded,
+                numbers,
+                3 * span,
             );
         } else {
             for index in 0..3 {
                 let columns = index * hidden + columns.start..index * hidden + columns.end;
                 let numbers = &mut numbers[index * span..];
                 linear.apply(
-                    self.kernel, columns, left, count, None, &mut work.rounded, numbers, 3 * span,
+                    self.kernel,
+                    columns,
+                    left,
+                    count,
+                    None,
+                    &mut work.rounded,
+                    numbers,
+                    3 * span,
                 );
             }
         }
@@ -272,7 +287,8 @@ impl Encoder {
                 let at = |part: usize| {
                     Rows::new(&numbers[first * 3 * span + part * span + index * size..], 3 * span)
                 };
-                let head = Head { head, size, length, queries: at(0), keys: at(1), values: at(2) };
+                let head =
+                    Head { index: head, size, length, queries: at(0), keys: at(1), values: at(2) };
                 self.attend_head(&head, work, &mut out[first * stride + index * size..], stride);
             }
             first += length;
@@ -302,7 +318,7 @@ impl Encoder {
                 padded: true,
             });
             if let Some(relative) = &self.relative {
-                relative.add(head.head, query, scores, columns, length);
+                relative.add(head.index, query, scores, columns, length);
             }
             self.kernel.dispatch(Softmax { rows: scores, stride: columns, length });
             self.kernel.dispatch(Product {

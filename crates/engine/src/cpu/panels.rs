@@ -140,11 +140,6 @@ impl Panels {
         self.columns
     }
 
-    /// Columns that lie together.
-    pub(crate) fn width_of_panels(&self) -> usize {
-        self.width
-    }
-
     /// The whole matrix.
     pub(crate) fn all(&self) -> Columns<'_> {
         self.part(0..self.columns)

@@ -8,7 +8,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use lamplighter_engine::{
-    Built, Device, Engine, EngineError, Kernel, Precision, Processor, build, prepare, read, transfer_to,
+    Built, Device, Engine, EngineError, Kernel, Precision, Processor, build, prepare, read,
+    transfer_to,
 };
 use serde_json::{Value, json};
 

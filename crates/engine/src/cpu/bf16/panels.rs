@@ -178,7 +178,8 @@ mod tests {
         let numbers = count_up(100 * 5);
         let panels = Panels::of_columns(Rows::new(&numbers, 5), 100, 5);
         let all: Vec<_> = panels.part(0..100).panels().collect();
-        for (columns, expected) in [(0..32, 0..1), (32..96, 1..3), (64..100, 2..4), (96..100, 3..4)] {
+        for (columns, expected) in [(0..32, 0..1), (32..96, 1..3), (64..100, 2..4), (96..100, 3..4)]
+        {
             let part = panels.part(columns.clone());
             assert_eq!(part.count(), columns.len());
             assert_eq!(part.panels().collect::<Vec<_>>(), all[expected], "{columns:?}");

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::bf16::{Instructions, Panels};
 use crate::cpu::bf16::proof::compare;
+use crate::cpu::bf16::{Instructions, Panels};
 use crate::cpu::kernel::Vectors;
 use crate::cpu::panels::padded;
 
