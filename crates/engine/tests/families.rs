@@ -12,7 +12,7 @@ use lamplighter_engine::golden::{Golden, Nearness};
 use lamplighter_engine::{
     Built, Device, Engine, EngineError, Gives, Kernel, Output, Pooling, Precision, Processor,
     Scale, TensorHeader, Text, Tokens, TooLong, answer_texts, build, describe, prepare, read,
-    reference, transfer_to, validation,
+    reference, transfer, transfer_to, validation,
 };
 use serde::Deserialize;
 
