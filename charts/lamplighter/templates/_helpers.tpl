@@ -50,7 +50,7 @@ app.kubernetes.io/part-of: lamplighter
 {{- end }}
 
 {{- define "lamplighter.workerCudaImage" -}}
-{{- with .Values.worker.cuda.image.repository -}}
+{{- with ((.Values.worker.cuda).image).repository -}}
 {{- printf "%s:%s" . (default $.Chart.AppVersion $.Values.worker.cuda.image.tag) -}}
 {{- end -}}
 {{- end }}
