@@ -48,6 +48,10 @@ bench-serve *args:
 bench-overload *args:
     cargo xtask bench overload {{ args }}
 
+# What answers take while a new version is loaded beside them
+bench-reload *args:
+    cargo xtask bench reload {{ args }}
+
 # Whether memory stays flat under a load that goes on
 soak *args:
     cargo xtask soak {{ args }}

@@ -53,11 +53,13 @@ pub(crate) struct Cpu {
     /// As many as ran at the same time.
     scratches: Mutex<Vec<Scratch>>,
     compared: Option<Compared>,
+    /// The kernel of 32-bit floats, while it is not settled whether the other will do.
+    floats: Option<Kernel>,
 }
 
 impl Cpu {
-    /// Computes with the kernel, or with the fastest of 32-bit floats where that one has a lower
-    /// precision and does not come near enough to it.
+    /// Computes with the kernel, on one core. Where that has a lower precision than 32-bit floats it is
+    /// to be [`Cpu::settled`] whether it goes on like that.
     pub(crate) fn new(
         config: &EncoderConfig,
         network: Network,
@@ -65,16 +67,45 @@ impl Cpu {
         finish: Finish,
         facts: Facts,
         kernel: Kernel,
-        cores: Cores,
     ) -> Result<Self, EngineError> {
         let is_lower = kernel.precision() != Precision::F32;
         let floats = is_lower.then(|| Kernel::fastest_in(Precision::F32));
         let mut encoder = Encoder::load(network, config, kernel, floats)?;
         let compared = floats
-            .map(|floats| comparison::choose(&mut encoder, floats, &tokenizer, &finish, &facts))
+            .map(|floats| {
+                let cosine =
+                    comparison::measure(&mut encoder, floats, &tokenizer, &finish, &facts)?;
+                let kernel = kernel.name().to_owned();
+                Ok::<_, EngineError>(Compared { kernel, cosine, is_wrong: false })
+            })
             .transpose()?;
         let (encoder, scratches) = (Arc::new(encoder), Mutex::default());
-        Ok(Self { encoder, cores, tokenizer, finish, facts, scratches, compared })
+        let cores = Cores::one();
+        Ok(Self { encoder, cores, tokenizer, finish, facts, scratches, compared, floats })
+    }
+
+    /// With a kernel of 32-bit floats if the one of lower precision does not come near enough to it, or
+    /// gives what is not right. Without the weights that only the other one needs.
+    pub(crate) fn settled(
+        mut self,
+        is_right: &dyn Fn(&dyn Engine) -> bool,
+    ) -> Result<Self, EngineError> {
+        let (Some(floats), Some(mut compared)) = (self.floats.take(), self.compared.take()) else {
+            return Ok(self);
+        };
+        compared.is_wrong = compared.is_near() && !is_right(&self);
+        let in_use = || EngineError::run("the model is still used by those who were to judge it");
+        let encoder = Arc::get_mut(&mut self.encoder).ok_or_else(in_use)?;
+        if !compared.will_do() {
+            encoder.compute_with(floats);
+        }
+        encoder.keep();
+        Ok(Self { compared: Some(compared), ..self })
+    }
+
+    /// On these cores.
+    pub(crate) fn on(self, cores: Cores) -> Self {
+        Self { cores, ..self }
     }
 
     fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
@@ -102,6 +133,10 @@ impl Engine for Cpu {
 
     fn compared(&self) -> Option<Compared> {
         self.compared.clone()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.encoder.bytes()
     }
 
     fn coldness(&self) -> Coldness {

@@ -53,7 +53,9 @@ pub use cpu::team::Cores;
 pub use describe::{Description, describe};
 pub use error::EngineError;
 pub use layout::TensorHeader;
-pub use load::{Built, Prepared, Processor, build, prepare, reference, transfer, transfer_to};
+pub use load::{
+    Built, Prepared, Processor, build, prepare, reference, transfer, transfer_judged, transfer_to,
+};
 pub use pooling::Pooling;
 pub use weights::{Weights, read};
 
@@ -71,6 +73,11 @@ pub trait Engine: Send + Sync {
     /// How near its precision came to 32-bit floats, where it has or might have had a lower one.
     fn compared(&self) -> Option<Compared> {
         None
+    }
+
+    /// Bytes of the host's memory that its weights take; none where they are elsewhere.
+    fn bytes(&self) -> u64 {
+        0
     }
 
     /// What has to run before runs cost what they will cost.
@@ -234,6 +241,8 @@ pub struct Runtime {
 pub struct Compared {
     /// The kernel of lower precision.
     pub kernel: String,
+    /// Whether an answer that was to be right was not: see [`transfer_judged`].
+    pub is_wrong: bool,
     /// The smallest cosine, of all texts of the comparison, between what the two made of a text; 0
     /// where one of them made nothing of it that is finite.
     pub cosine: f64,
@@ -243,9 +252,14 @@ impl Compared {
     /// The smallest cosine that is near enough.
     pub const LEAST: f64 = 0.9999;
 
-    /// Whether the kernel of lower precision will do.
+    /// Whether the kernel of lower precision came near enough.
     pub fn is_near(&self) -> bool {
         self.cosine >= Self::LEAST
+    }
+
+    /// Whether it will do.
+    pub fn will_do(&self) -> bool {
+        self.is_near() && !self.is_wrong
     }
 }
 

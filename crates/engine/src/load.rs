@@ -14,7 +14,7 @@ use crate::layout::Network;
 use crate::recipe::Recipe;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
-use crate::{Device, Engine, Facts};
+use crate::{Device, Engine, Facts, Precision};
 
 /// What an artifact says beside its weights, read and understood.
 pub struct Prepared {
@@ -87,6 +87,12 @@ pub struct Processor {
 }
 
 impl Processor {
+    /// Whether weights are there twice for a while, as 32-bit floats and in lower precision, which
+    /// takes half as much memory again.
+    pub fn compares(&self) -> bool {
+        self.kernel.unwrap_or_else(Kernel::fastest).precision() != Precision::F32
+    }
+
     /// One core, which computes with this kernel.
     pub fn with(kernel: Kernel) -> Self {
         Self { kernel: Some(kernel), cores: Cores::one() }
@@ -99,14 +105,26 @@ pub fn transfer_to(
     device: Device,
     processor: Processor,
 ) -> Result<Box<dyn Engine>, EngineError> {
+    transfer_judged(built, device, processor, &|_| true)
+}
+
+/// As [`transfer_to`]. A model that would be computed in lower precision than 32-bit floats is asked
+/// questions first, while it is there in both: where `is_right` says that its answers are not, it
+/// falls back ([`crate::Compared::is_wrong`]).
+pub fn transfer_judged(
+    built: Built,
+    device: Device,
+    processor: Processor,
+    is_right: &dyn Fn(&dyn Engine) -> bool,
+) -> Result<Box<dyn Engine>, EngineError> {
     match device {
         Device::Cpu => {
             let Built { config, recipe, mut network, tokenizer, facts } = built;
             let finish = Finish::take(&mut network, &recipe)?;
             let Processor { kernel, cores } = processor;
             let kernel = kernel.unwrap_or_else(Kernel::fastest);
-            let encoder = &config.encoder;
-            Ok(Box::new(Cpu::new(encoder, network, tokenizer, finish, facts, kernel, cores)?))
+            let model = Cpu::new(&config.encoder, network, tokenizer, finish, facts, kernel)?;
+            Ok(Box::new(model.settled(is_right)?.on(cores)))
         }
         Device::Cuda => by_candle(built, cuda::first_gpu()?),
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use lamplighter_engine::{
     Device, Engine, Gives, Kernel, Precision, Processor, Text, Tokens, answer_texts, build,
-    embed_texts, prepare, read, transfer, transfer_to,
+    embed_texts, prepare, read, transfer, transfer_judged, transfer_to,
 };
 use serde::Deserialize;
 use support::{HIDDEN, INNER, LAYERS, Tensor, Tiny, distance};
@@ -76,6 +76,30 @@ fn weights_that_bf16_has_no_digits_for_are_computed_in_floats_and_the_model_says
         assert_eq!((runtime.kernel.as_str(), runtime.precision), (floats.name(), Precision::F32));
         assert_eq!(embed_texts(engine.as_ref(), &TEXTS).unwrap(), expected);
     }
+}
+
+/// Guarantees: gates-17.
+#[test]
+fn answers_that_are_wrong_in_bf16_are_given_in_floats_and_the_model_says_so() {
+    let floats = Kernel::fastest_in(Precision::F32);
+    let tiny = Tiny::new();
+    let expected = embed_texts(with(&tiny, floats).as_ref(), &TEXTS).unwrap();
+    // To the last digit, which bf16 does not have.
+    let is_right =
+        |engine: &dyn Engine| embed_texts(engine, &TEXTS).is_ok_and(|found| found == expected);
+    for kernel in in_bf16() {
+        let processor = Processor::with(kernel);
+        assert!(processor.compares());
+        let built = tiny.build().unwrap();
+        let engine = transfer_judged(built, Device::Cpu, processor, &is_right).unwrap();
+        let compared = engine.compared().unwrap();
+        assert!(compared.is_near() && compared.is_wrong && !compared.will_do(), "{compared:?}");
+        assert_eq!(engine.runtime().precision, Precision::F32);
+        assert!(is_right(engine.as_ref()));
+    }
+    let never = |_: &dyn Engine| -> bool { panic!("there is no other precision to fall back to") };
+    assert!(!Processor::with(floats).compares());
+    transfer_judged(tiny.build().unwrap(), Device::Cpu, Processor::with(floats), &never).unwrap();
 }
 
 #[test]

@@ -254,7 +254,7 @@ pub struct RuntimeReport {
 }
 
 /// What came of comparing a kernel of lower precision with one of 32-bit floats, on the same weights.
-/// The model computes with it if it was near enough.
+/// The model computes with it if it was near enough and no validation case got a wrong answer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComparedReport {
@@ -264,6 +264,9 @@ pub struct ComparedReport {
     pub cosine: String,
     /// The smallest one that would do.
     pub at_least: String,
+    /// It was near enough, and an answer to a validation case was wrong none the less.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_wrong: bool,
 }
 
 /// What the warm-up measured.

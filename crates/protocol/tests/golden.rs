@@ -274,6 +274,7 @@ fn a_report_that_tells_what_a_model_computes_with_reads_and_writes_as_its_golden
         kernel: "amx-bf16".to_owned(),
         cosine: "0.99871".to_owned(),
         at_least: "0.9999".to_owned(),
+        is_wrong: true,
     });
     telling.models[0].runtime = Some(runtime);
     assert_golden(&telling, include_str!("golden/report_compared.json"));

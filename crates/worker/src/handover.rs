@@ -7,25 +7,33 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_protocol::{Failure, Phase, Reason};
+use tokio_util::sync::CancellationToken;
 
 /// Beside the program that hands over.
 const PROGRAM: &str = "lamplighter-worker-cuda";
-/// How long the other program may take to start: it reads a gigabyte of libraries.
+/// How long the other program may take to start: it reads a gigabyte of libraries. The operator gives
+/// a pod for GPUs some time more before its probes count.
 const DEADLINE: Duration = Duration::from_mins(2);
 /// Most bytes of what the loader said that a failure repeats.
 const MAX_SAID: usize = 512;
 
 /// Goes on as the program with code for GPUs, with the same command line and process id. Comes back
-/// where there is no other, for the engine to say what is missing, and where it cannot start:
-/// [`Reason::DeviceUnavailable`] with what the loader said.
-pub(crate) async fn to_program_for_gpus() -> Result<(), Failure> {
+/// where there is no other, for the engine to say what is missing, where it cannot start:
+/// [`Reason::DeviceUnavailable`] with what the loader said, and when it is told to stop before.
+pub(crate) async fn to_program_for_gpus(stop: &CancellationToken) -> Result<(), Failure> {
     if cfg!(feature = "cuda") {
         return Ok(());
     }
     let Some(program) = beside(&std::env::current_exe().map_err(internal)?) else {
         return Ok(());
     };
-    try_start(&program).await?;
+    tokio::select! {
+        started = try_start(&program) => started?,
+        () = stop.cancelled() => return Ok(()),
+    }
+    if stop.is_cancelled() {
+        return Ok(());
+    }
     tracing::info!(program = %program.display(), "going on as the program with code for GPUs");
     let mut command = std::process::Command::new(&program);
     Err(internal(command.args(std::env::args_os().skip(1)).exec()))

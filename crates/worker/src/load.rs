@@ -1,9 +1,10 @@
 //! One model's way from an address to right answers, and all models' ways side by side.
 //!
 //! A model's phases run one after the other; the models run in parallel, and take turns where more at
-//! a time would only be slower: in the order of the manifest, large ones first once they are there. The first one that fails ends the start, because a pod that serves
-//! less than its manifest serves nothing.
+//! a time would only be slower: in the order of the manifest, large ones first once they are there. The
+//! first one that fails ends the start, because a pod that serves less than its manifest serves nothing.
 
+mod precision;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -18,12 +19,10 @@ use lamplighter_artifact::{
     Artifact, ArtifactError, Budget, Digest, Location, Places, fetch, verify,
 };
 use lamplighter_engine::validation::Case;
-use lamplighter_engine::{
-    Compared, Engine, Processor, Runtime, build, prepare, read, transfer_to, warmup,
-};
+use lamplighter_engine::{Engine, Processor, build, prepare, read, transfer_judged, warmup};
 use lamplighter_protocol::{
-    ComparedReport, Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase,
-    RuntimeReport, Task, ValidationMode, WarmupReport,
+    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, ValidationMode,
+    WarmupReport,
 };
 use tokio::task::JoinSet;
 
@@ -149,7 +148,7 @@ pub async fn load_model(
     drop(fetch);
     tracker.pause();
     let _core = setup.turns.cores.take(1, artifact.bytes).await;
-    let (engine, memory) = bring_up(&artifact, entry.task, &setup, &tracker).await?;
+    let (engine, memory) = bring_up(&artifact, &entry, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
@@ -161,34 +160,10 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
-    tracker.runtime(runtime(engine.as_ref(), &entry));
+    tracker.runtime(precision::runtime(engine.as_ref(), &entry.key()));
     let memory = warm_up(&engine, memory, setup.warm_up_deadline, &tracker).await?;
     let (cases, memory) = validate(&engine, memory, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases, memory: Some(memory) })
-}
-
-/// What the model computes with. That it does not compute as it was meant to is logged, too.
-fn runtime(engine: &dyn Engine, entry: &ModelEntry) -> RuntimeReport {
-    let Runtime { kernel, precision } = engine.runtime();
-    let compared = engine.compared();
-    if let Some(Compared { kernel: other, cosine }) = &compared
-        && *other != kernel
-    {
-        tracing::warn!(
-            model = %entry.key(),
-            kernel,
-            other,
-            cosine,
-            at_least = Compared::LEAST,
-            "what the model gives in lower precision is not near enough: it computes in {precision}"
-        );
-    }
-    let compared = compared.map(|Compared { kernel, cosine }| ComparedReport {
-        kernel,
-        cosine: format!("{cosine:.7}"),
-        at_least: Compared::LEAST.to_string(),
-    });
-    RuntimeReport { kernel, precision: precision.to_string(), compared }
 }
 
 /// While they are read, all floats that are stored; as 32-bit ones, however they are stored.
@@ -248,7 +223,7 @@ fn expected_digest(setup: &Setup, entry: &ModelEntry) -> Result<Option<Digest>, 
 
 async fn bring_up(
     artifact: &Artifact,
-    task: Task,
+    entry: &ModelEntry,
     setup: &Setup,
     tracker: &Tracker,
 ) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
@@ -274,7 +249,7 @@ async fn bring_up(
     let prepared = prepared.await.map_err(|lost| failure::of_lost_task(&lost))?;
     let (built, mut reserved) =
         holding(reserved, Phase::Build, move || build(weights, prepared?)).await?;
-    tasks::check(task, &built.facts().architecture, &built.facts().gives)?;
+    tasks::check(entry.task, &built.facts().architecture, &built.facts().gives)?;
     reserved.shrink_to(built.bytes());
     tracker.add_bytes(stored);
     let verified = artifact.clone();
@@ -286,10 +261,15 @@ async fn bring_up(
         Device::Cpu => lamplighter_engine::Device::Cpu,
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
-    let processor = setup.processor.clone();
     tracker.begin(Phase::Transfer);
-    let transfer = move || transfer_to(built, device, processor);
-    let (engine, reserved) = holding(reserved, Phase::Transfer, transfer).await?;
+    let (processor, floats) = (setup.processor.clone(), built.bytes());
+    let processor = precision::affordable(processor, floats, &mut reserved, &entry.key())?;
+    let (plan, asked) = (entry.validation.clone(), artifact.clone());
+    let is_right = move |engine: &dyn Engine| precision::is_right(engine, &plan, &asked);
+    let transfer = move || transfer_judged(built, device, processor, &is_right);
+    let (engine, mut reserved) = holding(reserved, Phase::Transfer, transfer).await?;
+    // In 32-bit floats, panels are filled up and take a little more than what was stored.
+    reserved.shrink_to(engine.bytes().min(floats));
     tracker.add_bytes(stored);
     Ok((Arc::from(engine), reserved))
 }

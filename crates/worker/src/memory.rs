@@ -103,6 +103,18 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// It will be so many bytes for a while, at least as many as before.
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Failure> {
+        let more = self.room.reserve(bytes.saturating_sub(self.bytes), 0)?;
+        self.bytes += more.into_inner();
+        Ok(())
+    }
+
+    /// Counted by somebody else from here on.
+    fn into_inner(mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// It turned out to be so many bytes, at most as many as before.
     pub fn shrink_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
@@ -193,6 +205,21 @@ mod tests {
         drop((first, second));
         room.reserve(100 * MEBIBYTE, 0).expect("what is gone is given back");
         Arc::new(Room::new(None)).reserve(u64::MAX - WORKER, 0).unwrap();
+    }
+
+    #[test]
+    fn what_grows_must_fit_and_is_otherwise_as_large_as_it_was() {
+        let room = Arc::new(Room::new(Some(WORKER + 100 * MEBIBYTE)));
+        let mut model = room.reserve(60 * MEBIBYTE, 0).unwrap();
+        let failure = model.grow_to(101 * MEBIBYTE).unwrap_err();
+        assert_eq!(failure.found.as_deref(), Some("105 MiB"));
+        room.reserve(40 * MEBIBYTE, 0).expect("it did not grow");
+        model.grow_to(90 * MEBIBYTE).unwrap();
+        room.reserve(11 * MEBIBYTE, 0).unwrap_err();
+        model.shrink_to(30 * MEBIBYTE);
+        room.reserve(70 * MEBIBYTE, 0).expect("it is small again");
+        drop(model);
+        room.reserve(100 * MEBIBYTE, 0).expect("nothing is counted twice");
     }
 
     #[test]

@@ -37,7 +37,10 @@ const UNLOAD_MARGIN: Duration = Duration::from_secs(5);
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
     let manifest = manifest::read(&args.manifest)?;
     if manifest.device == Device::Cuda {
-        handover::to_program_for_gpus().await?;
+        handover::to_program_for_gpus(&stop).await?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
     }
     for wrong in Kernel::wrong() {
         tracing::error!(kernel = wrong.kernel, "{wrong}");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "bytes and counts become rates")]
 
+mod asking;
 mod client;
 mod cores;
 mod engine;
@@ -11,6 +12,7 @@ mod overload;
 mod peer;
 mod process;
 mod python;
+mod reload;
 mod rerank;
 mod serve;
 mod table;
@@ -65,6 +67,20 @@ pub(crate) enum BenchCommand {
     /// rest. Fails if less than 95 % of the capacity is answered, or if the 99th percentile of
     /// refusals, from parsed head to answer, is 5 ms or more.
     Overload(OverloadArgs),
+    /// What answers take while a new version is loaded beside the one that gives them.
+    ///
+    /// The worker runs on one core, which is kept busy from another one, so the machine must have two and
+    /// be at rest. Fails if a request is lost, or if the 99th percentile while a version loads is twice
+    /// what it is without, or more.
+    Reload(ReloadArgs),
+}
+
+/// Options of `cargo xtask bench reload`.
+#[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    /// How many versions come, one after the other.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    reloads: u32,
 }
 
 /// Options of `cargo xtask bench overload`.
@@ -143,6 +159,7 @@ pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
         BenchCommand::Rerank(args) => rerank::run(workspace, args),
         BenchCommand::Serve(args) => serve::run(workspace, args),
         BenchCommand::Overload(args) => overload::run(workspace, args),
+        BenchCommand::Reload(args) => reload::run(workspace, args),
     }
 }
 

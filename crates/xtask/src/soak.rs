@@ -30,6 +30,9 @@ pub(crate) struct SoakArgs {
     /// unloaded.
     #[arg(long, default_value_t = RELOADS)]
     reloads: u32,
+    /// Requests a second at most, which leaves the machine to others. Unset: as many as are answered.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Where the picture of the run goes.
     #[arg(long, default_value = ".local/soak.svg", value_name = "FILE")]
     plot: PathBuf,
@@ -46,25 +49,36 @@ pub(crate) enum Served {
 
 /// Runs it for minutes.
 pub(crate) fn run(workspace: &Workspace, args: &SoakArgs) -> Result<()> {
-    let time = Duration::from_mins(args.minutes.into());
-    let line = soak(workspace, time, args.model, args.reloads, &workspace.root().join(&args.plot))?;
+    let load = Load {
+        time: Duration::from_mins(args.minutes.into()),
+        served: args.model,
+        reloads: args.reloads,
+        rate: args.rate,
+    };
+    let line = soak(workspace, load, &workspace.root().join(&args.plot))?;
     term::line(&line);
     term::detail(&format!("the picture is {}", args.plot.display()));
     Ok(())
 }
 
+/// What goes on for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) time: Duration,
+    pub(crate) served: Served,
+    pub(crate) reloads: u32,
+    /// Requests a second at most.
+    pub(crate) rate: Option<u32>,
+}
+
 /// Runs it; the line that sums it up. What is not flat is an error.
-pub(crate) fn soak(
-    workspace: &Workspace,
-    time: Duration,
-    served: Served,
-    reloads: u32,
-    plot: &std::path::Path,
-) -> Result<String> {
+pub(crate) fn soak(workspace: &Workspace, load: Load, plot: &std::path::Path) -> Result<String> {
+    let Load { time, served, reloads, rate } = load;
     let mut command = Exec::new("soak", "cargo")
         .args(["test", "--workspace", "--test", "soak", "--", "--nocapture"])
         .env("LAMPLIGHTER_SOAK_SECONDS", time.as_secs().to_string())
         .env("LAMPLIGHTER_SOAK_RELOADS", reloads.to_string())
+        .env("LAMPLIGHTER_SOAK_RATE", rate.unwrap_or(0).to_string())
         .env("LAMPLIGHTER_SOAK_PLOT", plot)
         .dir(workspace.root())
         .deadline(COMPILE + time);

@@ -11,15 +11,19 @@ use serde::{Deserialize, Serialize};
 
 use super::model::LocalReference;
 
-/// The extended resource by which pods ask for NVIDIA GPUs.
-pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
+/// How the names of the extended resources begin by which pods ask for NVIDIA GPUs: whole or shared
+/// ones, and slices
+/// (<https://docs.nvidia.com/datacenter/cloud-native/kubernetes/latest/index.html>).
+const GPUS: [&str; 2] = ["nvidia.com/gpu", "nvidia.com/mig-"];
 
 /// The pods that load and serve the models.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.device) || self.device != 'Cuda' || (has(self.resources) && has(self.resources.limits) && self.resources.limits.exists(name, name.startsWith('nvidia.com/')))")
-        .message("worker.device: Cuda needs a GPU; add nvidia.com/gpu to resources.limits, or set worker.device: Cpu")
+        .message("worker.device: Cuda needs a GPU; add nvidia.com/gpu to resources.limits, or set worker.device: Cpu"),
+    validation = Rule::new("!has(self.precision) || self.precision != 'BF16' || (has(self.device) ? self.device == 'Cpu' : !has(self.resources) || !has(self.resources.limits) || !self.resources.limits.exists(name, name.startsWith('nvidia.com/gpu') || name.startsWith('nvidia.com/mig-')))")
+        .message("worker.precision: BF16 is for models on the processor; remove it, or set worker.device: Cpu")
 )]
 pub struct WorkerSpec {
     /// The worker image. Unset: the one for the device that the operator was installed with.
@@ -38,7 +42,7 @@ pub struct WorkerSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub image_pull_secrets: Vec<LocalReference>,
 
-    /// Where the models run. Unset: `Cuda` where `nvidia.com/gpu` is requested, else `Cpu`. A
+    /// Where the models run. Unset: `Cuda` where `nvidia.com/gpu` or a slice of one is requested, else `Cpu`. A
     /// device that is missing is an error, never a fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Device")]
@@ -109,7 +113,8 @@ impl WorkerSpec {
                 [&resources.limits, &resources.requests]
                     .into_iter()
                     .flatten()
-                    .any(|quantities| quantities.contains_key(GPU_RESOURCE))
+                    .flat_map(|quantities| quantities.keys())
+                    .any(|name| GPUS.iter().any(|gpu| name.starts_with(gpu)))
             });
             if asks_for_gpu { Device::Cuda } else { Device::Cpu }
         })

@@ -30,6 +30,11 @@ impl<T: Clone + Default> Buffer<T> {
         &mut self.numbers[self.start..][..count]
     }
 
+    /// What it takes in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        size_of_val(self.numbers.as_slice()) as u64
+    }
+
     /// The first of what was taken.
     pub(crate) fn get(&self, count: usize) -> &[T] {
         &self.numbers[self.start..][..count]

@@ -9,21 +9,21 @@ use crate::finish::Finish;
 use crate::inputs::OutOfTable;
 use crate::tokenizer::Tokenizer;
 use crate::validation::cosine;
-use crate::{Compared, Facts, Gives, Output, Tokens, warmup};
+use crate::{Facts, Gives, Output, Tokens, warmup};
 
 /// Texts of how many tokens, and how many of each: a few hundred tokens in all, which take far less
 /// than a warm-up.
 const SHAPES: [(usize, usize); 3] = [(8, 3), (24, 3), (96, 3)];
 
-/// Runs texts with both kernels that the encoder was loaded for, and leaves it with the one of 32-bit
-/// floats if the other does not come near to it.
-pub(super) fn choose(
+/// Runs texts with both kernels that the encoder was loaded for, and leaves it with the one of lower
+/// precision. The smallest cosine, of all texts, between what the two made of one.
+pub(super) fn measure(
     encoder: &mut Encoder,
     floats: Kernel,
     tokenizer: &Tokenizer,
     finish: &Finish,
     facts: &Facts,
-) -> Result<Compared, EngineError> {
+) -> Result<f64, EngineError> {
     let shapes = SHAPES.map(|(length, texts)| (length.min(facts.max_tokens), texts));
     let lower = encoder.kernel();
     let mut scratch = Scratch::default();
@@ -38,10 +38,8 @@ pub(super) fn choose(
             least = least.min(nearness(found, expected));
         }
     }
-    let compared = Compared { kernel: lower.name().to_owned(), cosine: least };
-    encoder.compute_with(if compared.is_near() { lower } else { floats });
-    encoder.keep();
-    Ok(compared)
+    encoder.compute_with(lower);
+    Ok(least)
 }
 
 /// Of each text the vector that it is given; where it is given scores, the one that these are made of.
@@ -94,13 +92,5 @@ mod tests {
         ] {
             assert!((nearness(&found, &expected) - cosine).abs() < 1e-9, "{found:?}");
         }
-    }
-
-    #[test]
-    fn near_is_from_the_bound_on() {
-        let compared = |cosine| Compared { kernel: "some".to_owned(), cosine };
-        assert!(compared(Compared::LEAST).is_near());
-        assert!(!compared(Compared::LEAST - 1e-9).is_near());
-        assert!(!compared(0.0).is_near());
     }
 }

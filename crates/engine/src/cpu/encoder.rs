@@ -127,6 +127,16 @@ impl Encoder {
         }
     }
 
+    /// What its weights take in memory, but for vectors such as biases.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tables = [&self.words, &self.positions, &self.types];
+        let tables = tables.into_iter().map(|table| size_of_val(table.as_slice()) as u64);
+        let linears = self.layers.iter().flat_map(|layer| {
+            [&layer.attended, &layer.attention, &layer.inner, &layer.outer].map(Linear::bytes)
+        });
+        tables.chain(linears).sum()
+    }
+
     /// Length of a token's vector.
     pub(crate) fn width(&self) -> usize {
         self.hidden

@@ -70,6 +70,15 @@ impl Linear {
         }
     }
 
+    /// What its weights take in memory, in whichever forms they are there.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.weights {
+            Weights::Floats(floats) => floats.bytes(),
+            Weights::Pairs(_, pairs) => pairs.bytes(),
+            Weights::Both(floats, _, pairs) => floats.bytes() + pairs.bytes(),
+        }
+    }
+
     /// Gives the memory back that this kernel does not need.
     pub(crate) fn keep(&mut self, kernel: Kernel) {
         let weights = std::mem::replace(&mut self.weights, Weights::Floats(Panels::default()));
@@ -141,6 +150,26 @@ mod tests {
             both.keep(kernel);
             assert!(!matches!(both.weights, Weights::Both(..)));
             assert_eq!(&apply(&both, kernel), expected, "{kernel} alone");
+        }
+    }
+
+    #[test]
+    fn in_bf16_weights_take_half_the_memory_and_as_long_as_both_are_there_both() {
+        const SIDE: usize = 64;
+        let (weight, bias) = (vec![0.5; SIDE * SIDE], vec![0.0; SIDE]);
+        let [floats, pairs] = [Precision::F32, Precision::BF16].map(Kernel::fastest_in);
+        let pack = |kernel, beside| Linear::pack(&weight, &bias, SIDE, kernel, beside);
+        let [of_floats, of_pairs] = [floats, pairs].map(|kernel| pack(kernel, None).bytes());
+        let stored = size_of_val(weight.as_slice()) as u64;
+        for (found, expected) in [(of_floats, stored), (of_pairs, stored / 2)] {
+            // A buffer begins with a line of the cache.
+            assert!((expected..expected + 64).contains(&found), "{found}, {expected}");
+        }
+        for (kernel, kept) in [(floats, of_floats), (pairs, of_pairs)] {
+            let mut both = pack(pairs, Some(floats));
+            assert_eq!(both.bytes(), of_floats + of_pairs);
+            both.keep(kernel);
+            assert_eq!(both.bytes(), kept);
         }
     }
 }

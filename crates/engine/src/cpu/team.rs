@@ -9,6 +9,8 @@
 //! others' slots when all have. There are two sets of slots, used in turns: whoever is ahead writes
 //! into the one that nobody reads any more.
 
+mod batch;
+
 use std::cell::Cell;
 use std::hint::spin_loop;
 use std::io;
@@ -19,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use batch::Batch;
 
 use super::buffer::Buffer;
 use super::encoder::{Encoder, Scratch};
@@ -115,9 +119,12 @@ impl Cores {
     ) -> Option<()> {
         let team = &*self.0.0;
         let running = Running::begin(team);
-        if running.is_alone && team.is_rested() {
-            let share = team.call(encoder, batch);
-            let done = share.and_then(|share| encoder.forward(batch, scratch, &share));
+        if running.is_alone
+            && team.is_rested()
+            && let Some(share) = team.call(encoder, batch)
+        {
+            let _told = Told(team);
+            let done = encoder.forward(batch, scratch, &share);
             team.learn(done.is_some());
             // Where a member was lost the run is made anew: what it died of comes up here.
             if done.is_some() {
@@ -151,6 +158,17 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.team.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Tells the helpers when the caller's part of a run panics, so that they do not wait for it.
+struct Told<'a>(&'a Team);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lost.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -194,7 +212,7 @@ impl Team {
         self.rests.store(rest, Ordering::Relaxed);
     }
 
-    /// Calls the helpers to a run. None if nobody comes.
+    /// Calls the helpers to a run. None if nobody comes, or if some have not left the last run yet.
     fn call(&self, encoder: &Arc<Encoder>, batch: &[Tokens]) -> Option<Share<'_>> {
         let mut call = self.lock();
         if call.encoder.is_some() || self.inside.load(Ordering::Acquire) > 0 {
@@ -220,6 +238,9 @@ impl Team {
         drop(call);
         // Those that have come wait for this number, also where nobody has.
         self.members.store(joined + 1, Ordering::Release);
+        if joined == 0 {
+            self.learn(false);
+        }
         (joined > 0).then(|| Share::of(self, 0, joined + 1))
     }
 
@@ -293,32 +314,6 @@ impl Team {
             }
         }
         Some(())
-    }
-}
-
-/// Texts in memory that is used again.
-#[derive(Default)]
-struct Batch {
-    texts: Vec<Tokens>,
-    /// How many of them there are; the others are memory.
-    count: usize,
-}
-
-impl Batch {
-    fn copy(&mut self, texts: &[Tokens]) {
-        self.count = texts.len();
-        if self.texts.len() < self.count {
-            self.texts.resize_with(self.count, Tokens::default);
-        }
-        for (to, from) in self.texts.iter_mut().zip(texts) {
-            to.ids.clear();
-            to.ids.extend_from_slice(&from.ids);
-            (to.second, to.truncated) = (from.second, from.truncated);
-        }
-    }
-
-    fn texts(&self) -> &[Tokens] {
-        &self.texts[..self.count]
     }
 }
 

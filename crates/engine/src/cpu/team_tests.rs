@@ -111,6 +111,30 @@ fn nobody_is_called_for_a_while_where_members_waited_and_longer_each_time() {
 }
 
 #[test]
+fn helpers_are_told_when_the_caller_of_their_run_panics_and_not_when_it_is_done() {
+    let team = Team::new(1);
+    drop(Told(&team));
+    assert!(!team.lost.load(Ordering::Relaxed));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _told = Told(&team);
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err() && team.lost.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_team_that_has_not_left_its_last_run_is_no_slow_one() {
+    let encoder = Arc::new(encoder(32, 2, 64, Kernel::fastest()));
+    let team = Team::new(1);
+    team.inside.store(1, Ordering::Relaxed);
+    assert!(team.call(&encoder, &[text(3, 1)]).is_none());
+    assert!(team.is_rested());
+    team.inside.store(0, Ordering::Relaxed);
+    assert!(team.call(&encoder, &[text(3, 1)]).is_none(), "nobody comes");
+    assert!(!team.is_rested());
+}
+
+#[test]
 fn a_member_that_is_lost_ends_the_others_wait() {
     let team = Team::new(1);
     let waits = thread::scope(|scope| {

@@ -173,23 +173,27 @@ impl<'a> Asker<'a> {
         ran.map_err(|over| ApiError::out_of_time(over.seconds))?
     }
 
-    /// The tokens of the texts in the field `inputs`, within the request's time. They have places in the
-    /// queue until then as those have that are to be computed.
+    /// The tokens of the texts in the field `inputs`, within the request's time, and the bytes that were
+    /// set aside for an answer of at most `most`. They have places in the queue until then as those have
+    /// that are to be computed.
     pub(super) async fn pieces(
         self,
         model: &Arc<Model>,
         question: Question,
         special: bool,
-    ) -> Result<Vec<Vec<Piece>>, ApiError> {
+        most: usize,
+    ) -> Result<(Vec<Vec<Piece>>, Share), ApiError> {
         const FIELD: &str = "inputs";
         let Self { app, deadline, .. } = self;
         question.check_count(app, FIELD)?;
         question.check_bytes(model, app.limits.bytes_per_token, FIELD)?;
+        let share = reply::reserve(app, most, FIELD)?;
         let failed = |error: RunError| ApiError::of_run(&error, FIELD);
         let _admitted = app.runner.admit(question.len()).map_err(failed)?;
-        let Question::Texts(texts, _) = question else { return Ok(Vec::new()) };
+        let Question::Texts(texts, _) = question else { return Ok((Vec::new(), share)) };
         let pieces = deadline.within(app.runner.pieces(model, texts, special)).await;
-        pieces.map_err(|over| ApiError::out_of_time(over.seconds))?.map_err(failed)
+        let pieces = pieces.map_err(|over| ApiError::out_of_time(over.seconds))?.map_err(failed)?;
+        Ok((pieces, share))
     }
 
     async fn run(

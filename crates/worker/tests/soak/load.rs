@@ -49,6 +49,18 @@ pub(crate) struct Target {
     pub(crate) body: usize,
 }
 
+/// How often each client asks at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace(Duration);
+
+impl Pace {
+    /// So many requests a second of so many clients together; 0 for as many as are answered.
+    pub(crate) fn new(rate: u64, clients: u64) -> Self {
+        let micros = (clients * 1_000_000).checked_div(rate).unwrap_or_default();
+        Self(Duration::from_micros(micros))
+    }
+}
+
 /// Numbers that a seed decides (<https://doi.org/10.1145/2714064.2660195>, its output function).
 pub(crate) struct Random(u64);
 
@@ -80,12 +92,14 @@ impl Random {
 pub(crate) async fn client(
     target: Target,
     seed: u64,
+    pace: Pace,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
 ) -> Result<(), String> {
     let http = Client::builder(TokioExecutor::new()).build_http();
     let mut random = Random::new(seed);
     while !stop.load(Ordering::Relaxed) {
+        let next = tokio::time::Instant::now() + pace.0;
         let lot = random.below(100);
         let (what, done, count) = if lot < GIVEN_UP {
             ("given up", give_up(&target, &mut random).await, &counts.given_up)
@@ -96,6 +110,7 @@ pub(crate) async fn client(
         };
         done.map_err(|problem| format!("a request ({what}): {problem}"))?;
         count.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep_until(next).await;
     }
     Ok(())
 }

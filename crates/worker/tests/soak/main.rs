@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use load::{Counts, Target, client};
-use samples::{Sample, Verdict};
+use load::{Counts, Pace, Target, client};
+use samples::{Rest, Sample, Verdict};
 use serde_json::json;
 use support::artifact::{Place, Tiny};
 use support::client::Http;
@@ -32,6 +32,11 @@ use tokio::task::JoinHandle;
 const JUDGED: u64 = 60;
 const CLIENTS: u64 = 4;
 const BODY: usize = 256 << 10;
+/// Pools let a thread go after it had nothing to do for ten seconds
+/// (<https://docs.rs/tokio/latest/tokio/runtime/struct.Builder.html#method.thread_keep_alive>).
+const RESTED: Duration = Duration::from_secs(12);
+/// Until nothing changes for that long.
+const TO_REST: Duration = Duration::from_mins(1);
 /// What the worker's images set, so that freed tensors go back to the system.
 const ALLOCATOR: [(&str, &str); 2] =
     [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")];
@@ -87,45 +92,81 @@ async fn a_load_that_never_ends_takes_no_more_than_it_did_at_first() {
     let token = reload::token(&place);
     let worker = start(&place, &["--admin-token-file", token.to_str().unwrap()]).await;
     let target = target(&worker).await;
+    // What is started for a first reload stays for the next ones.
+    reload::once(worker.admin, &artifact, 1).await.unwrap();
+    let is_judged = time.as_secs() >= JUDGED;
+    let before = rest(&worker, is_judged).await;
 
+    let every = Pace::new(setting("LAMPLIGHTER_SOAK_RATE", 0), CLIENTS);
+    let is_reloading = Arc::new(AtomicBool::new(false));
     let (counts, stop) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|seed| {
-            tokio::spawn(client(target.clone(), seed, Arc::clone(&counts), Arc::clone(&stop)))
+            let (counts, stop) = (Arc::clone(&counts), Arc::clone(&stop));
+            tokio::spawn(client(target.clone(), seed, every, counts, stop))
         })
         .collect();
-    let reloading = tokio::spawn(reload::every(worker.admin, artifact, time, reloads));
-    let samples = watch(&worker, time, || clients.iter().any(JoinHandle::is_finished)).await;
+    let flag = Arc::clone(&is_reloading);
+    let reloads = tokio::spawn(reload::every(worker.admin, artifact, time, reloads, flag));
+    let ended = || clients.iter().any(JoinHandle::is_finished);
+    let samples = watch(&worker, time, &is_reloading, ended).await;
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap().unwrap();
     }
-    let reloaded = reloading.await.unwrap().unwrap();
+    let reloads = reloads.await.unwrap().unwrap();
+    let after = rest(&worker, is_judged).await;
     worker.terminate();
     assert_eq!(worker.ended().await.status.code(), Some(0), "no request was cut off");
-    tell(&samples, &counts, reloaded, time);
+    let verdict = Verdict::of(&samples, before, after).expect("enough samples");
+    tell(&samples, &verdict, &counts, reloads, is_judged);
+}
+
+/// What the process has once that has not changed for some time; at once, where it is not judged.
+async fn rest(worker: &Process, is_judged: bool) -> Rest {
+    let look = || Sample::take(pid(worker), 0.0).unwrap().rest();
+    let (begun, mut seen, mut since) = (Instant::now(), look(), Instant::now());
+    while is_judged && since.elapsed() < RESTED {
+        assert!(begun.elapsed() < TO_REST, "the worker does not come to rest: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
+}
+
+fn pid(worker: &Process) -> i32 {
+    worker.id().as_raw_nonzero().get()
 }
 
 /// A sample each second, or more where there are few; ends early when a client has given up.
-async fn watch(worker: &Process, time: Duration, ended: impl Fn() -> bool) -> Vec<Sample> {
-    let pid = worker.id().as_raw_nonzero().get();
+async fn watch(
+    worker: &Process,
+    time: Duration,
+    is_reloading: &AtomicBool,
+    ended: impl Fn() -> bool,
+) -> Vec<Sample> {
+    let pid = pid(worker);
     let begun = Instant::now();
     let mut every = tokio::time::interval((time / 60).min(Duration::from_secs(1)));
     let mut samples = Vec::new();
     while begun.elapsed() < time && !ended() {
         every.tick().await;
-        samples.push(Sample::take(pid, begun.elapsed().as_secs_f64()).unwrap());
+        let before = is_reloading.load(Ordering::Acquire);
+        let mut sample = Sample::take(pid, begun.elapsed().as_secs_f64()).unwrap();
+        sample.is_reloading = before || is_reloading.load(Ordering::Acquire);
+        samples.push(sample);
     }
     samples
 }
 
-fn tell(samples: &[Sample], counts: &Counts, reloads: u64, time: Duration) {
-    let verdict = Verdict::of(samples).expect("enough samples");
-    let judged = time.as_secs() >= JUDGED;
-    let problems = if judged { verdict.problems() } else { Vec::new() };
+fn tell(samples: &[Sample], verdict: &Verdict, counts: &Counts, reloads: u64, is_judged: bool) {
+    let problems = if is_judged { verdict.problems() } else { Vec::new() };
     let line = format!(
-        "soak: {} s, {}, {reloads} reloads; {}; {} problems",
-        time.as_secs(),
+        "soak: {:.0} s, {}, {reloads} reloads; {}; {} problems",
+        verdict.seconds,
         counts.line(),
         verdict.line(),
         problems.len()

@@ -87,6 +87,7 @@ mod tests {
             resident_bytes: 1e8,
             descriptors: 12.0,
             threads: 7.0,
+            is_reloading: false,
         };
         let samples: Vec<Sample> = (0..5_000).map(at).collect();
         let svg = svg(&samples, "a < b");

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full};
@@ -22,12 +24,13 @@ pub(crate) fn token(place: &Place) -> PathBuf {
     path
 }
 
-/// So many reloads, spread over the time; how many there were.
+/// So many reloads, spread over the time; how many there were. The flag is set while one goes on.
 pub(crate) async fn every(
     admin: SocketAddr,
     artifact: PathBuf,
     time: Duration,
     reloads: u64,
+    is_reloading: Arc<AtomicBool>,
 ) -> Result<u64, String> {
     let begun = Instant::now();
     let parts = u32::try_from(reloads).unwrap_or(u32::MAX).max(1);
@@ -36,13 +39,17 @@ pub(crate) async fn every(
     let mut done = 0;
     while done < reloads && begun.elapsed() < time {
         every.tick().await;
-        once(admin, &artifact, done + 1).await?;
+        // The first of all was before.
+        is_reloading.store(true, Ordering::Release);
+        once(admin, &artifact, done + 2).await?;
+        is_reloading.store(false, Ordering::Release);
         done += 1;
     }
     Ok(done)
 }
 
-async fn once(admin: SocketAddr, artifact: &Path, old: u64) -> Result<(), String> {
+/// The version `old` and the one after it.
+pub(crate) async fn once(admin: SocketAddr, artifact: &Path, old: u64) -> Result<(), String> {
     let (old, new) = (old.to_string(), (old + 1).to_string());
     let config = super::entry(artifact, &new, true).to_string();
     post(admin, "embedder/load", json!({"parameters": {"config": config}})).await?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use lamplighter_protocol::{Failure, Phase, Reason};
 
@@ -49,6 +50,24 @@ async fn where_the_driver_is_missing_the_failure_says_what_the_loader_said() {
     for part in [said, "nvidia.com/gpu", "runtimeClassName"] {
         assert!(failure.message.contains(part), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn whoever_is_told_to_stop_before_the_other_program_has_started_stops() {
+    let place = beside("#!/bin/sh\necho >$0.begun\nexec sleep 60\n");
+    let program = place.path().join("lamplighter-worker");
+    let mut child = process::serving(&program, place.path(), &[]).spawn().unwrap();
+    let begun = place.path().join("lamplighter-worker-cuda.begun");
+    let in_time = tokio::time::timeout(Duration::from_secs(20), async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let pid = rustix::process::Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        child.wait().await.unwrap()
+    });
+    let status = in_time.await.expect("it stops in time");
+    assert_eq!(status.code(), Some(0), "{status:?}");
 }
 
 #[tokio::test]

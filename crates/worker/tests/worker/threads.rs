@@ -2,8 +2,8 @@
 //! end where the system gives fewer.
 
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, Reason};
@@ -67,6 +67,64 @@ async fn a_batch_runs_for_each_core_that_the_process_may_use_or_as_many_as_a_fla
         let names = threads(&worker).await;
         let count = |begin| names.iter().filter(|name| name.starts_with(begin)).count();
         assert_eq!((count("compute-"), count("tokenize-")), (computing, tokenizing), "{names:?}");
+    }
+}
+
+/// A cgroup whose processes may use so much of the machine's cores, as those of a container with a CPU
+/// limit (<https://docs.kernel.org/admin-guide/cgroup-v2.html>,
+/// <https://docs.kernel.org/scheduler/sched-bwc.html>). Removed when dropped.
+struct Quota(PathBuf);
+
+impl Quota {
+    fn of_one_core() -> Self {
+        const PERIOD: &str = "100000";
+        let name = format!("lamplighter-quota-{}", std::process::id());
+        let legacy = Path::new("/sys/fs/cgroup/cpu");
+        let (above, files): (&Path, &[(&str, &str)]) = if legacy.exists() {
+            (legacy, &[("cpu.cfs_period_us", PERIOD), ("cpu.cfs_quota_us", PERIOD)])
+        } else {
+            (Path::new("/sys/fs/cgroup"), &[("cpu.max", "100000 100000")])
+        };
+        let quota = Self(above.join(name));
+        fs::create_dir(&quota.0).expect("root makes a cgroup");
+        for (file, value) in files {
+            fs::write(quota.0.join(file), value).expect("the cgroup has a quota");
+        }
+        quota
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        // A process that was killed is in it for a moment still.
+        while let Err(error) = fs::remove_dir(&self.0) {
+            if begun.elapsed() > DEADLINE {
+                eprintln!("{} stays: {error}", self.0.display());
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "makes a cgroup, which takes root"]
+async fn a_batch_runs_for_each_core_of_the_containers_limit_however_many_the_machine_has() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(cores > 1, "a machine of one core has no less to give");
+    let place = place();
+    let quota = Quota::of_one_core();
+    let within = format!("echo $$ >{}/cgroup.procs; exec", quota.0.display());
+    for (before, expected) in [(within.as_str(), 1), ("exec", cores)] {
+        let worker = process::serving_after(before, place.path(), &[]);
+        let worker = Process::start_as(worker).await;
+        Http::one().ready_is(worker.admin, StatusCode::OK).await;
+        let names = threads(&worker).await;
+        let count = names.iter().filter(|name| name.starts_with("compute-")).count();
+        assert_eq!(count, expected, "{names:?}");
+        worker.terminate();
+        worker.ended().await;
     }
 }
 

@@ -19,12 +19,19 @@ pub(crate) enum Code {
 /// One connection, which is opened again when the server closes it.
 pub(crate) struct Client {
     address: String,
+    /// A line of its own, or nothing.
+    authorization: String,
     stream: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
     pub(crate) fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), stream: None }
+        Self { address: address.to_owned(), authorization: String::new(), stream: None }
+    }
+
+    /// With this token in every request.
+    pub(crate) fn with_bearer(self, token: &str) -> Self {
+        Self { authorization: format!("authorization: Bearer {token}\r\n"), ..self }
     }
 
     /// Asks, and reads the whole answer. A connection that was closed between two requests is opened
@@ -46,10 +53,10 @@ impl Client {
             Some(stream) => stream,
             None => self.connect()?,
         };
-        let length = body.len();
+        let (length, authorization) = (body.len(), &self.authorization);
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+             {authorization}content-length: {length}\r\n\r\n{body}"
         );
         stream.get_mut().write_all(request.as_bytes())?;
         let mut status = String::new();

@@ -4,13 +4,13 @@
 //! connections as keep the core busy ask one after the other, which is the capacity; then requests
 //! come three times as fast, whether the ones before were answered or not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::client::{Client, Code};
+use super::asking::{Load, Request, ask, millis, p99};
 use super::table::{aligned, row};
 use super::worker::{MODEL, Worker};
 use super::{OverloadArgs, cores, process};
@@ -54,8 +54,8 @@ pub(super) fn run(workspace: &Workspace, args: &OverloadArgs) -> Result<()> {
             &format!("{:.1}", load.rate()),
             &format!("{:.0}", load.refused.len() as f64 / load.seconds),
             &load.other.to_string(),
-            &format!("{:.1}", millis(percentile(&load.answered))),
-            &format!("{:.2}", millis(percentile(&load.refused))),
+            &format!("{:.1}", millis(p99(&load.answered))),
+            &format!("{:.2}", millis(p99(&load.refused))),
         ]));
     }
     term::line(&aligned(&rows));
@@ -70,34 +70,6 @@ pub(super) fn run(workspace: &Workspace, args: &OverloadArgs) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Times as the client sees them.
-#[derive(Debug, Default)]
-struct Load {
-    seconds: f64,
-    asked: u64,
-    answered: Vec<Duration>,
-    refused: Vec<Duration>,
-    other: u64,
-}
-
-impl Load {
-    fn rate(&self) -> f64 {
-        self.answered.len() as f64 / self.seconds
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// The 99th percentile; none of none.
-fn percentile(times: &[Duration]) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let at = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or_default()
 }
 
 struct Bench {
@@ -124,60 +96,11 @@ impl Bench {
         Ok(Self { worker, body: body.to_string(), _folder: folder })
     }
 
-    /// Asks on so many connections for so long: one request after the other, or so many a second.
     fn ask(&self, connections: u32, rate: Option<f64>, time: Duration) -> Result<Load> {
-        let begun = Instant::now();
-        let next = AtomicU64::new(0);
-        let loads: Vec<Result<Load>> = std::thread::scope(|scope| {
-            let ask = || self.ask_on_one(begun, rate, time, &next);
-            let threads: Vec<_> = (0..connections).map(|_| scope.spawn(ask)).collect();
-            let ended = |thread: std::thread::ScopedJoinHandle<'_, Result<Load>>| {
-                thread.join().unwrap_or_else(|_| bail!("a thread of the generator panicked"))
-            };
-            threads.into_iter().map(ended).collect()
-        });
-        let mut all = Load { seconds: time.as_secs_f64(), ..Load::default() };
-        for load in loads {
-            let load = load?;
-            all.asked += load.asked;
-            all.other += load.other;
-            all.answered.extend(load.answered);
-            all.refused.extend(load.refused);
-        }
-        Ok(all)
-    }
-
-    /// What was answered before the time was over counts, and no more.
-    fn ask_on_one(
-        &self,
-        begun: Instant,
-        rate: Option<f64>,
-        time: Duration,
-        next: &AtomicU64,
-    ) -> Result<Load> {
-        let mut client = Client::new(&self.worker.serving);
-        let mut load = Load::default();
-        loop {
-            if let Some(rate) = rate {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let due = Duration::from_secs_f64(number as f64 / rate);
-                sleep(due.saturating_sub(begun.elapsed()).min(time));
-            }
-            if begun.elapsed() >= time {
-                return Ok(load);
-            }
-            load.asked += 1;
-            let asked = Instant::now();
-            let code = client.post("/v1/embeddings", &self.body)?;
-            let took = asked.elapsed();
-            if begun.elapsed() < time {
-                match code {
-                    Code::Ok => load.answered.push(took),
-                    Code::TooMany => load.refused.push(took),
-                    Code::Other(_) => load.other += 1,
-                }
-            }
-        }
+        let address = &self.worker.serving;
+        let never = AtomicBool::new(false);
+        let request = Request { address, path: "/v1/embeddings", body: &self.body, over: &never };
+        ask(request, connections, rate, time)
     }
 
     /// How long the worker took for refusals so far, by its own clock.
@@ -185,11 +108,6 @@ impl Bench {
         let text = process::text(&format!("http://{}/metrics", self.worker.admin))?;
         Refusals::read(&text)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "requests come at times that were set before")]
-fn sleep(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// `lamplighter_worker_refusal_seconds`: upper bounds in seconds, and how many were at most so long.
@@ -256,12 +174,5 @@ mod tests {
         let after = Refusals::read(&page([200, 200, 300])).unwrap().since(&before);
         assert!(after.p99_millis().unwrap() < 1.0, "what was before does not count");
         assert!(Refusals::read("").is_err());
-    }
-
-    #[test]
-    fn the_percentile_is_one_that_was_measured() {
-        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&times), Duration::from_millis(198));
-        assert_eq!(percentile(&[]), Duration::ZERO);
     }
 }

@@ -113,12 +113,16 @@ pub(super) fn clients(run: &Run<'_>) -> Result<Count> {
 }
 
 /// How long the load of CI goes on, and how often models come and go within it.
-const SOAK: (Duration, u32) = (Duration::from_mins(1), 50);
+const SOAK: soak::Load = soak::Load {
+    time: Duration::from_mins(1),
+    served: soak::Served::Tiny,
+    reloads: 50,
+    rate: None,
+};
 
 pub(super) fn soak(run: &Run<'_>) -> Result<Count> {
-    let (time, reloads) = SOAK;
     let plot = run.workspace.path(".local/soak.svg");
-    let line = soak::soak(run.workspace, time, soak::Served::Tiny, reloads, &plot)?;
+    let line = soak::soak(run.workspace, SOAK, &plot)?;
     term::detail(&line);
     Ok(Count::passed(1))
 }

@@ -33,6 +33,11 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
+    /// What they take in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pairs.bytes()
+    }
+
     /// Of a matrix whose rows are the columns of this one, as the weights of a layer are.
     pub(crate) fn of_columns(columns: Rows<'_>, count: usize, depth: usize) -> Self {
         let mut panels = Self { pairs: Buffer::default(), columns: count, depth };

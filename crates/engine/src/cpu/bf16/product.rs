@@ -60,7 +60,8 @@ pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Pro
     let deep = right.pairs_deep();
     let most = (CACHED / size_of::<u32>() / deep.max(1)).next_multiple_of(MOST);
     let mut sums = Sums([[0.0; WIDTH]; MOST]);
-    blocks.begin();
+    let blocks = Begun::new(blocks);
+    let blocks = &mut *blocks.0;
     for begin in (0..rows).step_by(most) {
         let count = most.min(rows - begin);
         let left = rounded.fill(left, begin, count, right.depth(), deep);
@@ -79,7 +80,25 @@ pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Pro
             }
         }
     }
-    blocks.end();
+}
+
+/// Blocks that come to their end, however the product ends: a thread on which a product panicked
+/// computes others.
+struct Begun<'a, B: Blocks>(&'a mut B);
+
+impl<'a, B: Blocks> Begun<'a, B> {
+    #[inline(always)]
+    fn new(blocks: &'a mut B) -> Self {
+        blocks.begin();
+        Self(blocks)
+    }
+}
+
+impl<B: Blocks> Drop for Begun<'_, B> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Finishes a row of sums, of the columns from `column` on, and writes as many as have a place.

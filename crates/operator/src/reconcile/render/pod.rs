@@ -47,6 +47,11 @@ const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
 /// Environment variable that sizes the worker's thread pools.
 const ENV_THREADS: &str = "RAYON_NUM_THREADS";
 
+/// Seconds that a pod for GPUs may take until it answers probes: the program with code for GPUs reads a
+/// gigabyte of libraries first, and the worker gives it two minutes.
+const GPU_STARTS: i32 = 150;
+/// Seconds between two looks whether it does.
+const GPU_STARTS_PERIOD: i32 = 2;
 /// By which the NVIDIA container toolkit is told which GPUs a container sees
 /// (<https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html>).
 const ENV_GPUS: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -108,6 +113,12 @@ fn server(blueprint: &Blueprint, digests: &Digests, volumes: &[Mounted]) -> Cont
         ports: Some(vec![port(SERVING, place::SERVING_PORT), port(ADMIN, place::ADMIN_PORT)]),
         env: Some(environment(blueprint, digests)),
         resources: blueprint.worker.resources.clone(),
+        startup_probe: on_gpu(blueprint).then(|| Probe {
+            period_seconds: Some(GPU_STARTS_PERIOD),
+            timeout_seconds: Some(2),
+            failure_threshold: Some(GPU_STARTS / GPU_STARTS_PERIOD),
+            ..get(place::LIVE_ROUTE)
+        }),
         // The process is alive, nothing else: a busy or a loading pod is never killed by a probe.
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
@@ -123,6 +134,10 @@ fn server(blueprint: &Blueprint, digests: &Digests, volumes: &[Mounted]) -> Cont
         }),
         ..container(blueprint, CONTAINER.to_owned(), volumes)
     }
+}
+
+fn on_gpu(blueprint: &Blueprint) -> bool {
+    blueprint.worker.effective_device() == Device::Cuda
 }
 
 /// What every container of a revision has.
@@ -235,7 +250,7 @@ fn threads(blueprint: &Blueprint) -> Option<EnvVar> {
 /// For a container that computes nothing. An image for GPUs asks for all that its node has, and where
 /// the container runtime listens to images, it would get them beside those to whom they belong.
 pub(super) fn no_gpu(blueprint: &Blueprint) -> Option<EnvVar> {
-    (blueprint.worker.effective_device() == Device::Cuda).then(|| EnvVar {
+    on_gpu(blueprint).then(|| EnvVar {
         name: ENV_GPUS.to_owned(),
         value: Some(NO_GPU.to_owned()),
         ..EnvVar::default()

@@ -81,8 +81,9 @@ pub(super) async fn tokenize(
         return Err(ApiError::invalid("inputs", "invalid_input", "inputs must be texts"));
     };
     let bytes: usize = texts.iter().map(String::len).sum();
-    let share = reply::reserve(&app, reply::around(texts.len(), bytes, TOKEN), "inputs")?;
-    let pieces = asker.pieces(&model, Question::singles(texts, TooLong::Refuse), special).await?;
+    let most = reply::around(texts.len(), bytes, TOKEN);
+    let question = Question::singles(texts, TooLong::Refuse);
+    let (pieces, share) = asker.pieces(&model, question, special, most).await?;
     reply::json(share, asker.deadline, move || {
         let tokens = pieces.into_iter().map(|pieces| pieces.into_iter().map(token).collect());
         Ok(Tokens(tokens.collect()))
