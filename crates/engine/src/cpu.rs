@@ -93,14 +93,20 @@ impl Cpu {
         let (Some(floats), Some(mut compared)) = (self.floats.take(), self.compared.take()) else {
             return Ok(self);
         };
-        compared.is_wrong = compared.is_near() && !is_right(&self);
-        let in_use = || EngineError::run("the model is still used by those who were to judge it");
-        let encoder = Arc::get_mut(&mut self.encoder).ok_or_else(in_use)?;
-        if !compared.will_do() {
-            encoder.compute_with(floats);
+        let falls_back = !compared.is_near() || !is_right(&self);
+        if falls_back {
+            self.encoder_alone()?.compute_with(floats);
+            // What is wrong in floats, too, is not the precision's fault.
+            compared.is_wrong = compared.is_near() && is_right(&self);
         }
-        encoder.keep();
+        self.encoder_alone()?.keep();
         Ok(Self { compared: Some(compared), ..self })
+    }
+
+    /// While nobody computes with it.
+    fn encoder_alone(&mut self) -> Result<&mut Encoder, EngineError> {
+        let in_use = || EngineError::run("the model is still used by those who were to judge it");
+        Arc::get_mut(&mut self.encoder).ok_or_else(in_use)
     }
 
     /// On these cores.

@@ -241,7 +241,7 @@ pub struct Runtime {
 pub struct Compared {
     /// The kernel of lower precision.
     pub kernel: String,
-    /// Whether an answer that was to be right was not: see [`transfer_judged`].
+    /// Whether an answer that is right in 32-bit floats was not: see [`transfer_judged`].
     pub is_wrong: bool,
     /// The smallest cosine, of all texts of the comparison, between what the two made of a text; 0
     /// where one of them made nothing of it that is finite.

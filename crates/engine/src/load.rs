@@ -10,7 +10,7 @@ use crate::cpu::team::Cores;
 use crate::cuda;
 use crate::error::EngineError;
 use crate::finish::Finish;
-use crate::layout::Network;
+use crate::layout::{BUCKETS, Network, POSITIONS, TOKEN_TYPES, VOCABULARY};
 use crate::recipe::Recipe;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -46,6 +46,19 @@ impl Built {
     pub fn bytes(&self) -> u64 {
         let numbers = self.network.tensors.iter().map(|weight| weight.values.len() as u64);
         numbers.sum::<u64>() * size_of::<f32>() as u64
+    }
+
+    /// Bytes that are there beside these while it is compared in bf16 with itself in 32-bit floats: of
+    /// the matrices of its layers half as many again.
+    pub fn bytes_twice(&self) -> u64 {
+        let tables = [VOCABULARY, POSITIONS, TOKEN_TYPES, BUCKETS];
+        let matrices = self
+            .network
+            .tensors
+            .iter()
+            .filter(|weight| weight.shape.len() > 1 && !tables.contains(&weight.name.as_str()));
+        let numbers: u64 = matrices.map(|weight| weight.values.len() as u64).sum();
+        numbers * size_of::<f32>() as u64 / 2
     }
 
     /// What the model is.
@@ -87,8 +100,8 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Whether weights are there twice for a while, as 32-bit floats and in lower precision, which
-    /// takes half as much memory again.
+    /// Whether weights are there twice for a while, as 32-bit floats and in lower precision:
+    /// [`Built::bytes_twice`].
     pub fn compares(&self) -> bool {
         self.kernel.unwrap_or_else(Kernel::fastest).precision() != Precision::F32
     }

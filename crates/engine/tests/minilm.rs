@@ -140,3 +140,37 @@ fn the_model_warms_up_within_a_minute() {
     println!("{warmup:?} in {:?}", begun.elapsed());
     assert!(warmup.steady > Duration::ZERO);
 }
+
+/// How many times faster than the code for any processor a kernel for this one is at least: loosely, as
+/// a machine may have other things to do meanwhile. `cargo xtask bench engine` measures.
+const FASTER: f64 = 2.0;
+
+#[test]
+#[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
+fn no_kernel_for_this_machine_has_become_slow() {
+    let portable = load(Kernel::named("portable-f32").unwrap());
+    let text = "lamp ".repeat(126);
+    let batch = portable.tokenize(&[text.as_str(); 8]).unwrap();
+    assert_eq!(batch[0].ids.len(), 128);
+    let takes = |engine: &dyn Engine| {
+        let begun = Instant::now();
+        engine.embed(&batch).unwrap();
+        begun.elapsed()
+    };
+    let of_this_machine =
+        Kernel::available().into_iter().filter(|kernel| !kernel.name().starts_with("portable"));
+    for kernel in of_this_machine {
+        let engine = load(kernel);
+        takes(engine.as_ref());
+        // In turns, so that both have the same machine.
+        let mut times: Vec<[Duration; 2]> =
+            (0..5).map(|_| [portable.as_ref(), engine.as_ref()].map(takes)).collect();
+        let [slow, fast] = [0, 1].map(|which| {
+            times.sort_unstable_by_key(|times| times[which]);
+            times[2][which]
+        });
+        let ratio = slow.as_secs_f64() / fast.as_secs_f64();
+        println!("{kernel}: {ratio:.1} times as fast as portable-f32");
+        assert!(ratio >= FASTER, "{kernel}: {ratio:.2}, {times:?}");
+    }
+}

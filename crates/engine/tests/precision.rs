@@ -97,6 +97,12 @@ fn answers_that_are_wrong_in_bf16_are_given_in_floats_and_the_model_says_so() {
         assert_eq!(engine.runtime().precision, Precision::F32);
         assert!(is_right(engine.as_ref()));
     }
+    for kernel in in_bf16() {
+        let (built, processor) = (tiny.build().unwrap(), Processor::with(kernel));
+        let engine = transfer_judged(built, Device::Cpu, processor, &|_| false).unwrap();
+        assert_eq!(engine.runtime().precision, Precision::F32);
+        assert!(!engine.compared().unwrap().is_wrong, "in floats it is no better");
+    }
     let never = |_: &dyn Engine| -> bool { panic!("there is no other precision to fall back to") };
     assert!(!Processor::with(floats).compares());
     transfer_judged(tiny.build().unwrap(), Device::Cpu, Processor::with(floats), &never).unwrap();

@@ -56,3 +56,7 @@ pub const VALIDATE_ROUTE: &str = "/validate";
 pub const READY_ROUTE: &str = "/readyz";
 /// Route on the admin port: 200 while the process lives.
 pub const LIVE_ROUTE: &str = "/livez";
+
+/// How many seconds the program with code for GPUs may take to start, which reads a gigabyte of libraries.
+/// It is started twice: to see whether it starts, and to go on as it.
+pub const GPU_PROGRAM_SECONDS: u16 = 120;

@@ -6,14 +6,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lamplighter_protocol::{Failure, Phase, Reason};
+use lamplighter_protocol::{Failure, Phase, Reason, place};
 use tokio_util::sync::CancellationToken;
 
 /// Beside the program that hands over.
 const PROGRAM: &str = "lamplighter-worker-cuda";
-/// How long the other program may take to start: it reads a gigabyte of libraries. The operator gives
-/// a pod for GPUs some time more before its probes count.
-const DEADLINE: Duration = Duration::from_mins(2);
+const DEADLINE: Duration = Duration::from_secs(place::GPU_PROGRAM_SECONDS as u64);
 /// Most bytes of what the loader said that a failure repeats.
 const MAX_SAID: usize = 512;
 
@@ -31,6 +29,8 @@ pub(crate) async fn to_program_for_gpus(stop: &CancellationToken) -> Result<(), 
         started = try_start(&program) => started?,
         () = stop.cancelled() => return Ok(()),
     }
+    // From here until the other program has its handlers, which are a few system calls and the reading of
+    // its libraries, a signal is lost: the pod then ends when its grace period is over.
     if stop.is_cancelled() {
         return Ok(());
     }

@@ -228,7 +228,10 @@ async fn bring_up(
     tracker: &Tracker,
 ) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
     let in_use = if tracker.comes_later() { memory::usage().unwrap_or_default().now } else { 0 };
-    let reserved = setup.room.reserve(weights_in_memory(artifact), in_use)?;
+    let reserved = {
+        let _nobody_compares = setup.room.nobody_compares().await;
+        setup.room.reserve(weights_in_memory(artifact), in_use)?
+    };
     let root = artifact.root.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&root));
     let (root, threads) = (artifact.root.clone(), setup.threads);
@@ -262,11 +265,17 @@ async fn bring_up(
         Device::Cuda => lamplighter_engine::Device::Cuda,
     };
     tracker.begin(Phase::Transfer);
-    let (processor, floats) = (setup.processor.clone(), built.bytes());
-    let processor = precision::affordable(processor, floats, &mut reserved, &entry.key())?;
+    let (floats, twice) = (built.bytes(), built.bytes_twice());
+    let processor = setup.processor.clone();
+    let (processor, comparing) =
+        precision::affordable(processor, twice, &setup.room, &entry.key()).await;
     let (plan, asked) = (entry.validation.clone(), artifact.clone());
     let is_right = move |engine: &dyn Engine| precision::is_right(engine, &plan, &asked);
-    let transfer = move || transfer_judged(built, device, processor, &is_right);
+    let transfer = move || {
+        let engine = transfer_judged(built, device, processor, &is_right);
+        drop(comparing);
+        engine
+    };
     let (engine, mut reserved) = holding(reserved, Phase::Transfer, transfer).await?;
     // In 32-bit floats, panels are filled up and take a little more than what was stored.
     reserved.shrink_to(engine.bytes().min(floats));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lamplighter_protocol::memory::WORKER;
 use lamplighter_protocol::{Failure, Reason, bytes_in_words};
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -74,12 +75,20 @@ fn cgroup_limit(mount: &Path, own: &str) -> Option<u64> {
 pub struct Room {
     limit: Option<u64>,
     taken: AtomicU64,
+    /// Held by a model that is there in two forms.
+    comparing: Arc<Mutex<()>>,
+}
+
+/// A model may be there in two forms until this is dropped.
+#[derive(Debug)]
+pub struct Comparing {
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Room {
     /// That many bytes for the whole worker; none for as many as it wants.
     pub fn new(limit: Option<u64>) -> Self {
-        Self { limit, taken: AtomicU64::new(WORKER) }
+        Self { limit, taken: AtomicU64::new(WORKER), comparing: Arc::default() }
     }
 
     /// Counts a model whose weights take that many bytes, beside what is counted already, or beside
@@ -93,6 +102,21 @@ impl Room {
             _ => Ok(reserved),
         }
     }
+
+    /// Whether there are so many bytes for a while, beside what is counted or beside the `in_use` bytes
+    /// that the process has in memory, if those are more. One model at a time. They are not counted, so
+    /// that no other model is refused for them: whoever is to reserve waits
+    /// ([`Room::nobody_compares`]).
+    pub async fn comparing(&self, bytes: u64, in_use: u64) -> Option<Comparing> {
+        let turn = Arc::clone(&self.comparing).lock_owned().await;
+        let need = self.taken.load(Ordering::Relaxed).max(in_use).saturating_add(bytes);
+        self.limit.is_none_or(|limit| need <= limit).then_some(Comparing { _turn: turn })
+    }
+
+    /// Waits until no model is there in two forms; none is until this is dropped.
+    pub async fn nobody_compares(&self) -> MutexGuard<'_, ()> {
+        self.comparing.lock().await
+    }
 }
 
 /// Bytes of a [`Room`] that are counted until this is dropped.
@@ -103,18 +127,6 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// It will be so many bytes for a while, at least as many as before.
-    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Failure> {
-        let more = self.room.reserve(bytes.saturating_sub(self.bytes), 0)?;
-        self.bytes += more.into_inner();
-        Ok(())
-    }
-
-    /// Counted by somebody else from here on.
-    fn into_inner(mut self) -> u64 {
-        std::mem::take(&mut self.bytes)
-    }
-
     /// It turned out to be so many bytes, at most as many as before.
     pub fn shrink_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
@@ -207,19 +219,21 @@ mod tests {
         Arc::new(Room::new(None)).reserve(u64::MAX - WORKER, 0).unwrap();
     }
 
-    #[test]
-    fn what_grows_must_fit_and_is_otherwise_as_large_as_it_was() {
+    #[tokio::test]
+    async fn two_forms_are_compared_where_there_is_room_and_nobody_takes_it_meanwhile() {
         let room = Arc::new(Room::new(Some(WORKER + 100 * MEBIBYTE)));
-        let mut model = room.reserve(60 * MEBIBYTE, 0).unwrap();
-        let failure = model.grow_to(101 * MEBIBYTE).unwrap_err();
-        assert_eq!(failure.found.as_deref(), Some("105 MiB"));
-        room.reserve(40 * MEBIBYTE, 0).expect("it did not grow");
-        model.grow_to(90 * MEBIBYTE).unwrap();
-        room.reserve(11 * MEBIBYTE, 0).unwrap_err();
-        model.shrink_to(30 * MEBIBYTE);
-        room.reserve(70 * MEBIBYTE, 0).expect("it is small again");
-        drop(model);
-        room.reserve(100 * MEBIBYTE, 0).expect("nothing is counted twice");
+        let _model = room.reserve(60 * MEBIBYTE, 0).unwrap();
+        assert!(room.comparing(41 * MEBIBYTE, 0).await.is_none());
+        let in_use = WORKER + 70 * MEBIBYTE;
+        assert!(room.comparing(31 * MEBIBYTE, in_use).await.is_none(), "what is there counts");
+        let comparing = room.comparing(40 * MEBIBYTE, 0).await.expect("there is room");
+        let mut next = std::pin::pin!(room.nobody_compares());
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(20), next.as_mut()).await;
+        assert!(waits.is_err(), "whoever wants memory waits");
+        drop(comparing);
+        drop(next.await);
+        room.reserve(40 * MEBIBYTE, 0).expect("nothing was counted");
+        assert!(Arc::new(Room::new(None)).comparing(u64::MAX / 2, 0).await.is_some());
     }
 
     #[test]

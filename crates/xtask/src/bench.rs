@@ -19,9 +19,12 @@ mod table;
 mod worker;
 mod workloads;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::exec::Exec;
 use crate::workspace::Workspace;
 
 /// What is measured.
@@ -161,6 +164,17 @@ pub(crate) fn run(workspace: &Workspace, command: &BenchCommand) -> Result<()> {
         BenchCommand::Overload(args) => overload::run(workspace, args),
         BenchCommand::Reload(args) => reload::run(workspace, args),
     }
+}
+
+/// Builds all that is measured. One command for all benches: the features of a dependency are those of
+/// everything that is built with it, and whatever is built otherwise is built anew.
+fn build(workspace: &Workspace) -> Result<()> {
+    Exec::new("build what is measured", "cargo")
+        .args(["build", "--workspace", "--bins", "--example", "engine-bench"])
+        .dir(workspace.root())
+        .deadline(Duration::from_mins(40))
+        .run(&workspace.logs())?;
+    Ok(())
 }
 
 /// The middle one; of an even number the mean of the two in the middle. 0 of none.

@@ -27,7 +27,7 @@ pub(crate) struct SoakArgs {
     #[arg(long, value_enum, default_value_t = Served::Minilm)]
     model: Served,
     /// How often a new version is loaded beside the old one, made the default, and the old one
-    /// unloaded.
+    /// unloaded. Of all-MiniLM-L6-v2 at most every 20 seconds, which leaves time between two.
     #[arg(long, default_value_t = RELOADS)]
     reloads: u32,
     /// Requests a second at most, which leaves the machine to others. Unset: as many as are answered.
@@ -52,7 +52,10 @@ pub(crate) fn run(workspace: &Workspace, args: &SoakArgs) -> Result<()> {
     let load = Load {
         time: Duration::from_mins(args.minutes.into()),
         served: args.model,
-        reloads: args.reloads,
+        reloads: match args.model {
+            Served::Tiny => args.reloads,
+            Served::Minilm => args.reloads.min(args.minutes * 60 / 20),
+        },
         rate: args.rate,
     };
     let line = soak(workspace, load, &workspace.root().join(&args.plot))?;

@@ -66,7 +66,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The steps in the order in which they run: what fails fast comes first.
-pub(crate) fn all_steps() -> [Step; 16] {
+pub(crate) fn all_steps() -> [Step; 17] {
     use Tier::{Ci, Long, Quick};
     use steps as s;
     [
@@ -77,8 +77,9 @@ pub(crate) fn all_steps() -> [Step; 16] {
         step("unit", "unit, golden, property and wire tests", Quick, 7, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
         step("model", "the real model gives the reference vectors", Ci, 3, s::model),
-        step("soak", "memory stays flat under a load that goes on", Ci, 2, s::soak),
+        step("soak", "memory stays flat under a load that goes on", Ci, 3, s::soak),
         step("clients", "the clients that people use work", Ci, 3, s::clients),
+        step("quota", "threads follow a container's CPU limit", Ci, 1, s::quota),
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),

@@ -56,25 +56,44 @@ impl Compute<'_> {
         outputs.into_inner().map_err(|_| anyhow!("a thread panicked"))
     }
 
-    /// Longest first, each into the first batch that has room.
+    /// About as few batches as the engine's limits allow, but a multiple of the threads, so that none of
+    /// these is left with nothing to do. The worker shares texts among idle threads, too.
     fn batches(&self, texts: &[Tokens]) -> Vec<Vec<usize>> {
         let limits = self.engine.limits();
+        let has_room = |used: usize, count: usize, tokens: usize| {
+            used + tokens <= limits.max_batch_tokens && count < limits.max_batch_texts
+        };
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&at| Reverse(texts[at].ids.len()));
-        let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
-        for at in order {
-            let tokens = texts[at].ids.len();
-            let room = |(used, batch): &&mut (usize, Vec<usize>)| {
-                *used + tokens <= limits.max_batch_tokens && batch.len() < limits.max_batch_texts
-            };
-            match batches.iter_mut().find(room) {
-                Some((used, batch)) => {
-                    *used += tokens;
-                    batch.push(at);
-                }
-                None => batches.push((tokens, vec![at])),
+        // Each text into the first batch that has room: how many that makes.
+        let mut first_fit: Vec<(usize, usize)> = Vec::new();
+        for tokens in order.iter().map(|&at| texts[at].ids.len()) {
+            match first_fit.iter_mut().find(|(used, count)| has_room(*used, *count, tokens)) {
+                Some((used, count)) => (*used, *count) = (*used + tokens, *count + 1),
+                None => first_fit.push((tokens, 1)),
             }
         }
-        batches.into_iter().map(|(_, batch)| batch).collect()
+        let mut count = first_fit.len().next_multiple_of(self.threads);
+        // Each into the one that has the least; more of them where one has nowhere to go.
+        'more: loop {
+            let mut batches: Vec<(usize, Vec<usize>)> = vec![(0, Vec::new()); count];
+            for &at in &order {
+                let tokens = texts[at].ids.len();
+                let open =
+                    batches.iter_mut().filter(|(used, all)| has_room(*used, all.len(), tokens));
+                let Some((used, batch)) = open.min_by_key(|(used, _)| *used) else {
+                    if count >= texts.len() {
+                        // The engine says what is wrong with a text that has no room in any batch.
+                        return (0..texts.len()).map(|at| vec![at]).collect();
+                    }
+                    count += self.threads;
+                    continue 'more;
+                };
+                *used += tokens;
+                batch.push(at);
+            }
+            batches.retain(|(_, batch)| !batch.is_empty());
+            return batches.into_iter().map(|(_, batch)| batch).collect();
+        }
     }
 }

@@ -172,7 +172,7 @@ fn a_revision_for_gpus_has_the_image_with_code_for_them_and_is_read_without_one(
     let seconds = |probe: &Value| {
         probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap()
     };
-    assert!(probe["httpGet"]["path"] == "/livez" && seconds(probe) > 120, "{probe}");
+    assert!(probe["httpGet"]["path"] == "/livez" && seconds(probe) > 240, "{probe}");
     let known = std::collections::BTreeSet::new();
     let collector = render::collector(&valid.wanted, &known, "a1b2c3").spec.unwrap().template.spec;
     let resolver = render::resolver(&valid, &valid.wanted).spec;

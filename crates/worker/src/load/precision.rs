@@ -3,37 +3,36 @@
 use lamplighter_artifact::Artifact;
 use lamplighter_engine::{Compared, Engine, Kernel, Precision, Processor, Runtime};
 use lamplighter_protocol::{
-    ComparedReport, Failure, ModelKey, RuntimeReport, ValidationMode, ValidationPlan,
+    ComparedReport, ModelKey, RuntimeReport, ValidationMode, ValidationPlan,
 };
 
 use crate::cases;
-use crate::memory::Reserved;
+use crate::memory::{self, Comparing, Room};
 
-/// The processor as it is to be used for a model whose weights take so many bytes as 32-bit floats.
-///
-/// Where those are to be compared with others of half their size, both are in memory for a while. What
-/// has no room for that computes in 32-bit floats, unless the precision was asked for.
-pub(super) fn affordable(
+/// The processor as it is to be used for a model, of which so many bytes are in memory twice while they are
+/// compared; and the right to that, which whoever compares holds. What has no room for it computes in
+/// 32-bit floats.
+pub(super) async fn affordable(
     processor: Processor,
-    bytes: u64,
-    reserved: &mut Reserved,
+    twice: u64,
+    room: &Room,
     model: &ModelKey,
-) -> Result<Processor, Failure> {
+) -> (Processor, Option<Comparing>) {
     if !processor.compares() {
-        return Ok(processor);
+        return (processor, None);
     }
-    match reserved.grow_to(bytes.saturating_add(bytes / 2)) {
-        Ok(()) => Ok(processor),
-        Err(exceeded) if processor.kernel.is_some() => Err(exceeded),
-        Err(exceeded) => {
-            tracing::warn!(
-                %model,
-                %exceeded,
-                "there is no memory to compare lower precision with 32-bit floats: it computes in these"
-            );
-            Ok(Processor { kernel: Some(Kernel::fastest_in(Precision::F32)), ..processor })
-        }
+    let in_use = memory::usage().unwrap_or_default().now;
+    let comparing = room.comparing(twice, in_use).await;
+    if comparing.is_some() {
+        return (processor, comparing);
     }
+    tracing::warn!(
+        %model,
+        bytes = twice,
+        "there is no memory to compare lower precision with 32-bit floats: it computes in these"
+    );
+    let floats = Kernel::fastest_in(Precision::F32);
+    (Processor { kernel: Some(floats), ..processor }, None)
 }
 
 /// Whether a model's answers to its validation cases are right. Cases that cannot be read are told of
@@ -78,33 +77,23 @@ pub(super) fn runtime(engine: &dyn Engine, model: &ModelKey) -> RuntimeReport {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::memory::Room;
 
-    const MODEL: u64 = 60 << 20;
-
-    #[test]
-    fn lower_precision_needs_half_as_much_memory_again_or_is_given_up_unless_it_was_asked_for() {
+    #[tokio::test]
+    async fn lower_precision_is_given_up_where_there_is_no_room_to_compare_it() {
         let [floats, pairs] = [Precision::F32, Precision::BF16].map(Kernel::fastest_in);
         let key = ModelKey { name: "embedder".to_owned(), version: "1".to_owned() };
-        let found = |kernel, spare: u64| {
-            let room =
-                Arc::new(Room::new(Some(lamplighter_protocol::memory::WORKER + MODEL + spare)));
-            let mut reserved = room.reserve(MODEL, 0).unwrap();
-            let processor = Processor { kernel, ..Processor::with(floats) };
-            let afforded = affordable(processor, MODEL, &mut reserved, &key);
-            afforded.map(|processor| processor.kernel).map_err(|failure| failure.reason)
-        };
-        assert_eq!(found(Some(pairs), MODEL / 2), Ok(Some(pairs)));
-        assert_eq!(
-            found(Some(pairs), MODEL / 2 - 1),
-            Err(lamplighter_protocol::Reason::HostMemoryExceeded)
-        );
-        assert_eq!(found(Some(floats), 0), Ok(Some(floats)));
-        assert_eq!(found(None, MODEL / 2), Ok(None));
-        let fallen_back = (Kernel::fastest() != floats).then_some(floats);
-        assert_eq!(found(None, 0), Ok(fallen_back));
+        let much = Room::new(None);
+        let nothing = Room::new(Some(0));
+        for (room, kernel, expected, compares) in [
+            (&much, pairs, pairs, true),
+            (&nothing, pairs, floats, false),
+            (&much, floats, floats, false),
+            (&nothing, floats, floats, false),
+        ] {
+            let processor = Processor::with(kernel);
+            let (processor, comparing) = affordable(processor, 1 << 20, room, &key).await;
+            assert_eq!((processor.kernel, comparing.is_some()), (Some(expected), compares));
+        }
     }
 }

@@ -118,8 +118,13 @@ async fn a_load_that_never_ends_takes_no_more_than_it_did_at_first() {
     let after = rest(&worker, is_judged).await;
     worker.terminate();
     assert_eq!(worker.ended().await.status.code(), Some(0), "no request was cut off");
-    let verdict = Verdict::of(&samples, before, after).expect("enough samples");
-    tell(&samples, &verdict, &counts, reloads, is_judged);
+    match Verdict::of(&samples, before, after) {
+        Some(verdict) => tell(&samples, &verdict, &counts, reloads, is_judged),
+        None => assert!(!is_judged, "nearly all the time models were reloaded: ask for fewer"),
+    }
+    for count in [&counts.answered, &counts.given_up, &counts.refused] {
+        assert!(count.load(Ordering::Relaxed) > 0, "{counts:?}");
+    }
 }
 
 /// What the process has once that has not changed for some time; at once, where it is not judged.
@@ -177,7 +182,4 @@ fn tell(samples: &[Sample], verdict: &Verdict, counts: &Counts, reloads: u64, is
         std::fs::write(&path, plot::svg(samples, &line)).unwrap();
     }
     assert_eq!(problems, [""; 0]);
-    for count in [&counts.answered, &counts.given_up, &counts.refused] {
-        assert!(count.load(Ordering::Relaxed) > 0, "{counts:?}");
-    }
 }

@@ -35,6 +35,8 @@ pub(crate) async fn every(
     let begun = Instant::now();
     let parts = u32::try_from(reloads).unwrap_or(u32::MAX).max(1);
     let mut every = tokio::time::interval(time / (parts + 1));
+    // Some time without a reload comes after each, however long it took.
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     every.tick().await;
     let mut done = 0;
     while done < reloads && begun.elapsed() < time {

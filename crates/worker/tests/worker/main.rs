@@ -21,6 +21,7 @@ mod refusals;
 mod reload;
 mod repository;
 mod rerank;
+mod resident;
 mod resolve;
 mod revalidation;
 mod shapes;

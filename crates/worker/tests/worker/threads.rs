@@ -83,7 +83,10 @@ impl Quota {
         let (above, files): (&Path, &[(&str, &str)]) = if legacy.exists() {
             (legacy, &[("cpu.cfs_period_us", PERIOD), ("cpu.cfs_quota_us", PERIOD)])
         } else {
-            (Path::new("/sys/fs/cgroup"), &[("cpu.max", "100000 100000")])
+            let root = Path::new("/sys/fs/cgroup");
+            let given = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap();
+            assert!(given.contains("cpu"), "the machine gives cgroups no controller for the CPU");
+            (root, &[("cpu.max", "100000 100000")])
         };
         let quota = Self(above.join(name));
         fs::create_dir(&quota.0).expect("root makes a cgroup");

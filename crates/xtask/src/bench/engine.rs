@@ -14,8 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::figures::{Figures, Measured, OURS};
 use super::peer::{Peer, Took};
 use super::workloads::{self, floats};
-use super::{EngineArgs, machine, python};
-use crate::exec::Exec;
+use super::{EngineArgs, build, machine, python};
 use crate::term;
 use crate::workspace::{Profile, Workspace};
 
@@ -106,11 +105,7 @@ impl Bench {
             quiet: args.json,
         };
         bench.say("building");
-        Exec::new("build the engine's bench", "cargo")
-            .args(["build", "--workspace", "--example", "engine-bench"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&bench.logs)?;
+        build(workspace)?;
         if !args.without_python {
             bench.say("the environment of Python (several minutes when it is made first)");
             bench.python = Some(python::environment(workspace)?);

@@ -14,7 +14,7 @@ use figures::{Figures, Start};
 use super::machine::Machine;
 use super::process::{Running, free_address, page};
 use super::python;
-use super::{LoadArgs, median};
+use super::{LoadArgs, build, median};
 use crate::exec::Exec;
 use crate::workspace::{Profile, Workspace};
 use crate::{images, model, term};
@@ -102,11 +102,7 @@ struct Bench {
 impl Bench {
     fn prepare(workspace: &Workspace) -> Result<Self> {
         let logs = workspace.logs();
-        Exec::new("build the programs", "cargo")
-            .args(["build", "--workspace", "--bins"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&logs)?;
+        build(workspace)?;
         let folder = workspace.path(".local/bench");
         if folder.exists() {
             fs::remove_dir_all(&folder)

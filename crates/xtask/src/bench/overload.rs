@@ -13,8 +13,7 @@ use serde_json::json;
 use super::asking::{Load, Request, ask, millis, p99};
 use super::table::{aligned, row};
 use super::worker::{MODEL, Worker};
-use super::{OverloadArgs, cores, process};
-use crate::exec::Exec;
+use super::{OverloadArgs, build, cores, process};
 use crate::workspace::Workspace;
 use crate::{model, term};
 
@@ -81,11 +80,7 @@ struct Bench {
 impl Bench {
     fn start(workspace: &Workspace) -> Result<Self> {
         let logs = workspace.logs();
-        Exec::new("build the worker", "cargo")
-            .args(["build", "--package", "lamplighter-worker"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&logs)?;
+        build(workspace)?;
         let [of_worker, _] = cores::share(&logs)?;
         let folder = tempfile::tempdir()?;
         let artifact = folder.path().join("minilm");

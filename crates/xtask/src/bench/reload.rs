@@ -14,8 +14,7 @@ use super::asking::{Request, Timed, ask, millis, p99, sleep};
 use super::client::{Client, Code};
 use super::table::{aligned, row};
 use super::worker::{MODEL, Worker};
-use super::{ReloadArgs, cores};
-use crate::exec::Exec;
+use super::{ReloadArgs, build, cores};
 use crate::workspace::Workspace;
 use crate::{model, term};
 
@@ -43,9 +42,8 @@ pub(super) fn run(workspace: &Workspace, args: &ReloadArgs) -> Result<()> {
         over: &over,
     };
     ask(request, BUSY, None, WARM_UP)?;
-    let most = (CALM + RELOAD) * args.reloads;
     let (loads, load) = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(request, BUSY, None, most));
+        let asking = scope.spawn(|| ask(request, BUSY, None, Duration::MAX));
         let loads = bench.reload(args.reloads);
         over.store(true, Ordering::Relaxed);
         (loads, asking.join())
@@ -75,11 +73,7 @@ struct Bench {
 impl Bench {
     fn start(workspace: &Workspace) -> Result<Self> {
         let logs = workspace.logs();
-        Exec::new("build the worker", "cargo")
-            .args(["build", "--package", "lamplighter-worker"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&logs)?;
+        build(workspace)?;
         let [of_worker, _] = cores::share(&logs)?;
         let folder = tempfile::tempdir()?;
         let artifact = folder.path().join("minilm");
@@ -101,6 +95,10 @@ impl Bench {
             let begun = Instant::now();
             let config = self.entry(old + 1).to_string();
             self.command("load", &json!({"parameters": {"config": config}}))?;
+            let took = begun.elapsed();
+            if took > RELOAD {
+                bail!("a version took {took:?} to load, {RELOAD:?} are allowed");
+            }
             loads.push([begun, Instant::now()]);
             self.command("unload", &json!({"parameters": {"version": old.to_string()}}))?;
         }

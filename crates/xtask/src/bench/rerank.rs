@@ -16,7 +16,7 @@ use serde::Deserialize;
 use self::figures::{Figures, Measured, OURS, REFERENCE, Size, WORKLOADS};
 use super::peer::{Peer, Took};
 use super::workloads::{floats, size};
-use super::{RerankArgs, machine, python};
+use super::{RerankArgs, build, machine, python};
 use crate::exec::Exec;
 use crate::workspace::{Profile, Workspace};
 use crate::{model, term};
@@ -105,11 +105,7 @@ impl Bench {
             quiet: args.json,
         };
         bench.say("building");
-        Exec::new("build the engine's bench", "cargo")
-            .args(["build", "--workspace", "--example", "engine-bench"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&bench.logs)?;
+        build(workspace)?;
         if !args.without_python {
             bench.say("the environment of Python (several minutes when it is made first)");
             bench.python = Some(python::environment(workspace)?);

@@ -20,8 +20,7 @@ use self::infinity::Infinity;
 use super::peer::{Peer, Took};
 use super::worker::Worker;
 use super::workloads::{self, Workload};
-use super::{ServeArgs, cores, machine, median};
-use crate::exec::Exec;
+use super::{ServeArgs, build, cores, machine, median};
 use crate::term;
 use crate::workspace::{Profile, Workspace};
 
@@ -103,12 +102,7 @@ impl Bench {
         let logs = workspace.logs();
         let say = |what: &str| say(args.json, what);
         say("building");
-        Exec::new("build the worker and the engine's bench", "cargo")
-            .args(["build", "--workspace", "--bin", "lamplighter-worker"])
-            .args(["--example", "engine-bench"])
-            .dir(workspace.root())
-            .deadline(Duration::from_mins(40))
-            .run(&logs)?;
+        build(workspace)?;
         let folder = workspace.path(".local/bench-serve");
         if folder.exists() {
             fs::remove_dir_all(&folder)

@@ -89,12 +89,29 @@ pub(super) fn model(run: &Run<'_>) -> Result<Count> {
                 "worker",
                 "--",
                 "--ignored",
-                // A step of its own.
+                // Steps of their own.
                 "--skip",
                 "clients::",
+                "--skip",
+                QUOTA,
             ],
         )
         .env("LAMPLIGHTER_MINILM", minilm),
+    )
+}
+
+/// The test that makes a cgroup.
+const QUOTA: &str = "threads::a_batch_runs_for_each_core_of_the_containers_limit";
+
+pub(super) fn quota(run: &Run<'_>) -> Result<Count> {
+    count_tests(
+        run,
+        cargo(
+            run,
+            "the worker in a cgroup with a quota",
+            // The whole workspace, as for the model.
+            &["test", "--workspace", "--test", "worker", "--", "--ignored", QUOTA],
+        ),
     )
 }
 

@@ -47,11 +47,10 @@ const START_DEADLINE_SECONDS: u32 = 2 * 24 * 60 * 60;
 /// Environment variable that sizes the worker's thread pools.
 const ENV_THREADS: &str = "RAYON_NUM_THREADS";
 
-/// Seconds that a pod for GPUs may take until it answers probes: the program with code for GPUs reads a
-/// gigabyte of libraries first, and the worker gives it two minutes.
-const GPU_STARTS: i32 = 150;
-/// Seconds between two looks whether it does.
-const GPU_STARTS_PERIOD: i32 = 2;
+/// Seconds between two looks whether a pod for GPUs answers probes yet.
+const GPU_PERIOD: i32 = 2;
+/// Seconds that it may take for other things than to start the program with code for GPUs twice.
+const GPU_SLACK: i32 = 30;
 /// By which the NVIDIA container toolkit is told which GPUs a container sees
 /// (<https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html>).
 const ENV_GPUS: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -114,9 +113,11 @@ fn server(blueprint: &Blueprint, digests: &Digests, volumes: &[Mounted]) -> Cont
         env: Some(environment(blueprint, digests)),
         resources: blueprint.worker.resources.clone(),
         startup_probe: on_gpu(blueprint).then(|| Probe {
-            period_seconds: Some(GPU_STARTS_PERIOD),
+            period_seconds: Some(GPU_PERIOD),
             timeout_seconds: Some(2),
-            failure_threshold: Some(GPU_STARTS / GPU_STARTS_PERIOD),
+            failure_threshold: Some(
+                (2 * i32::from(place::GPU_PROGRAM_SECONDS) + GPU_SLACK) / GPU_PERIOD,
+            ),
             ..get(place::LIVE_ROUTE)
         }),
         // The process is alive, nothing else: a busy or a loading pod is never killed by a probe.
