@@ -150,7 +150,7 @@ const FASTER: f64 = 2.0;
 fn no_kernel_for_this_machine_has_become_slow() {
     let portable = load(Kernel::named("portable-f32").unwrap());
     let text = "lamp ".repeat(126);
-    let batch = portable.tokenize(&[text.as_str(); 8]).unwrap();
+    let batch = portable.tokenize(&[text.as_str(); 2]).unwrap();
     assert_eq!(batch[0].ids.len(), 128);
     let takes = |engine: &dyn Engine| {
         let begun = Instant::now();
@@ -164,10 +164,10 @@ fn no_kernel_for_this_machine_has_become_slow() {
         takes(engine.as_ref());
         // In turns, so that both have the same machine.
         let mut times: Vec<[Duration; 2]> =
-            (0..5).map(|_| [portable.as_ref(), engine.as_ref()].map(takes)).collect();
+            (0..15).map(|_| [portable.as_ref(), engine.as_ref()].map(takes)).collect();
         let [slow, fast] = [0, 1].map(|which| {
             times.sort_unstable_by_key(|times| times[which]);
-            times[2][which]
+            times[times.len() / 2][which]
         });
         let ratio = slow.as_secs_f64() / fast.as_secs_f64();
         println!("{kernel}: {ratio:.1} times as fast as portable-f32");
