@@ -142,8 +142,9 @@ fn the_model_warms_up_within_a_minute() {
 }
 
 /// How many times faster than the code for any processor a kernel for this one is at least: loosely, as
-/// a machine may have other things to do meanwhile. `cargo xtask bench engine` measures.
-const FASTER: f64 = 2.0;
+/// a machine may have other things to do meanwhile (AVX2 is eight times as fast on a Zen 3). `cargo xtask
+/// bench engine` measures.
+const FASTER: f64 = 4.0;
 
 #[test]
 #[ignore = "needs the real model: cargo xtask test sets LAMPLIGHTER_MINILM"]
@@ -164,7 +165,7 @@ fn no_kernel_for_this_machine_has_become_slow() {
         takes(engine.as_ref());
         // In turns, so that both have the same machine.
         let mut times: Vec<[Duration; 2]> =
-            (0..15).map(|_| [portable.as_ref(), engine.as_ref()].map(takes)).collect();
+            (0..9).map(|_| [portable.as_ref(), engine.as_ref()].map(takes)).collect();
         let [slow, fast] = [0, 1].map(|which| {
             times.sort_unstable_by_key(|times| times[which]);
             times[times.len() / 2][which]
