@@ -123,9 +123,7 @@ impl Cores {
             && team.is_rested()
             && let Some(share) = team.call(encoder, batch)
         {
-            let _told = Told(team);
-            let done = encoder.forward(batch, scratch, &share);
-            team.learn(done.is_some());
+            let done = team.lead(|| encoder.forward(batch, scratch, &share));
             // Where a member was lost the run is made anew: what it died of comes up here.
             if done.is_some() {
                 return done;
@@ -242,6 +240,14 @@ impl Team {
             self.learn(false);
         }
         (joined > 0).then(|| Share::of(self, 0, joined + 1))
+    }
+
+    /// The caller's own part of a run, of which helpers hear if it panics. None if a member was lost.
+    fn lead(&self, run: impl FnOnce() -> Option<()>) -> Option<()> {
+        let _told = Told(self);
+        let done = run();
+        self.learn(done.is_some());
+        done
     }
 
     /// What a helper does until there is nobody to help.

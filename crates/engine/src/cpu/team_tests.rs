@@ -111,15 +111,25 @@ fn nobody_is_called_for_a_while_where_members_waited_and_longer_each_time() {
 }
 
 #[test]
-fn helpers_are_told_when_the_caller_of_their_run_panics_and_not_when_it_is_done() {
-    let team = Team::new(1);
-    drop(Told(&team));
-    assert!(!team.lost.load(Ordering::Relaxed));
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let _told = Told(&team);
-        panic!("on purpose");
-    }));
-    assert!(panicked.is_err() && team.lost.load(Ordering::Relaxed));
+fn helpers_leave_a_run_whose_caller_panics_and_come_to_the_next() {
+    let encoder = Arc::new(encoder(32, 2, 64, Kernel::fastest()));
+    let (owner, batch) = (cores(2), [text(9, 1)]);
+    let team = &owner.0.0;
+    let soon = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + KEPT / 3;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::yield_now();
+        }
+    };
+    soon("a helper comes", &|| {
+        let Some(_share) = team.call(&encoder, &batch) else { return false };
+        let led = AssertUnwindSafe(|| team.lead(|| panic!("on purpose")));
+        assert!(catch_unwind(led).is_err());
+        true
+    });
+    soon("the helper leaves", &|| team.inside.load(Ordering::Acquire) == 0);
+    assert_eq!(together(&owner, &encoder, &batch, 2), alone(&encoder, &batch));
 }
 
 #[test]

@@ -8,14 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
 
 use super::asking::{Load, Request, ask, millis, p99};
 use super::table::{aligned, row};
-use super::worker::{MODEL, Worker};
+use super::worker::{Artifact, Worker, request};
 use super::{OverloadArgs, build, cores, process};
+use crate::term;
 use crate::workspace::Workspace;
-use crate::{model, term};
 
 /// Connections that find the capacity: some compute, some are on their way.
 const BUSY: u32 = 16;
@@ -74,21 +73,17 @@ pub(super) fn run(workspace: &Workspace, args: &OverloadArgs) -> Result<()> {
 struct Bench {
     worker: Worker,
     body: String,
-    _folder: tempfile::TempDir,
+    _artifact: Artifact,
 }
 
 impl Bench {
     fn start(workspace: &Workspace) -> Result<Self> {
-        let logs = workspace.logs();
         build(workspace)?;
-        let [of_worker, _] = cores::share(&logs)?;
-        let folder = tempfile::tempdir()?;
-        let artifact = folder.path().join("minilm");
-        model::copy_tree(&model::minilm(workspace)?, &artifact)?;
+        let [core, _] = cores::share(&workspace.logs())?;
+        let artifact = Artifact::minilm(workspace)?;
         let options = [("--max-queued-texts", QUEUE)];
-        let worker = Worker::start(workspace, "overload", &of_worker, &artifact, &options)?;
-        let body = json!({"model": MODEL, "input": "a lamp on a hill by the sea ".repeat(8)});
-        Ok(Self { worker, body: body.to_string(), _folder: folder })
+        let worker = Worker::start(workspace, "overload", &core, &artifact.path, &options)?;
+        Ok(Self { worker, body: request(), _artifact: artifact })
     }
 
     fn ask(&self, connections: u32, rate: Option<f64>, time: Duration) -> Result<Load> {

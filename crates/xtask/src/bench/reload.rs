@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::asking::{Request, Timed, ask, millis, p99, sleep};
 use super::client::{Client, Code};
 use super::table::{aligned, row};
-use super::worker::{MODEL, Worker};
+use super::worker::{Artifact, MODEL, Worker, request};
 use super::{ReloadArgs, build, cores};
+use crate::term;
 use crate::workspace::Workspace;
-use crate::{model, term};
 
 /// Connections that keep the core busy.
 const BUSY: u32 = 16;
@@ -65,26 +65,21 @@ pub(super) fn run(workspace: &Workspace, args: &ReloadArgs) -> Result<()> {
 
 struct Bench {
     worker: Worker,
-    artifact: std::path::PathBuf,
+    artifact: Artifact,
     body: String,
-    _folder: tempfile::TempDir,
 }
 
 impl Bench {
     fn start(workspace: &Workspace) -> Result<Self> {
-        let logs = workspace.logs();
         build(workspace)?;
-        let [of_worker, _] = cores::share(&logs)?;
-        let folder = tempfile::tempdir()?;
-        let artifact = folder.path().join("minilm");
-        model::copy_tree(&model::minilm(workspace)?, &artifact)?;
-        let token = folder.path().join("token");
+        let [core, _] = cores::share(&workspace.logs())?;
+        let artifact = Artifact::minilm(workspace)?;
+        let token = artifact.folder.path().join("token");
         std::fs::write(&token, TOKEN)?;
         let token = token.display().to_string();
         let options = [("--admin-token-file", token.as_str())];
-        let worker = Worker::start(workspace, "reload", &of_worker, &artifact, &options)?;
-        let body = json!({"model": MODEL, "input": "a lamp on a hill by the sea ".repeat(8)});
-        Ok(Self { worker, artifact, body: body.to_string(), _folder: folder })
+        let worker = Worker::start(workspace, "reload", &core, &artifact.path, &options)?;
+        Ok(Self { worker, artifact, body: request() })
     }
 
     /// When versions were loading.
@@ -107,7 +102,7 @@ impl Bench {
 
     fn entry(&self, version: u32) -> Value {
         json!({"name": MODEL, "version": version.to_string(), "task": "Embedding", "default": true,
-            "source": {"uri": format!("image://{}", self.artifact.display())}})
+            "source": {"uri": format!("image://{}", self.artifact.path.display())}})
     }
 
     fn command(&self, what: &str, body: &Value) -> Result<()> {

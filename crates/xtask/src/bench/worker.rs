@@ -9,12 +9,33 @@ use serde_json::json;
 
 use super::process::{Running, free_address};
 use crate::exec::Exec;
-use crate::images;
 use crate::workspace::{Profile, Workspace};
+use crate::{images, model};
 
 const DEADLINE: Duration = Duration::from_mins(3);
 /// What it calls its model.
 pub(crate) const MODEL: &str = "minilm";
+
+/// A model of its own for a bench, in a folder that is removed when dropped.
+pub(crate) struct Artifact {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Artifact {
+    /// A copy of all-MiniLM-L6-v2, to which a golden file may be added.
+    pub(crate) fn minilm(workspace: &Workspace) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(MODEL);
+        model::copy_tree(&model::minilm(workspace)?, &path)?;
+        Ok(Self { folder, path })
+    }
+}
+
+/// A request for the vector of a text of some dozen tokens.
+pub(crate) fn request() -> String {
+    json!({"model": MODEL, "input": "a lamp on a hill by the sea ".repeat(8)}).to_string()
+}
 
 /// Ended when dropped.
 pub(crate) struct Worker {
