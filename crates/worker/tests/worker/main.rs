@@ -17,6 +17,7 @@ mod keys;
 mod life;
 mod load;
 mod metrics;
+mod precision;
 mod refusals;
 mod reload;
 mod repository;
