@@ -34,7 +34,8 @@ pub use manifest::{
 };
 pub use report::{
     CaseResult, ComparedReport, MemoryReport, ModelFacts, ModelReport, ModelState, Phase,
-    PhaseTiming, Report, Revalidation, RuntimeReport, ValidationReport, WarmupReport, WorkerState,
+    PhaseTiming, Report, Revalidation, RuntimeReport, UnaffordableReport, ValidationReport,
+    WarmupReport, WorkerState,
 };
 pub use resolve::{ResolveField, ResolveRecord, ResolveRecordError, ResolveReportError};
 pub use words::bytes_in_words;

@@ -251,6 +251,19 @@ pub struct RuntimeReport {
     /// How near a kernel of lower precision came; none where none was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<ComparedReport>,
+    /// The kernel of lower precision that was not tried, because memory was short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unaffordable: Option<UnaffordableReport>,
+}
+
+/// A kernel of lower precision that there was no memory to compare with one of 32-bit floats.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnaffordableReport {
+    /// Its name, for example `amx-bf16`.
+    pub kernel: String,
+    /// How much more memory comparing takes for a while, in bytes.
+    pub bytes: u64,
 }
 
 /// What came of comparing a kernel of lower precision with one of 32-bit floats, on the same weights.

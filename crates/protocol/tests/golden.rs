@@ -6,8 +6,8 @@
 use lamplighter_protocol::{
     Case, CaseResult, Check, ComparedReport, Device, Failure, Manifest, MemoryReport, ModelEntry,
     ModelFacts, ModelKey, ModelReport, ModelState, Phase, PhaseTiming, Precision, Reason, Report,
-    ResolveRecord, Revalidation, RuntimeReport, Source, Task, ValidationMode, ValidationPlan,
-    ValidationReport, WarmupReport, WorkerState,
+    ResolveRecord, Revalidation, RuntimeReport, Source, Task, UnaffordableReport, ValidationMode,
+    ValidationPlan, ValidationReport, WarmupReport, WorkerState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -267,6 +267,7 @@ fn a_report_that_tells_what_a_model_computes_with_reads_and_writes_as_its_golden
         kernel: "avx2-f32".to_owned(),
         precision: "f32".to_owned(),
         compared: None,
+        unaffordable: None,
     };
     telling.models[0].runtime = Some(runtime.clone());
     assert_golden(&telling, include_str!("golden/report_runtime.json"));
@@ -276,8 +277,13 @@ fn a_report_that_tells_what_a_model_computes_with_reads_and_writes_as_its_golden
         at_least: "0.9999".to_owned(),
         is_wrong: true,
     });
-    telling.models[0].runtime = Some(runtime);
+    telling.models[0].runtime = Some(runtime.clone());
     assert_golden(&telling, include_str!("golden/report_compared.json"));
+    runtime.compared = None;
+    runtime.unaffordable =
+        Some(UnaffordableReport { kernel: "amx-bf16".to_owned(), bytes: 42_467_328 });
+    telling.models[0].runtime = Some(runtime);
+    assert_golden(&telling, include_str!("golden/report_unaffordable.json"));
 }
 
 #[test]

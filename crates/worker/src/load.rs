@@ -21,8 +21,8 @@ use lamplighter_artifact::{
 use lamplighter_engine::validation::Case;
 use lamplighter_engine::{Engine, Processor, build, prepare, read, transfer_judged, warmup};
 use lamplighter_protocol::{
-    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, ValidationMode,
-    WarmupReport,
+    Device, Failure, Manifest, ModelEntry, ModelFacts, ModelKey, Phase, UnaffordableReport,
+    ValidationMode, WarmupReport,
 };
 use tokio::task::JoinSet;
 
@@ -30,6 +30,7 @@ use crate::board::{Board, Tracker};
 use crate::memory::{self, Reserved, Room};
 use crate::registry::{Model, Registry};
 use crate::{cases, failure, tasks};
+use precision::{Affordable, affordable};
 use thread::holding;
 
 /// What the loads of a worker have in common.
@@ -148,7 +149,7 @@ pub async fn load_model(
     drop(fetch);
     tracker.pause();
     let _core = setup.turns.cores.take(1, artifact.bytes).await;
-    let (engine, memory) = bring_up(&artifact, &entry, &setup, &tracker).await?;
+    let (engine, given_up, memory) = bring_up(&artifact, &entry, &setup, &tracker).await?;
     #[cfg(any(test, feature = "faults"))]
     let engine = crate::faults::before_gates(engine, &tracker).await;
     let facts = ModelFacts {
@@ -160,7 +161,7 @@ pub async fn load_model(
         bytes: artifact.bytes,
     };
     tracker.facts(facts.clone());
-    tracker.runtime(precision::runtime(engine.as_ref(), &entry.key()));
+    tracker.runtime(precision::runtime(engine.as_ref(), given_up, &entry.key()));
     let memory = warm_up(&engine, memory, setup.warm_up_deadline, &tracker).await?;
     let (cases, memory) = validate(&engine, memory, &entry, artifact, &tracker).await?;
     Ok(Model { key: entry.key(), facts, engine, cases, memory: Some(memory) })
@@ -226,7 +227,7 @@ async fn bring_up(
     entry: &ModelEntry,
     setup: &Setup,
     tracker: &Tracker,
-) -> Result<(Arc<dyn Engine>, Reserved), Failure> {
+) -> Result<(Arc<dyn Engine>, Option<UnaffordableReport>, Reserved), Failure> {
     let in_use = if tracker.comes_later() { memory::usage().unwrap_or_default().now } else { 0 };
     let reserved = {
         let _nobody_compares = setup.room.nobody_compares().await;
@@ -267,8 +268,8 @@ async fn bring_up(
     tracker.begin(Phase::Transfer);
     let (floats, twice) = (built.bytes(), built.bytes_twice());
     let processor = setup.processor.clone();
-    let (processor, comparing) =
-        precision::affordable(processor, twice, &setup.room, &entry.key()).await;
+    let Affordable { processor, comparing, given_up } =
+        affordable(processor, twice, &setup.room, &entry.key()).await;
     let (plan, asked) = (entry.validation.clone(), artifact.clone());
     let is_right = move |engine: &dyn Engine| precision::is_right(engine, &plan, &asked);
     let transfer = move || {
@@ -280,7 +281,7 @@ async fn bring_up(
     // In 32-bit floats, panels are filled up and take a little more than what was stored.
     reserved.shrink_to(engine.bytes().min(floats));
     tracker.add_bytes(stored);
-    Ok((Arc::from(engine), reserved))
+    Ok((Arc::from(engine), given_up, reserved))
 }
 
 async fn warm_up(

@@ -3,36 +3,47 @@
 use lamplighter_artifact::Artifact;
 use lamplighter_engine::{Compared, Engine, Kernel, Precision, Processor, Runtime};
 use lamplighter_protocol::{
-    ComparedReport, ModelKey, RuntimeReport, ValidationMode, ValidationPlan,
+    ComparedReport, ModelKey, RuntimeReport, UnaffordableReport, ValidationMode, ValidationPlan,
 };
 
 use crate::cases;
 use crate::memory::{self, Comparing, Room};
 
-/// The processor as it is to be used for a model, of which so many bytes are in memory twice while they are
-/// compared; and the right to that, which whoever compares holds. What has no room for it computes in
-/// 32-bit floats.
+/// The processor as it is to be used for a model.
+pub(super) struct Affordable {
+    pub(super) processor: Processor,
+    /// The right to have weights in memory twice, which whoever compares holds.
+    pub(super) comparing: Option<Comparing>,
+    /// What was given up for want of memory: the model computes in 32-bit floats.
+    pub(super) given_up: Option<UnaffordableReport>,
+}
+
+/// What memory allows for a model of which so many bytes are there twice while they are compared.
 pub(super) async fn affordable(
     processor: Processor,
     twice: u64,
     room: &Room,
     model: &ModelKey,
-) -> (Processor, Option<Comparing>) {
+) -> Affordable {
     if !processor.compares() {
-        return (processor, None);
+        return Affordable { processor, comparing: None, given_up: None };
     }
     let in_use = memory::usage().unwrap_or_default().now;
     let comparing = room.comparing(twice, in_use).await;
     if comparing.is_some() {
-        return (processor, comparing);
+        return Affordable { processor, comparing, given_up: None };
     }
+    let kernel = processor.kernel.unwrap_or_else(Kernel::fastest).name();
     tracing::warn!(
         %model,
+        kernel,
         bytes = twice,
         "there is no memory to compare lower precision with 32-bit floats: it computes in these"
     );
     let floats = Kernel::fastest_in(Precision::F32);
-    (Processor { kernel: Some(floats), ..processor }, None)
+    let processor = Processor { kernel: Some(floats), ..processor };
+    let given_up = UnaffordableReport { kernel: kernel.to_owned(), bytes: twice };
+    Affordable { processor, comparing: None, given_up: Some(given_up) }
 }
 
 /// Whether a model's answers to its validation cases are right. Cases that cannot be read are told of
@@ -46,7 +57,11 @@ pub(super) fn is_right(engine: &dyn Engine, plan: &ValidationPlan, artifact: &Ar
 }
 
 /// What the model computes with. That it does not compute as it was meant to is logged, too.
-pub(super) fn runtime(engine: &dyn Engine, model: &ModelKey) -> RuntimeReport {
+pub(super) fn runtime(
+    engine: &dyn Engine,
+    unaffordable: Option<UnaffordableReport>,
+    model: &ModelKey,
+) -> RuntimeReport {
     let Runtime { kernel, precision } = engine.runtime();
     let compared = engine.compared();
     if let Some(compared) = &compared
@@ -72,7 +87,7 @@ pub(super) fn runtime(engine: &dyn Engine, model: &ModelKey) -> RuntimeReport {
         at_least: Compared::LEAST.to_string(),
         is_wrong,
     });
-    RuntimeReport { kernel, precision: precision.to_string(), compared }
+    RuntimeReport { kernel, precision: precision.to_string(), compared, unaffordable }
 }
 
 #[cfg(test)]
@@ -92,8 +107,12 @@ mod tests {
             (&nothing, floats, floats, false),
         ] {
             let processor = Processor::with(kernel);
-            let (processor, comparing) = affordable(processor, 1 << 20, room, &key).await;
-            assert_eq!((processor.kernel, comparing.is_some()), (Some(expected), compares));
+            let found = affordable(processor, 1 << 20, room, &key).await;
+            assert_eq!(found.processor.kernel, Some(expected));
+            assert_eq!(found.comparing.is_some(), compares);
+            let given_up = (expected != kernel)
+                .then(|| UnaffordableReport { kernel: kernel.name().to_owned(), bytes: 1 << 20 });
+            assert_eq!(found.given_up, given_up);
         }
     }
 }

@@ -30,6 +30,7 @@ async fn requests_states_and_failures_are_counted_with_bounded_labels() {
         kernel: "avx2-f32".to_owned(),
         precision: "f32".to_owned(),
         compared: None,
+        unaffordable: None,
     });
 
     let router = lamplighter_worker::admin::router(&bench.board, bench.page);
