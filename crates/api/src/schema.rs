@@ -21,6 +21,9 @@ const MAX_NESTED: u32 = 128;
 /// Most characters of a quantity.
 const MAX_QUANTITY: u32 = 32;
 
+/// Environment variables of the worker that are for users to set: see `lamplighter-worker serve --help`.
+const WORKER_SETTINGS: &str = "^LAMPLIGHTER_(MAX_[A-Z_]+|(REQUEST|WRITE|IDLE)_TIMEOUT_SECONDS|(COMPUTE|LOAD)_THREADS|MODELS_AT_A_TIME|REVALIDATION_INTERVAL_SECONDS|CORS_ALLOW_ORIGIN)$";
+
 /// A quantity as `resource.Quantity` is validated by CRDs that controller-gen writes:
 /// <https://github.com/kubernetes-sigs/controller-tools/blob/main/pkg/crd/known_types.go>.
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
@@ -77,8 +80,10 @@ pub(crate) fn env(generator: &mut SchemaGenerator) -> Schema {
             "maxLength": 256,
             "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$",
             "x-kubernetes-validations": [{
-                "rule": "!(self in ['POD_UID', 'POD_NAME']) && !self.startsWith('LAMPLIGHTER_')",
-                "message": "env: POD_UID, POD_NAME and names that start with LAMPLIGHTER_ are set by the operator; choose another name",
+                "rule": format!(
+                    "!(self in ['POD_UID', 'POD_NAME']) && (!self.startsWith('LAMPLIGHTER_') || self.matches('{WORKER_SETTINGS}'))"
+                ),
+                "message": "env: POD_UID, POD_NAME and names that start with LAMPLIGHTER_ are set by the operator, but for the worker's limits (LAMPLIGHTER_MAX_…, see docs/serving.md); choose another name",
             }],
         }),
     );

@@ -332,3 +332,16 @@ pub enum Device {
     /// The first NVIDIA GPU.
     Cuda,
 }
+
+impl Device {
+    /// Whether models can run there: a GPU runs something, which may take some seconds the first time.
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceUnavailable`], with what is missing.
+    pub fn check(self) -> Result<(), EngineError> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda => cuda::first_gpu().map(drop),
+        }
+    }
+}

@@ -14,6 +14,7 @@ mod class;
 mod form;
 mod pace;
 mod pieces;
+mod prospect;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -23,5 +24,6 @@ pub(crate) use blame::{Fault, Ran, judge};
 pub use class::{Class, UnknownClass};
 pub(crate) use pace::retry_after;
 pub(crate) use pieces::pieces;
+pub(crate) use prospect::{Prospect, most_in_time};
 pub(crate) use queue::{Arrival, Batch, Queue, WorkId};
 pub(crate) use suspicion::Suspicion;

@@ -16,7 +16,7 @@ use lamplighter_telemetry::probe::Readiness;
 use crate::lifecycle::{self, Event, ModelProgress};
 use crate::memory::{self, Usage};
 use crate::metrics::Metrics;
-use crate::revalidate::{Answer, Trigger};
+use crate::revalidate::{Answer, Round, Trigger};
 use crate::server::Shedding;
 pub use tracker::Tracker;
 
@@ -176,9 +176,10 @@ impl Board {
         }
     }
 
-    /// A model gave outputs to several requests that are not finite: its cases are asked at once.
+    /// Several requests to a model failed by its engine, or got numbers that are not finite: its cases
+    /// are asked at once. It is suspect until all of them were right; without any, until it is unloaded.
     pub fn suspect(&self, model: &ModelKey) {
-        tracing::warn!(%model, "several requests got numbers that are not finite");
+        tracing::warn!(%model, "several requests failed, or got numbers that are not finite");
         self.metrics.work().suspect(model, true);
         self.lock().suspects.insert(model.clone(), Instant::now());
         self.trigger.pull();
@@ -191,27 +192,24 @@ impl Board {
             match answer {
                 Answer::Right => {}
                 Answer::Wrong { .. } => counts.wrong += 1,
-                Answer::Inconclusive { .. } => counts.inconclusive += 1,
+                Answer::Failed { .. } | Answer::Inconclusive { .. } => counts.inconclusive += 1,
             }
         }
     }
 
-    /// Every case was asked again. `all_right`: when the first one was asked, if every answer
-    /// was right.
-    pub fn round_ended(&self, all_right: Option<Instant>) {
+    /// Every case was asked again, the first one at `begun`.
+    pub fn round_ended(&self, begun: Instant, round: &Round) {
         self.metrics.round_ended();
         let mut inner = self.lock();
         if let Some(counts) = &mut inner.revalidation {
             counts.rounds += 1;
         }
-        inner.validated = all_right.or(inner.validated);
-        if let Some(begun) = all_right {
-            inner.suspects.retain(|model, since| {
-                let stays = *since > begun;
-                self.metrics.work().suspect(model, stays);
-                stays
-            });
-        }
+        inner.validated = round.all_right.then_some(begun).or(inner.validated);
+        inner.suspects.retain(|model, since| {
+            let stays = *since > begun || !round.right.contains(model);
+            self.metrics.work().suspect(model, stays);
+            stays
+        });
     }
 
     /// A model that had passed is confirmed to answer wrongly.

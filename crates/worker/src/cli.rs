@@ -61,8 +61,8 @@ pub enum Command {
     /// SIGTERMs change nothing; a second SIGINT (Ctrl-C) ends the process at once.
     ///
     /// While it serves, the validation cases are asked again and again. The same case wrong twice
-    /// in a row ends the worker like SIGTERM, with exit code 1 and the reason
-    /// `RevalidationFailed`.
+    /// in a row, or at which the engine fails three times in a row, ends the worker like SIGTERM,
+    /// with exit code 1 and the reason `RevalidationFailed`.
     ///
     /// With --admin-token-file, models can be loaded, unloaded and switched while others are served;
     /// each passes the same gates, with a low priority, and one that fails changes nothing.

@@ -312,6 +312,7 @@ impl Metrics {
         let answer = match answer {
             Answer::Right => "Right",
             Answer::Wrong { .. } => "Wrong",
+            Answer::Failed { .. } => "Failed",
             Answer::Inconclusive { .. } => "Inconclusive",
         };
         let labels = ModelAnswer { model: model.to_string(), answer };

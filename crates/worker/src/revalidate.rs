@@ -6,6 +6,7 @@
 
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,13 @@ use tokio::sync::Notify;
 
 use crate::board::Board;
 use crate::registry::{Model, Registry, Served};
-use crate::run::{Class, Order, OwnedText, RunError, Runner};
+use crate::run::{Class, Order, OwnedText, RunError, Runner, is_non_finite};
 pub use verdict::{Answer, CaseId, Next, Suspects};
 
 /// Longer than any case takes whose batches each give way to requests for as long as they may.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two questions to an engine that failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a round at once. Clones share one state.
 #[derive(Clone, Debug, Default)]
@@ -61,51 +64,79 @@ pub async fn until_wrong(
         board.revalidation_trigger().due(interval).await;
         let begun = Instant::now();
         match round(served, runner, board, &mut suspects).await {
-            Ok(all_right) => board.round_ended(all_right.then_some(begun)),
+            Ok(ended) => board.round_ended(begun, &ended),
             Err(failed) => return failed,
         }
     }
 }
 
-/// Whether there is a case, and every case's last answer was right.
+/// What a round found that confirmed nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Round {
+    /// There is a case, and every case's last answer was right.
+    pub all_right: bool,
+    /// The models with cases all of which were asked and answered rightly.
+    pub right: BTreeSet<ModelKey>,
+}
+
 async fn round(
     served: &Served,
     runner: &Runner,
     board: &Board,
     suspects: &mut Suspects,
-) -> Result<bool, Failure> {
+) -> Result<Round, Failure> {
     let models: Vec<(ModelKey, usize)> = asked(served);
     suspects.forget_all_but(|(key, _)| models.iter().any(|(asked, _)| asked == key));
-    let mut all_right = models.iter().any(|(_, cases)| *cases > 0);
+    let with_cases = models.iter().filter(|(_, cases)| *cases > 0);
+    let mut right: BTreeSet<ModelKey> = with_cases.map(|(key, _)| key.clone()).collect();
+    let mut all_right = !right.is_empty();
     for (key, index) in
         models.iter().flat_map(|(key, cases)| (0..*cases).map(move |index| (key, index)))
     {
         let Some(model) = current(served, key) else {
+            right.remove(key);
             continue;
         };
         let Some(case) = model.cases.get(index) else {
+            right.remove(key);
             continue;
         };
-        let asking = async {
-            let id = (key.clone(), index);
-            let mut answer = ask_and_tell(runner, board, &model, case).await;
-            let mut next = suspects.judge(&id, &answer);
-            if next == Next::AskAgain {
-                answer = ask_and_tell(runner, board, &model, case).await;
-                next = suspects.judge(&id, &answer);
-            }
-            (answer, next)
-        };
+        let id = (key.clone(), index);
         let (answer, next) = tokio::select! {
-            answered = asking => answered,
-            () = unloaded(served, &model) => continue,
+            answered = until_judged(runner, board, &model, case, suspects, &id) => answered,
+            () = unloaded(served, &model) => {
+                right.remove(key);
+                continue;
+            }
         };
         if next == Next::Confirmed {
             return Err(confirmed(&model.key, &case.name, &answer));
         }
-        all_right &= answer == Answer::Right;
+        if answer != Answer::Right {
+            all_right = false;
+            right.remove(key);
+        }
     }
-    Ok(all_right)
+    Ok(Round { all_right, right })
+}
+
+/// Asks a case as often as its answers ask for it: at most a few times.
+async fn until_judged(
+    runner: &Runner,
+    board: &Board,
+    model: &Arc<Model>,
+    case: &Case,
+    suspects: &mut Suspects,
+    id: &CaseId,
+) -> (Answer, Next) {
+    loop {
+        let answer = ask_and_tell(runner, board, model, case).await;
+        match suspects.judge(id, &answer) {
+            Next::AskAgain => {}
+            Next::AskLater => tokio::time::sleep(PAUSE).await,
+            next @ (Next::GoOn | Next::Confirmed) => return (answer, next),
+        }
+    }
 }
 
 /// Each model of the moment, and how many cases it has.
@@ -142,6 +173,9 @@ async fn ask_and_tell(runner: &Runner, board: &Board, model: &Arc<Model>, case: 
         Answer::Wrong { expected, found } => {
             tracing::warn!(%model, case, expected, found, "asked again: wrong");
         }
+        Answer::Failed { problem } => {
+            tracing::warn!(%model, case, problem, "asked again: the engine failed");
+        }
         Answer::Inconclusive { problem } => {
             tracing::warn!(%model, case, problem, "asked again: no answer");
         }
@@ -156,13 +190,27 @@ async fn ask(runner: &Runner, model: &Arc<Model>, case: &Case) -> Answer {
     let gives = &model.engine.facts().gives;
     let answers = match answers(runner, model, &case.check.questions(gives)).await {
         Ok(answers) => answers,
-        Err(error) => return Answer::Inconclusive { problem: error.to_string() },
+        Err(error) => return without_answer(&error),
     };
     // What is asked now are the questions that were asked above, in the same order.
     match validation::run(std::slice::from_ref(case), gives, &|_| Ok(answers.clone())).pop() {
         Some(Outcome { passed: true, .. }) => Answer::Right,
         Some(Outcome { expected, found, .. }) => Answer::Wrong { expected, found },
         None => Answer::Inconclusive { problem: "the case was not asked".to_owned() },
+    }
+}
+
+/// What an error says of a model that had answered the same question before.
+fn without_answer(error: &RunError) -> Answer {
+    let problem = error.to_string();
+    match error {
+        error if is_non_finite(error) => {
+            Answer::Wrong { expected: "finite numbers".to_owned(), found: problem }
+        }
+        RunError::QueueFull { .. } | RunError::QueueTooLong { .. } | RunError::Expired => {
+            Answer::Inconclusive { problem }
+        }
+        _ => Answer::Failed { problem },
     }
 }
 
@@ -187,14 +235,19 @@ async fn answers(
 }
 
 fn confirmed(model: &ModelKey, case: &str, answer: &Answer) -> Failure {
-    let message = format!(
-        "validation case {case:?} got a wrong answer twice in a row, from a model that was right \
-         before; the device or its memory may be faulty"
-    );
-    let (expected, found) = match answer {
-        Answer::Wrong { expected, found } => (Some(expected.clone()), Some(found.clone())),
-        Answer::Right | Answer::Inconclusive { .. } => (None, None),
+    let (what, expected, found) = match answer {
+        Answer::Wrong { expected, found } => {
+            ("got a wrong answer twice in a row", Some(expected.clone()), Some(found.clone()))
+        }
+        Answer::Failed { problem } => {
+            ("made the engine fail three times in a row", None, Some(problem.clone()))
+        }
+        Answer::Right | Answer::Inconclusive { .. } => ("got no answer", None, None),
     };
+    let message = format!(
+        "validation case {case:?} {what}, from a model that was right before; the device or its \
+         memory may be faulty"
+    );
     Failure { expected, found, ..Failure::new(Reason::RevalidationFailed, message) }
         .with_model(model.clone())
 }

@@ -50,6 +50,23 @@ pub enum RunError {
         /// When the texts that wait now will probably be done.
         retry_after: Duration,
     },
+    /// However little there is to do besides, the texts would take far longer than the request's time.
+    #[error(
+        "{texts} texts would take about {} s here, and a request has {} s; send at most {most} texts \
+         like these at once",
+        whole_seconds(*.takes),
+        .has.as_secs()
+    )]
+    TooMuch {
+        /// How many texts there are.
+        texts: usize,
+        /// How long they would take.
+        takes: Duration,
+        /// How much of the request's time is left.
+        has: Duration,
+        /// How many such texts that is enough for.
+        most: usize,
+    },
     /// The request's time was over before it was answered.
     #[error("there was no answer in the request's time")]
     Expired,
@@ -189,14 +206,14 @@ impl Runner {
     }
 
     /// Whether a request could be admitted at all, before it is known how many texts it has. Waits
-    /// for nothing and nobody.
-    pub fn check_room(&self) -> Result<(), RunError> {
-        self.compute.0.check_room()
+    /// for nothing and nobody. `class`: what the request says of itself.
+    pub fn check_room(&self, class: Option<Class>) -> Result<(), RunError> {
+        self.compute.0.check_room(class)
     }
 
-    /// Admits all texts of a request or none of them.
-    pub fn admit(&self, texts: usize) -> Result<Admitted, RunError> {
-        self.compute.0.admit(texts)?;
+    /// Admits all texts of a request or none of them. `class`: what the request says of itself.
+    pub fn admit(&self, texts: usize, class: Option<Class>) -> Result<Admitted, RunError> {
+        self.compute.0.admit(texts, Class::choose(class, texts, 0))?;
         self.metrics.queued_texts().inc_by(signed(texts));
         let (shared, metrics) = (Arc::clone(&self.compute.0), self.metrics.clone());
         Ok(Admitted { shared, texts, metrics })

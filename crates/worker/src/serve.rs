@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_engine::{Cores, Kernel, Processor};
-use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Reason, WorkerState};
+use lamplighter_protocol::{Device, Failure, Manifest, ModelEntry, Phase, Reason, WorkerState};
 use lamplighter_telemetry::admin::{self, Admin};
 use lamplighter_telemetry::metrics::{Page, Registry as MetricsRegistry};
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use crate::admin::TokenFile;
 use crate::arguments::{self, Contradiction};
 use crate::board::{Board, Identity, Tracker};
 use crate::cli::{LimitArgs, ServeArgs};
+use crate::failure;
 use crate::handover;
 use crate::http::keys::Keys;
 use crate::http::{self, App, Extras, Limits, TeMetrics};
@@ -95,6 +96,18 @@ fn load_threads(args: &ServeArgs, manifest: &Manifest) -> NonZeroUsize {
     let all = args.load.load_threads.map_or(cores, count);
     let models = manifest.models.len().min(threads(&args.limits, manifest.device)).max(1);
     NonZeroUsize::new(all / models).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What is missing is said before anything is downloaded for it.
+async fn is_there(device: Device) -> Result<(), Failure> {
+    let check = move || match device {
+        Device::Cpu => lamplighter_engine::Device::Cpu.check(),
+        Device::Cuda => lamplighter_engine::Device::Cuda.check(),
+    };
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked
+        .map_err(|lost| failure::of_lost_task(&lost))?
+        .map_err(|error| failure::of_engine(&error, Phase::Transfer))
 }
 
 /// On a GPU, weights are in the host's memory one model at a time at least, and not for long.
@@ -263,7 +276,10 @@ impl Worker {
         L: Fn(ModelEntry, Tracker) -> F,
         F: Future<Output = Result<Model, Failure>> + Send + 'static,
     {
-        let loads = load_all(&self.manifest, &self.board, load);
+        let loads = async {
+            is_there(self.manifest.device).await?;
+            load_all(&self.manifest, &self.board, load).await
+        };
         tokio::time::timeout(self.start_deadline, loads).await.unwrap_or_else(|_| {
             let message = format!(
                 "the models were not ready within {} s: {}",

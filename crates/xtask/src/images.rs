@@ -116,7 +116,7 @@ pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Images> {
     let mut command = Exec::new("build the programs", "cargo")
         .args(["build", "--workspace", "--bins"])
         .dir(workspace.root())
-        .deadline(Duration::from_mins(40));
+        .deadline(Duration::from_hours(2));
     if profile == Profile::Release {
         command = command.args(["--release"]);
     }

@@ -22,9 +22,11 @@ use super::validate::Valid;
 mod arriving;
 mod endpoints;
 mod exits;
+mod held_up;
 mod world;
 
 pub use endpoints::routed;
+pub use held_up::{held_up, reader_held_up};
 pub use world::{environment, epoch, latest_epoch, to_forgive, world};
 
 /// The container that serves; the only one of the pod.

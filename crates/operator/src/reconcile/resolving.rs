@@ -16,17 +16,18 @@ use lamplighter_protocol::ResolveRecord;
 
 use super::fetch::Fetched;
 use super::fitting::misfit;
-use super::observe::{Ages, end, end_of_pod, revision_of, said_at_end};
+use super::observe::{Ages, end, end_of_pod, reader_held_up, revision_of, said_at_end};
 use super::render::Digests;
 use super::revision::Snapshot;
 use super::validate::Valid;
 
-/// What is known about the models of a recorded revision.
+/// What is known about the models of a recorded revision. `limit`: how long reading them may take.
 pub fn resolved(
     record: &ControllerRevision,
     memory: &Memory,
     fetched: &Fetched,
     ages: &Ages,
+    limit: Seconds,
 ) -> Resolved {
     let pod = revision_of(record).and_then(|id| resolver(fetched, &id));
     if let Some(records) = recorded(record, fetched) {
@@ -36,13 +37,15 @@ pub fn resolved(
     }
     let Some(pod) = pod else { return Resolved::Unknown };
     match outcome(pod) {
-        None => Resolved::Running(
-            pod.metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| ages.since(time))
-                .unwrap_or_default(),
-        ),
+        None => {
+            let created = pod.metadata.creation_timestamp.as_ref();
+            let age = created.map(|time| ages.since(time)).unwrap_or_default();
+            let late = age > limit;
+            match reader_held_up(pod).filter(|_| late) {
+                Some(why) => Resolved::Failed(why, age.minus(limit)),
+                None => Resolved::Running(age),
+            }
+        }
         Some(found) => {
             let since = end(pod).map(|time| ages.since(time)).unwrap_or_default();
             match found {
@@ -180,6 +183,12 @@ pub fn obsolete(valid: &Valid, memory: &Memory, fetched: &Fetched, ages: &Ages) 
         })
         .cloned()
         .collect()
+}
+
+/// Why the models of a revision are not being read although a pod is there for it.
+pub fn held_up(fetched: &Fetched, revision: &RevisionId) -> Option<Failure> {
+    let pod = resolver(fetched, revision).filter(|pod| outcome(pod).is_none())?;
+    reader_held_up(pod)
 }
 
 /// Whether a pod has found out, or has found out that it cannot.

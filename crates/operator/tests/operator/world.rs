@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod as KubePod;
+use lamplighter_api::ConditionType;
+use lamplighter_operator::reconcile::apply::Applied;
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::fitting::Measured;
 use lamplighter_operator::reconcile::memory::{Remembered, remembered};
@@ -16,10 +18,11 @@ use lamplighter_plan::{FailureClass, PodName, RevisionId, Seconds};
 use lamplighter_protocol::{Failure, Reason};
 use serde_json::{Value, json};
 
+use crate::conditions::{report_on, words};
 use crate::fixtures::{
-    IMAGE, NAMESPACE, SPEC, UID, ago, controller, deployment_of, found, from, images, in_state,
-    now, on_its_way, pod, ready, record, running, serving, unschedulable, valid, waiting, wanted,
-    with_pods,
+    IMAGE, NAMESPACE, SPEC, UID, ago, controller, deployment, deployment_of, found, from, images,
+    in_state, now, on_its_way, pod, ready, record, running, serving, unschedulable, valid, waiting,
+    wanted, with_pods,
 };
 
 fn seen(fetched: &Fetched) -> World {
@@ -249,6 +252,43 @@ fn a_reader_tells_what_models_are_or_why_not() {
     let Resolved::Failed(failure, _) = resolved(&unread(Some(late))) else { panic!("not failed") };
     assert_eq!(failure.reason, "DeadlineExceeded");
     assert_eq!(failure.class, FailureClass::Transient);
+}
+
+#[test]
+fn a_reader_that_cannot_begin_says_why_and_is_given_up_in_time() {
+    let held_up = |status: Value, age: i64| {
+        let mut pod = reader("Pending", &[]);
+        pod.metadata.creation_timestamp = from(json!(ago(age)));
+        let container = json!({
+            "name": "model-1", "image": IMAGE, "imageID": "", "ready": false, "restartCount": 0,
+            "state": status,
+        });
+        pod.status.as_mut().unwrap().container_statuses = from(json!([container]));
+        unread(Some(pod))
+    };
+    let pulling = || waiting("ImagePullBackOff", "Back-off pulling image \"nowhere/worker:1\"");
+    assert_eq!(resolved(&held_up(pulling(), 599)), Resolved::Running(Seconds(599)));
+    let report = report_on(&deployment(), &held_up(pulling(), 30), Applied::default());
+    let (status, reason) = words(&report, ConditionType::Ready).unwrap();
+    assert_eq!((status, reason), ("False", "ImagePullFailed"));
+    let candidate = report.status.candidate.unwrap().reason.unwrap();
+    let pod = format!("pod reader-{}, container model-1", wanted());
+    for said in ["are being read, but", "ImagePullFailed", "nowhere/worker:1", &pod] {
+        assert!(candidate.contains(said), "{said}: {candidate}");
+    }
+    let Resolved::Failed(failure, since) = resolved(&held_up(pulling(), 603)) else {
+        panic!("not failed")
+    };
+    assert_eq!((failure.reason.as_str(), since), ("ImagePullFailed", Seconds(3)));
+    assert_eq!(failure.class, FailureClass::Transient);
+    assert!(failure.message.contains(&pod), "{}", failure.message);
+    let creating = held_up(waiting("ContainerCreating", ""), 700);
+    assert_eq!(resolved(&creating), Resolved::Running(Seconds(700)), "nothing holds it up");
+
+    let mut pod = reader("Pending", &[]);
+    pod.status = from(unschedulable("0/3 nodes are available"));
+    let report = report_on(&deployment(), &unread(Some(pod)), Applied::default());
+    assert_eq!(words(&report, ConditionType::Ready), Some(("False", "Unschedulable")));
 }
 
 /// Guarantees: strategy-05.

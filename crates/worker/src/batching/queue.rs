@@ -84,6 +84,7 @@ struct Running {
     class: Class,
     model: usize,
     tokens: usize,
+    is_full: bool,
 }
 
 /// All works of all requests, and the batches that run.
@@ -95,6 +96,8 @@ struct Running {
 pub(crate) struct Queue {
     threads: usize,
     limit: usize,
+    /// Places beyond the limit that only interactive texts may have.
+    reserve: usize,
     admitted: usize,
     works: BTreeMap<WorkId, Work>,
     lanes: Vec<Lane>,
@@ -110,11 +113,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// For so many threads, with room for so many texts.
+    /// For so many threads, with room for so many texts, and for a quarter more that are interactive: bulk
+    /// work that holds all places for as long as it takes must not keep out what goes before it.
     pub(crate) fn new(threads: usize, limit: usize) -> Self {
         Self {
             threads: threads.max(1),
             limit,
+            reserve: limit / 4,
             admitted: 0,
             works: BTreeMap::new(),
             lanes: Vec::new(),
@@ -129,12 +134,20 @@ impl Queue {
     }
 
     /// Admits all texts of a request or none of them.
-    pub(crate) fn admit(&mut self, texts: usize) -> bool {
-        let fits = texts <= self.limit - self.admitted;
+    pub(crate) fn admit(&mut self, texts: usize, class: Class) -> bool {
+        let fits = texts <= self.places(class).saturating_sub(self.admitted);
         if fits {
             self.admitted += texts;
         }
         fits
+    }
+
+    /// How many texts of all classes there may be for one more of this class to have a place.
+    pub(crate) fn places(&self, class: Class) -> usize {
+        match class {
+            Class::Interactive => self.limit.saturating_add(self.reserve),
+            Class::Bulk | Class::Idle => self.limit,
+        }
     }
 
     /// Texts that were admitted are done, whatever became of them.
@@ -164,8 +177,17 @@ impl Queue {
         let seconds_for = |(model, tokens): (usize, usize)| {
             self.paces.get(&model).map_or(0.0, |pace| pace.seconds_for(tokens))
         };
+        self.together(waiting.chain(running).map(seconds_for).sum())
+    }
+
+    /// How long all threads together take at least for so many tokens of a model, by what was measured.
+    pub(crate) fn takes(&self, model: usize, tokens: usize) -> Duration {
+        self.together(self.paces.get(&model).map_or(0.0, |pace| pace.seconds_at_best(tokens)))
+    }
+
+    fn together(&self, seconds_of_one: f64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "there are not 2^53 threads")]
-        let seconds = waiting.chain(running).map(seconds_for).sum::<f64>() / self.threads as f64;
+        let seconds = seconds_of_one / self.threads as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
@@ -237,7 +259,8 @@ impl Queue {
         self.exception = exception;
         let id = BatchId(self.next_id());
         let Kind { class, model, output } = kind;
-        self.running.insert(id, Running { class, model, tokens });
+        let is_full = tokens.saturating_mul(2) >= limits.max_batch_tokens;
+        self.running.insert(id, Running { class, model, tokens, is_full });
         Some(Batch { id, model, output, class, texts, tokens })
     }
 
@@ -250,7 +273,7 @@ impl Queue {
     pub(crate) fn finish(&mut self, id: BatchId, took: Option<Duration>) {
         let Some(batch) = self.running.remove(&id) else { return };
         if let Some(took) = took {
-            self.paces.entry(batch.model).or_default().observe(batch.tokens, took);
+            self.paces.entry(batch.model).or_default().observe(batch.tokens, took, batch.is_full);
         }
     }
 

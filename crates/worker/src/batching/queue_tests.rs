@@ -125,8 +125,9 @@ impl World {
         lengths: &[usize],
         time: Option<u64>,
     ) {
-        let fits = self.admitted + lengths.len() <= LIMIT;
-        assert_eq!(self.queue.admit(lengths.len()), fits, "all of its texts or none");
+        let places = if class == Class::Interactive { LIMIT + LIMIT / 4 } else { LIMIT };
+        let fits = self.admitted + lengths.len() <= places;
+        assert_eq!(self.queue.admit(lengths.len(), class), fits, "all of its texts or none");
         if !fits {
             return;
         }

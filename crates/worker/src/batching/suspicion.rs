@@ -1,4 +1,5 @@
-//! When outputs that are not finite say something of the model or its device rather than of a text.
+//! When outputs that are not finite, and runs that fail, say something of the model or its device rather
+//! than of a text.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 pub(crate) struct Suspicion(VecDeque<Duration>);
 
 impl Suspicion {
-    /// A request got no finite answer. Whether the model is to be looked at now; after that it takes as
+    /// A request got no finite answer, or none. Whether the model is to be looked at now; after that it takes as
     /// many requests again.
     pub(crate) fn blamed(&mut self, now: Duration) -> bool {
         self.0.push_back(now);

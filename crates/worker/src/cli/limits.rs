@@ -13,7 +13,8 @@ use crate::arguments::{self, seconds};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// How many texts may wait or run at once; above that, requests get 429 with Retry-After.
+    /// How many texts may wait or run at once, and a quarter more where they are interactive; above
+    /// that, requests get 429 with Retry-After.
     #[arg(long, env = "LAMPLIGHTER_MAX_QUEUED_TEXTS", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "TEXTS")]
     pub max_queued_texts: u32,
 

@@ -189,7 +189,7 @@ impl<'a> Asker<'a> {
         question.check_bytes(model, app.limits.bytes_per_token, FIELD)?;
         let share = reply::reserve(app, most, FIELD)?;
         let failed = |error: RunError| ApiError::of_run(&error, FIELD);
-        let _admitted = app.runner.admit(question.len()).map_err(failed)?;
+        let _admitted = app.runner.admit(question.len(), deadline.class()).map_err(failed)?;
         let Question::Texts(texts, _) = question else { return Ok((Vec::new(), share)) };
         let pieces = deadline.within(app.runner.pieces(model, texts, special)).await;
         let pieces = pieces.map_err(|over| ApiError::out_of_time(over.seconds))?.map_err(failed)?;
@@ -208,7 +208,7 @@ impl<'a> Asker<'a> {
         question.check_count(app, field)?;
         question.check_bytes(model, app.limits.bytes_per_token, field)?;
         let failed = |error: RunError| ApiError::of_run(&error, field);
-        let _admitted = app.runner.admit(texts).map_err(failed)?;
+        let _admitted = app.runner.admit(texts, deadline.class()).map_err(failed)?;
         app.te.began(output, texts);
         let begun = Instant::now();
         let tokens = match question {

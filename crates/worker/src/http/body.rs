@@ -1,6 +1,8 @@
 //! A request's body, within a length, within its request's time, within what all bodies
 //! together may hold.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -15,6 +17,12 @@ use super::deadline::Deadline;
 use super::error::ApiError;
 use super::parse::parse;
 
+/// So many of a body's bytes are set aside before the first one came: what is only announced takes no room
+/// from others.
+const FIRST: usize = 64 << 10;
+/// For how long nothing may come of a body.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// Reads the whole body, then parses it. The share is to be kept as long as what was parsed.
 pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
     request: Request,
@@ -28,14 +36,14 @@ pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
 
 /// Reads the whole body, unless the queue is full: what will be refused anyway need not be read.
 ///
-/// A body that says how long it is has its bytes set aside before the first one is read; one
-/// that does not, as they come.
+/// A body that says how long it is has its first bytes set aside before they are read; the others, as they
+/// come.
 pub(super) async fn bytes(
     request: Request,
     app: &App,
     deadline: Deadline,
 ) -> Result<(Bytes, Share), ApiError> {
-    app.runner.check_room().map_err(|full| ApiError::of_run(&full, "body"))?;
+    app.runner.check_room(deadline.class()).map_err(|full| ApiError::of_run(&full, "body"))?;
     unhurried(request, app, deadline).await
 }
 
@@ -58,14 +66,20 @@ pub(super) async fn unhurried(
             .filter(|length| *length <= limit)
             .ok_or_else(|| ApiError::body_too_large(limit))?,
     };
-    let share = app.bodies.take(announced)?;
-    let read = deadline.within(read(body, limit, share)).await;
+    let first = announced.min(FIRST);
+    let share = app.bodies.take(first)?;
+    let read = deadline.within(read(body, BytesMut::with_capacity(first), limit, share)).await;
     read.map_err(|over| ApiError::body_too_slow(over.seconds))?
 }
 
-async fn read(mut body: Body, limit: usize, mut share: Share) -> Result<(Bytes, Share), ApiError> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+async fn read(
+    mut body: Body,
+    mut bytes: BytesMut,
+    limit: usize,
+    mut share: Share,
+) -> Result<(Bytes, Share), ApiError> {
+    let stalled = |_| ApiError::body_stalled(STALLED.as_secs());
+    while let Some(frame) = tokio::time::timeout(STALLED, body.frame()).await.map_err(stalled)? {
         let frame = frame.map_err(ApiError::body_broke_off)?;
         let Ok(data) = frame.into_data() else {
             continue;

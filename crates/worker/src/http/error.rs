@@ -140,6 +140,11 @@ impl ApiError {
         Self::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "request_timeout", message)
     }
 
+    pub(super) fn body_stalled(seconds: u64) -> Self {
+        let message = format!("nothing more of the body came for {seconds} s");
+        Self::new(Kind::Http(StatusCode::REQUEST_TIMEOUT), "request_timeout", message)
+    }
+
     pub(super) fn out_of_time(seconds: u64) -> Self {
         let message = format!("there was no answer within {seconds} s");
         Self::new(Kind::Late, "deadline_exceeded", message)
@@ -234,6 +239,15 @@ impl ApiError {
                     ..Self::new(Kind::Overloaded, "queue_full", error.to_string())
                 }
             }
+            RunError::TooMuch { .. } => Self {
+                param: Some(param),
+                retry: Retry::Never,
+                ..Self::new(
+                    Kind::Http(StatusCode::PAYLOAD_TOO_LARGE),
+                    "too_much_work",
+                    format!("{param}: {error}"),
+                )
+            },
             RunError::Expired => Self::new(Kind::Late, "deadline_exceeded", error.to_string()),
             RunError::Engine(EngineError::TooLong { index, tokens, limit }) => of_text(
                 "context_length_exceeded",

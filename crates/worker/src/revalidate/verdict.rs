@@ -5,10 +5,11 @@
 //! right ──────────▶ go on; the case is beyond suspicion
 //! wrong, first ───▶ ask again at once; the case is suspect
 //! wrong, suspect ─▶ confirmed
+//! failed ─────────▶ ask again after a pause; three times in a row are confirmed
 //! no answer ──────▶ go on; nothing is known, suspicion stays
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_protocol::ModelKey;
 
@@ -24,12 +25,20 @@ pub enum Answer {
         /// What was found, in words.
         found: String,
     },
-    /// None: the model failed or took too long.
+    /// None: the engine failed at what it had computed before.
+    Failed {
+        /// How.
+        problem: String,
+    },
+    /// None: it took too long, because of others for example.
     Inconclusive {
         /// Why.
         problem: String,
     },
 }
+
+/// So many failures in a row of one case are no passing trouble, such as memory that others took.
+const FAILURES: u32 = 3;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +47,8 @@ pub enum Next {
     GoOn,
     /// Ask the same case again at once.
     AskAgain,
+    /// Ask the same case again after a pause.
+    AskLater,
     /// The model is wrong.
     Confirmed,
 }
@@ -45,27 +56,38 @@ pub enum Next {
 /// A case by its model and its place.
 pub type CaseId = (ModelKey, usize);
 
-/// The cases whose last answer was wrong.
+/// The cases whose last answer was wrong, or at which the engine failed last.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Suspects(BTreeSet<CaseId>);
+pub struct Suspects {
+    wrong: BTreeSet<CaseId>,
+    /// How often in a row.
+    failed: BTreeMap<CaseId, u32>,
+}
 
 impl Suspects {
     /// Remembers an answer and says what to do.
     pub fn judge(&mut self, case: &CaseId, answer: &Answer) -> Next {
         match answer {
             Answer::Right => {
-                self.0.remove(case);
+                self.wrong.remove(case);
+                self.failed.remove(case);
                 Next::GoOn
             }
             Answer::Inconclusive { .. } => Next::GoOn,
-            Answer::Wrong { .. } if self.0.insert(case.clone()) => Next::AskAgain,
+            Answer::Wrong { .. } if self.wrong.insert(case.clone()) => Next::AskAgain,
             Answer::Wrong { .. } => Next::Confirmed,
+            Answer::Failed { .. } => {
+                let times = self.failed.entry(case.clone()).or_default();
+                *times += 1;
+                if *times < FAILURES { Next::AskLater } else { Next::Confirmed }
+            }
         }
     }
 
     /// Forgets the cases of models that are gone.
     pub fn forget_all_but(&mut self, is_there: impl Fn(&CaseId) -> bool) {
-        self.0.retain(is_there);
+        self.wrong.retain(&is_there);
+        self.failed.retain(|case, _| is_there(case));
     }
 }
 
@@ -77,6 +99,7 @@ mod tests {
         match word {
             'r' => Answer::Right,
             'w' => Answer::Wrong { expected: "1".to_owned(), found: "2".to_owned() },
+            'f' => Answer::Failed { problem: "no device".to_owned() },
             _ => Answer::Inconclusive { problem: "busy".to_owned() },
         }
     }
@@ -115,6 +138,21 @@ mod tests {
             ("w-", Next::GoOn),
             ("w--w", Next::Confirmed),
             ("w-rw", Next::AskAgain),
+        ] {
+            assert_eq!(after(answers), next, "{answers}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_fails_three_times_in_a_row_is_confirmed_to_be_broken() {
+        for (answers, next) in [
+            ("f", Next::AskLater),
+            ("ff", Next::AskLater),
+            ("fff", Next::Confirmed),
+            ("ffr", Next::GoOn),
+            ("ffrff", Next::AskLater),
+            ("ff-f", Next::Confirmed),
+            ("wfw", Next::Confirmed),
         ] {
             assert_eq!(after(answers), next, "{answers}");
         }

@@ -12,7 +12,10 @@ use tokio::sync::oneshot;
 use super::engine::{error, run};
 use super::ticket::Ticket;
 use super::{NoThread, Order, RunError, spawn};
-use crate::batching::{Arrival, Batch, Class, Fault, Queue, Suspicion, WorkId, judge, retry_after};
+use crate::batching::{
+    Arrival, Batch, Class, Fault, Prospect, Queue, Suspicion, WorkId, judge, most_in_time,
+    retry_after,
+};
 use crate::board::Board;
 use crate::metrics::Metrics;
 use crate::registry::Model;
@@ -28,11 +31,14 @@ pub(super) struct Compute(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
-    /// What [`Shared::check_room`] needs, which takes no lock: texts that are admitted, and
-    /// nanoseconds until an interactive request would begin.
+    /// What [`Shared::check_room`] needs, which takes no lock: texts that are admitted, and nanoseconds until
+    /// an interactive request would begin, and until all that waits is done.
     admitted: AtomicUsize,
     wait: AtomicU64,
+    wait_of_all: AtomicU64,
     limit: usize,
+    /// How many texts there may be for one more interactive text.
+    interactive: usize,
     /// From which times are counted.
     began: tokio::time::Instant,
     metrics: Metrics,
@@ -77,18 +83,17 @@ impl Compute {
     /// Runs `threads` batches at once, with room for `limit` texts.
     pub(super) fn start(threads: usize, limit: usize, metrics: Metrics) -> Result<Self, NoThread> {
         let threads = threads.max(1);
-        let inner = Inner {
-            queue: Queue::new(threads, limit),
-            jobs: HashMap::new(),
-            models: Vec::new(),
-            closing: false,
-        };
+        let queue = Queue::new(threads, limit);
+        let interactive = queue.places(Class::Interactive);
+        let inner = Inner { queue, jobs: HashMap::new(), models: Vec::new(), closing: false };
         let shared = Arc::new(Shared {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
             admitted: AtomicUsize::new(0),
             wait: AtomicU64::new(0),
+            wait_of_all: AtomicU64::new(0),
             limit,
+            interactive,
             began: tokio::time::Instant::now(),
             metrics,
             served_under: OnceLock::new(),
@@ -115,28 +120,45 @@ impl Drop for Compute {
 
 impl Shared {
     /// Whether a request could be admitted, by what is known without waiting for anybody.
-    pub(super) fn check_room(&self) -> Result<(), RunError> {
-        let wait = Duration::from_nanos(self.wait.load(Ordering::Relaxed));
-        let time = self.served_under.get().map_or(Duration::MAX, |(_, time)| *time);
-        if self.admitted.load(Ordering::Relaxed) >= self.limit {
-            Err(self.full(1, wait))
-        } else if wait > time {
-            self.metrics.refused(1);
-            Err(RunError::QueueTooLong { retry_after: retry_after(wait) })
+    pub(super) fn check_room(&self, class: Option<Class>) -> Result<(), RunError> {
+        let read = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
+        let is_bulk = class == Some(Class::Bulk);
+        let places = if is_bulk { self.limit } else { self.interactive };
+        let wait = read(if is_bulk { &self.wait_of_all } else { &self.wait });
+        if self.admitted.load(Ordering::Relaxed) >= places {
+            // A place is free when a request is done that has one.
+            Err(self.full(1, read(&self.wait_of_all)))
+        } else if wait > self.time() {
+            Err(self.too_long(1, wait))
         } else {
             Ok(())
         }
     }
 
+    /// The most that any request has.
+    fn time(&self) -> Duration {
+        self.served_under.get().map_or(Duration::MAX, |(_, time)| *time)
+    }
+
+    fn too_much(&self, texts: usize, takes: Duration, has: Duration) -> RunError {
+        self.metrics.refused(texts);
+        RunError::TooMuch { texts, takes, has, most: most_in_time(texts, takes, has) }
+    }
+
     fn full(&self, texts: usize, wait: Duration) -> RunError {
         self.metrics.refused(texts);
-        RunError::QueueFull { limit: self.limit, retry_after: retry_after(wait) }
+        RunError::QueueFull { limit: self.limit, retry_after: retry_after(wait, self.time()) }
+    }
+
+    fn too_long(&self, texts: usize, wait: Duration) -> RunError {
+        self.metrics.refused(texts);
+        RunError::QueueTooLong { retry_after: retry_after(wait, self.time()) }
     }
 
     /// Admits all texts of a request or none of them.
-    pub(super) fn admit(&self, texts: usize) -> Result<(), RunError> {
+    pub(super) fn admit(&self, texts: usize, class: Class) -> Result<(), RunError> {
         let mut inner = self.lock();
-        if !inner.queue.admit(texts) {
+        if !inner.queue.admit(texts, class) {
             let wait = inner.queue.wait(Class::Bulk);
             drop(inner);
             return Err(self.full(texts, wait));
@@ -152,7 +174,7 @@ impl Shared {
         self.publish(&inner);
     }
 
-    /// Puts texts into the queue, unless their time would be over before their turn comes.
+    /// Puts texts into the queue, unless their time would be over before they are done.
     pub(super) fn submit(
         self: &Arc<Self>,
         model: &Arc<Model>,
@@ -169,16 +191,21 @@ impl Shared {
         if inner.closing {
             return Err(RunError::Lost("the worker is ending".to_owned()));
         }
-        let wait = inner.queue.wait(class);
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            self.metrics.work().expired(&model.key);
-            return Err(RunError::Expired);
-        }
-        if deadline.is_some_and(|deadline| now.saturating_add(wait) > deadline) {
-            self.metrics.refused(texts.len());
-            return Err(RunError::QueueTooLong { retry_after: retry_after(wait) });
-        }
         let number = inner.number(&model.key);
+        if let Some(deadline) = deadline {
+            let has = deadline.saturating_sub(now);
+            if has.is_zero() {
+                self.metrics.work().expired(&model.key);
+                return Err(RunError::Expired);
+            }
+            let wait = inner.queue.wait(class);
+            let takes = inner.queue.takes(number, lengths.iter().sum());
+            match Prospect::of(has, wait, takes) {
+                Prospect::Good => {}
+                Prospect::TooLong => return Err(self.too_long(texts.len(), wait)),
+                Prospect::TooMuch => return Err(self.too_much(texts.len(), takes, has)),
+            }
+        }
         let arrival = Arrival { model: number, output, limits, class, deadline, lengths: &lengths };
         let id = inner.queue.submit(&arrival, now);
         let job = Job {
@@ -283,6 +310,8 @@ impl Shared {
                 Err(fault) => {
                     if matches!(fault, Fault::NonFinite) {
                         self.metrics.non_finite(&job.model.key);
+                    }
+                    if fault.is_the_models() {
                         // A round of the cases is judged by itself and starts no other one.
                         let is_asked = taken.batch.class != Class::Idle;
                         let known = inner.models.get_mut(taken.batch.model);
@@ -344,8 +373,10 @@ impl Shared {
     }
 
     fn publish(&self, inner: &Inner) {
-        let wait = inner.queue.wait(Class::Interactive).as_nanos();
-        self.wait.store(u64::try_from(wait).unwrap_or(u64::MAX), Ordering::Relaxed);
+        for (class, to) in [(Class::Interactive, &self.wait), (Class::Bulk, &self.wait_of_all)] {
+            let wait = inner.queue.wait(class).as_nanos();
+            to.store(u64::try_from(wait).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         self.admitted.store(inner.queue.admitted(), Ordering::Relaxed);
     }
 

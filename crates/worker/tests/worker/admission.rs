@@ -88,6 +88,47 @@ async fn bodies_that_have_no_room_together_are_refused_before_they_are_read() {
 }
 
 #[tokio::test]
+async fn what_bodies_only_announce_takes_little_room_from_others() {
+    let limits = Limits { body: 200_000, bodies: 200_000, ..support::LIMITS };
+    let bench = bench(limits, &Arc::new(Fake::new()));
+    let silent: Vec<_> = (0..3)
+        .map(|_| {
+            let (sender, body) = sent_later();
+            let (bench, request) = (Arc::clone(&bench), of_length(200_000, body));
+            (sender, tokio::spawn(async move { call(&bench.app, request).await }))
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let short = json!({"model": "other", "input": "a"}).to_string();
+    let answer = call(&bench.app, post(EMBEDDINGS, short)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    for (sender, task) in silent {
+        drop(sender);
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_which_nothing_more_comes_is_waited_for_only_so_long() {
+    let limits = Limits { time: Duration::from_mins(1), ..LIMITS };
+    let bench = bench(limits, &Arc::new(Fake::new()));
+    let (sender, body) = sent_later();
+    let begun = tokio::time::Instant::now();
+    let request = tokio::spawn({
+        let bench = Arc::clone(&bench);
+        async move { call(&bench.app, post(EMBEDDINGS, body)).await }
+    });
+    for _ in 0..3 {
+        sender.unbounded_send(Bytes::from_static(b" ")).unwrap();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+    }
+    let answer = request.await.unwrap();
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT, "{}", answer.text);
+    assert!(answer.text.contains("nothing more of the body came for 10 s"), "{}", answer.text);
+    assert_eq!(begun.elapsed().as_secs(), 28);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_before_the_body_is_read() {
     let engine = Arc::new(Fake::new());
     let bench = bench(LIMITS, &engine);

@@ -159,6 +159,52 @@ async fn a_request_that_would_wait_longer_than_its_time_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn bulk_work_leaves_places_to_what_goes_before_it() {
+    let one = One::new();
+    let refused = |result: Result<_, RunError>| match result {
+        Err(RunError::QueueFull { .. }) => true,
+        Err(error) => panic!("{error}"),
+        Ok(()) => false,
+    };
+    let bulk = Some(Class::Bulk);
+    let first = one.runner.admit(100, None).unwrap();
+    assert!(refused(one.runner.admit(1, bulk).map(drop)));
+    assert!(refused(one.runner.check_room(bulk)));
+    assert!(!refused(one.runner.check_room(None)));
+    let second = one.runner.admit(25, None).unwrap();
+    assert!(refused(one.runner.admit(1, None).map(drop)));
+    assert!(refused(one.runner.check_room(None)));
+    drop((first, second));
+    assert!(!refused(one.runner.admit(100, bulk).map(drop)));
+}
+
+#[tokio::test]
+async fn a_request_that_could_never_be_done_in_its_time_is_refused_for_good() {
+    let one = One::new();
+    let texts = |count: usize| vec!["word ".repeat(16); count];
+    let tokens = async |texts: Vec<String>| -> Vec<Tokens> {
+        let mut tokens = Vec::new();
+        for text in texts {
+            tokens.push(one.tokens(&one.models[0], &text).await);
+        }
+        tokens
+    };
+    let slow = one.ask(0, &format!("wait {}", "word ".repeat(15)), Class::Bulk, None).await;
+    one.engines[0].waits().await;
+    tokio::time::sleep(SLOW).await;
+    one.engines[0].release();
+    answer(slow).await.unwrap();
+    let deadline = tokio::time::Instant::now() + SLOW;
+    let order = Order { output: Output::Vector, class: Class::Bulk, deadline: Some(deadline) };
+    let four = tokens(texts(4)).await;
+    let refused = one.runner.run(&one.models[0], four, order).await.unwrap_err();
+    let RunError::TooMuch { texts: 4, most: 1, .. } = refused else { panic!("{refused}") };
+    let order = Order { deadline: None, ..order };
+    let four = tokens(texts(4)).await;
+    assert_eq!(one.runner.run(&one.models[0], four, order).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
 async fn who_shares_a_batch_with_a_bad_text_is_answered() {
     let one = One::new();
     let busy = one.busy().await;

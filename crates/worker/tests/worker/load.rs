@@ -140,7 +140,10 @@ async fn what_is_wrong_before_any_model_is_named_as_well() {
     assert_eq!(failure.reason, Reason::ManifestInvalid);
     assert!(failure.message.contains("s3, gs"), "{failure}");
 
-    place.write_manifest_for("Cuda", &[place.entry("embedder")]);
+    // Nothing is downloaded for a device that is not there.
+    let mut far = place.entry("embedder");
+    far["source"]["uri"] = json!("https://127.0.0.1:1/embedder");
+    place.write_manifest_for("Cuda", &[far]);
     let (failure, _) = last_words(&place, &[]).await;
     assert_eq!(failure.reason, Reason::DeviceUnavailable);
     assert_eq!(failure.phase, Some(Phase::Transfer));

@@ -8,18 +8,21 @@ use axum::http::StatusCode;
 use lamplighter_engine::validation::{Case, Check};
 use lamplighter_engine::{Output, TooLong};
 use lamplighter_protocol::{Failure, ModelEntry, ModelState, Reason, WorkerState};
-use lamplighter_worker::board::Tracker;
+use lamplighter_worker::board::{Board, Tracker};
+use lamplighter_worker::lifecycle::Event;
 use lamplighter_worker::metrics::Metrics;
-use lamplighter_worker::registry::Model;
+use lamplighter_worker::registry::{Model, Registry};
+use lamplighter_worker::revalidate::until_wrong;
 use lamplighter_worker::run::{Class, Order, OwnedText, Runner};
 use lamplighter_worker::serve::Worker;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::parse;
 use crate::support::client::Http;
 use crate::support::fake::{Fake, vector};
-use crate::support::{DEADLINE, POD, manifest, model, serve_args};
+use crate::support::{DEADLINE, POD, identity, manifest, model, serve_args};
 
 struct Running {
     serving: SocketAddr,
@@ -43,11 +46,17 @@ async fn start(texts: &[&str]) -> Running {
 
 /// As [`start`], with a round every so many seconds.
 async fn start_every(seconds: &str, texts: &[&str]) -> Running {
+    start_with(seconds, &["embedder:1"], texts).await
+}
+
+/// As [`start_every`], with these models, of which the last one has the cases.
+async fn start_with(seconds: &str, models: &[&str], texts: &[&str]) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let mut line = vec!["--drain-delay-seconds", "0", "--compute-threads", "2"];
     line.extend(["--revalidation-interval-seconds", seconds]);
     let args = serve_args(dir.path(), &line);
-    let worker = Worker::bind(&args, manifest(&["embedder:1"])).await.unwrap();
+    let worker = Worker::bind(&args, manifest(models)).await.unwrap();
+    let last = models.last().map(ToString::to_string);
     let (serving, admin) = (worker.serving_address(), worker.admin_address());
     let stop = CancellationToken::new();
     let engine = Arc::new(Fake::new());
@@ -55,7 +64,9 @@ async fn start_every(seconds: &str, texts: &[&str]) -> Running {
     cases.extend(texts.iter().map(|text| case(text, text)));
     let served = Arc::clone(&engine);
     let load = move |entry: ModelEntry, _: Tracker| {
-        let (engine, cases) = (Arc::clone(&served), cases.clone());
+        let has_cases = Some(entry.key().to_string()) == last;
+        let cases = if has_cases { cases.clone() } else { Vec::new() };
+        let engine = Arc::clone(&served);
         async move { Ok(Model { cases, ..model(&entry, engine) }) }
     };
     let task = tokio::spawn(worker.run(load, stop.clone()));
@@ -122,15 +133,53 @@ async fn rounds_are_counted_and_one_wrong_answer_alone_changes_nothing() {
 }
 
 /// Guarantees: gates-09.
+#[tokio::test(start_paused = true)]
+async fn no_answer_in_time_is_counted_and_never_a_failure() {
+    let mut registry = lamplighter_telemetry::metrics::Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let runner = Runner::new(1, 100, metrics.clone()).unwrap();
+    let manifest = manifest(&["embedder:1"]);
+    let board = Board::new(identity(&manifest), &manifest, metrics);
+    board.happened(Event::AllPassed);
+    let engine = Arc::new(Fake::new());
+    let cases = vec![case("slow", "wait"), case("first", "check")];
+    let model = Model { cases, ..model(&manifest.models[0], Arc::clone(&engine)) };
+    let registry = Registry::new(vec![(manifest.models[0].clone(), model)]);
+    let (_keeps, served) = watch::channel(Some(Arc::new(registry)));
+    let rounds = async {
+        // Each question takes all of its time: nothing else moves this clock.
+        for rounds in 1..=4 {
+            board.revalidation_trigger().pull();
+            while board.report().revalidation.unwrap().rounds < rounds {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        board.report()
+    };
+    let report = tokio::select! {
+        failure = until_wrong(&served, &runner, &board, None) => panic!("{failure}"),
+        report = rounds => report,
+    };
+    let counts = report.revalidation.unwrap();
+    assert_eq!((counts.wrong, counts.inconclusive), (0, 8));
+    assert_eq!(report.validated_seconds_ago, None, "not all cases passed");
+    engine.release();
+}
+
 #[tokio::test]
-async fn no_answer_is_counted_and_never_a_failure() {
-    let running = start(&["fail", "nan"]).await;
-    for rounds in 1..=3 {
-        assert_eq!(running.round().await, (rounds, 0, 2 * rounds));
+async fn an_engine_that_fails_or_gives_no_numbers_ends_the_worker() {
+    for (text, words, found) in [
+        ("fail", "made the engine fail three times in a row", "the index is out of range"),
+        ("panic", "made the engine fail three times in a row", "told to panic"),
+        ("nan", "got a wrong answer twice in a row", "not finite"),
+    ] {
+        let running = start(&[text]).await;
+        running.validate().await;
+        let failure = running.ends().await.unwrap_err();
+        assert_eq!(failure.reason, Reason::RevalidationFailed);
+        assert!(failure.message.contains(words), "{failure}");
+        assert!(failure.found.as_ref().unwrap().contains(found), "{failure:?}");
     }
-    assert_eq!(running.validated_seconds_ago().await, None, "not all cases passed");
-    running.stop.cancel();
-    assert_eq!(running.ends().await, Ok(()));
 }
 
 /// Guarantees: gates-16.
@@ -180,22 +229,32 @@ async fn cases_are_asked_again_by_themselves_after_the_interval() {
 }
 
 #[tokio::test]
-async fn several_answers_that_are_not_finite_start_a_round_and_mark_the_model_until_it_was_right() {
-    let running = start(&[]).await;
-    for _ in 0..3 {
-        let answer = running.http.embed(running.serving, "nan").await.unwrap();
-        assert_eq!(answer.error_code(), "output_not_finite");
+async fn several_requests_without_a_good_answer_start_a_round_and_mark_the_model_until_it_was_right()
+ {
+    for (text, code) in
+        [("nan", "output_not_finite"), ("fail", "internal_error"), ("panic", "internal_error")]
+    {
+        let running = start(&[]).await;
+        for _ in 0..3 {
+            let answer = running.http.embed(running.serving, text).await.unwrap();
+            assert_eq!(answer.error_code(), code);
+        }
+        let cleared = |report: &lamplighter_protocol::Report| {
+            report.revalidation.is_some_and(|counts| counts.rounds >= 1)
+                && !report.models[0].suspect
+        };
+        running.http.status_when(running.admin, cleared).await;
+        running.stop.cancel();
+        assert_eq!(running.ends().await, Ok(()));
     }
-    let cleared = |report: &lamplighter_protocol::Report| {
-        report.revalidation.is_some_and(|counts| counts.rounds >= 1) && !report.models[0].suspect
-    };
-    running.http.status_when(running.admin, cleared).await;
-    running.stop.cancel();
-    assert_eq!(running.ends().await, Ok(()));
+}
 
-    let running = start(&["fail"]).await;
+#[tokio::test]
+async fn a_model_stays_suspect_where_only_the_cases_of_another_one_were_right() {
+    let running = start_with("0", &["embedder:1", "other:1"], &[]).await;
     for _ in 0..3 {
-        running.http.embed(running.serving, "nan").await.unwrap();
+        let answer = running.http.embed_with(running.serving, "embedder:1", "nan").await.unwrap();
+        assert_eq!(answer.error_code(), "output_not_finite");
     }
     let marked = |report: &lamplighter_protocol::Report| {
         report.revalidation.is_some_and(|counts| counts.rounds >= 1) && report.models[0].suspect

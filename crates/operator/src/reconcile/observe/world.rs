@@ -7,16 +7,16 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::ToSpan;
 use kube::{Resource, ResourceExt};
-use lamplighter_api::{Reason, names};
+use lamplighter_api::names;
 use lamplighter_plan::rollout::{
     Command, CommandKind, Environment, Goal, Phase, Resolved, Revision, Service, Stage, Workload,
     World,
 };
-use lamplighter_plan::{Failure, FailureClass, PodName, RevisionId, Seconds};
+use lamplighter_plan::{Failure, PodName, RevisionId, Seconds};
 
 use super::{
-    Ages, arriving, changed, condition, end, end_of_pod, exits, failure, has_ended, is_ready,
-    ordered, revision_of, worker,
+    Ages, arriving, changed, condition, end, end_of_pod, exits, failure, has_ended, held_up,
+    is_ready, ordered, revision_of, worker,
 };
 use crate::reconcile::fetch::Fetched;
 use crate::reconcile::memory::Remembered;
@@ -46,7 +46,7 @@ pub fn world(
         let entry = revisions.entry(id.clone()).or_insert_with(unknown);
         entry.recorded = true;
         entry.sequence = record.revision;
-        entry.resolved = resolving::resolved(record, memory, fetched, ages);
+        entry.resolved = resolving::resolved(record, memory, fetched, ages, valid.policy.progress);
     }
     for set in &fetched.replica_sets {
         if let (Some(id), Some(workload)) = (revision_of(set.as_ref()), viewer.workload(set)) {
@@ -152,7 +152,7 @@ impl Viewer<'_> {
     fn pod(&self, pod: &Pod, last_end: Option<&Failure>) -> lamplighter_plan::rollout::Pod {
         let uid = pod.uid().unwrap_or_default();
         let stage = stage(pod);
-        let why = || failure(pod).or_else(|| held_up(pod)).or_else(|| last_end.cloned());
+        let why = || failure(pod).or_else(|| held_up(worker(pod)?)).or_else(|| last_end.cloned());
         lamplighter_plan::rollout::Pod {
             since: self.since(pod, &stage),
             failure: if stage == Stage::Starting { why() } else { None },
@@ -245,26 +245,6 @@ fn told_to_leave(pod: &Pod) -> Option<Time> {
     let end = pod.metadata.deletion_timestamp.as_ref()?;
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
     Some(Time(end.0.checked_sub(grace.seconds()).unwrap_or(end.0)))
-}
-
-/// What keeps the kubelet from starting the container, where that is more than a matter of time:
-/// <https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go>.
-fn held_up(pod: &Pod) -> Option<Failure> {
-    let waiting = worker(pod)?.state.as_ref()?.waiting.as_ref()?;
-    let reason = match waiting.reason.as_deref()? {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            Reason::ImagePullFailed
-        }
-        "CreateContainerConfigError" => Reason::ConfigMissing,
-        "CreateContainerError" | "RunContainerError" => Reason::ContainerCrashed,
-        _ => return None,
-    };
-    Some(Failure {
-        container: Some(super::CONTAINER.to_owned()),
-        reason: reason.as_str().to_owned(),
-        message: waiting.message.clone().unwrap_or_default(),
-        class: FailureClass::Transient,
-    })
 }
 
 /// Pods whose ends are to be forgiven, and up to which count.

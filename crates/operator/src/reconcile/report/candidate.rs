@@ -11,6 +11,7 @@ use lamplighter_plan::{RevisionId, Seconds};
 use super::conditions::{Basis, cause, with_progress};
 use crate::reconcile::apply::Decided;
 use crate::reconcile::memory::{phase_word, shortened};
+use crate::reconcile::resolving;
 
 /// Longest `candidate.reason`, in bytes; a rule of the CRD.
 const MAX_REASON: usize = 1024;
@@ -105,7 +106,15 @@ fn reason(basis: &Basis<'_>, progress: Option<&str>) -> Option<String> {
         )
     });
     let pods = || cause(&basis.verdict.state).map(|cause| with_progress(cause, progress));
-    waits.map(told).or_else(pods)
+    let held_up = |note: &Note| match note {
+        Note::Resolving(revision) => resolving::held_up(basis.subject.fetched, revision),
+        _ => None,
+    };
+    let waits = waits.map(|note| match held_up(note) {
+        Some(why) => format!("{}, but {}: {}", told(note), why.reason, why.message),
+        None => told(note),
+    });
+    waits.or_else(pods)
 }
 
 /// What a note says, without a number that counts down and would be written again and again. The

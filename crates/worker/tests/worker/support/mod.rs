@@ -38,6 +38,16 @@ pub(crate) const LIMITS: Limits = Limits {
     time: DEADLINE,
 };
 
+/// A pod that serves this manifest.
+pub(crate) fn identity(manifest: &Manifest) -> Identity {
+    Identity {
+        pod_uid: POD.to_owned(),
+        pod_name: "search-0".to_owned(),
+        revision: manifest.revision.clone(),
+        device: manifest.device,
+    }
+}
+
 /// A manifest of models given as `name:version`, the ones with a star being defaults.
 pub(crate) fn manifest(keys: &[&str]) -> Manifest {
     let models: Vec<Value> = keys
@@ -100,13 +110,7 @@ impl Bench {
         let metrics = Metrics::new(&mut registry);
         let te = TeMetrics::new(&mut registry, &metrics);
         let page = Page::new(registry);
-        let identity = Identity {
-            pod_uid: POD.to_owned(),
-            pod_name: "search-0".to_owned(),
-            revision: manifest.revision.clone(),
-            device: manifest.device,
-        };
-        let board = Arc::new(Board::new(identity, &manifest, metrics.clone()));
+        let board = Arc::new(Board::new(identity(&manifest), &manifest, metrics.clone()));
         let runner = Runner::new(2, max_texts, metrics).unwrap();
         let extras = Extras { keys, metrics: Some(page.clone()), te };
         Self {

@@ -9,6 +9,7 @@ use super::{Basis, Because, Outcome, Word, with_progress};
 use crate::error::Class;
 use crate::reconcile::apply::{Decided, Obstacle};
 use crate::reconcile::memory::phase_word;
+use crate::reconcile::resolving;
 
 /// What could not be applied comes before all else: whatever the pods say, it is not what the
 /// spec asks for.
@@ -117,7 +118,16 @@ fn by_note(basis: &Basis<'_>, note: &Note) -> Option<Outcome> {
                 word: Reason::StatusOutdated.into(),
             })
         }
-        Note::Resolving(_) => Some(Outcome::UnderWay(plain(Reason::Resolving, note.to_string()))),
+        Note::Resolving(revision) => {
+            let because = match resolving::held_up(basis.subject.fetched, revision) {
+                Some(why) => Because {
+                    text: format!("{note}, but {}", why.message),
+                    word: Word::from(why.reason),
+                },
+                None => plain(Reason::Resolving, note.to_string()),
+            };
+            Some(Outcome::UnderWay(because))
+        }
         Note::PromotionAwaited(revision) => {
             let text = format!("{note}; annotate {}={revision}", names::COMMAND_PROMOTE);
             Some(Outcome::UnderWay(plain(Reason::AwaitingPromotion, text)))
