@@ -300,9 +300,12 @@ fn is_granted(asked: &Asked) -> bool {
         Some("api") => "",
         _ => path.next().expect("a group"),
     };
-    // The version, "namespaces", and the namespace.
-    let mut path = path.skip(3);
-    let plural = path.next().expect("a resource");
+    // The version; "namespaces" and the namespace, or what is in none.
+    let mut path = path.skip(1);
+    let plural = match path.next().expect("a resource") {
+        "namespaces" => path.nth(1).expect("a resource of a namespace"),
+        of_the_cluster => of_the_cluster,
+    };
     let resource = match path.nth(1) {
         Some(subresource) => format!("{plural}/{subresource}"),
         None => plural.to_owned(),
