@@ -191,6 +191,7 @@ impl State {
             Method::PATCH => {
                 let mut object = self.found(&asked.path)?;
                 merge(&mut object, &asked.body);
+                without_nulls(&mut object, &asked.body);
                 self.write(&asked.path, &asked.body, object)
             }
             Method::DELETE => {
@@ -338,6 +339,18 @@ fn merge(into: &mut Value, from: &Value) {
             }
         }
         (into, from) => *into = from.clone(),
+    }
+}
+
+/// What a merge patch sets to null is no more.
+fn without_nulls(object: &mut Value, patch: &Value) {
+    let (Some(object), Some(patch)) = (object.as_object_mut(), patch.as_object()) else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(key);
+        } else if let Some(inner) = object.get_mut(key) {
+            without_nulls(inner, value);
+        }
     }
 }
 

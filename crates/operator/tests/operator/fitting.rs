@@ -122,7 +122,7 @@ async fn a_larger_gpu_is_found_at_the_next_attempt_without_anybody_asking() {
     cluster.wait(3600);
     cluster.settle().await;
     assert_eq!(cluster.server.all("replicasets").len(), 1);
-    assert_eq!(cluster.condition("Ready")["status"], "True");
+    assert_eq!(cluster.condition("Available")["status"], "True");
 }
 
 /// What its sources are stands in another record, too, so that there is nothing to read.
