@@ -221,7 +221,7 @@ fn sharers(caches: &Caches, deployment: &ModelDeployment) -> Vec<Arc<ModelDeploy
     })
 }
 
-/// No other deployment's memory depends on them.
+/// They say how large GPUs are, which concerns nobody else.
 fn nodes(nodes: &Store<Node>, deployment: &ModelDeployment) -> Vec<Arc<Node>> {
     match deployment.spec.worker.effective_device() {
         Device::Cuda => nodes.state(),

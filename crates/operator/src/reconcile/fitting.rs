@@ -1,8 +1,9 @@
 //! Whether the models of a revision can be in memory, before a pod is made for them.
 //!
-//! What is refused here could not have run. On a GPU, the host's memory has to do for the weights of
-//! one model at a time, and the GPU's for all: see [`device`]. On the processor, the need is a lower bound from what the models are; where
-//! pods serve that differ in nothing that memory depends on, it is what they measured.
+//! What is refused here could not have run. On the processor, the need is a lower bound from what the
+//! models are; where pods serve that differ in nothing that memory depends on, it is what they
+//! measured. On a GPU, the host's memory has to do for the weights of one model at a time, and the
+//! GPU's for those of all: see `device`.
 
 mod device;
 
