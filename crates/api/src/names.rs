@@ -23,6 +23,10 @@ pub const TRAFFIC: &str = "true";
 pub const ANNOTATION_EPOCH: &str = "lamplighter.dev/epoch";
 /// Annotation of a revision's record: what its models are, as JSON.
 pub const ANNOTATION_RESOLVED: &str = "lamplighter.dev/resolved";
+/// Annotation of a revision's record: [`SERVED`] once requests were sent to the revision.
+pub const ANNOTATION_SERVED: &str = "lamplighter.dev/served";
+/// The value of [`ANNOTATION_SERVED`].
+pub const SERVED: &str = "true";
 /// Annotation of a pod: how often its container had ended when that was last forgiven.
 pub const ANNOTATION_FORGIVEN_EXITS: &str = "lamplighter.dev/forgiven-exits";
 /// Annotation of pods, by which a ReplicaSet decides who goes first; the lowest does:

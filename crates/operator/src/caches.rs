@@ -10,9 +10,10 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, NodeStatus, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{ReconcileRequest, trigger_owners, trigger_self, trigger_with};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -56,6 +57,8 @@ pub struct Caches {
     pub pods: Store<Pod>,
     /// Jobs that clean up shared caches; how they go is for the Job controller.
     pub collectors: Store<PartialObjectMeta<Job>>,
+    /// Nodes: name, labels, and what pods can ask for. Empty where only one namespace is watched.
+    pub nodes: Store<Node>,
 }
 
 /// The writing ends of [`Caches`].
@@ -79,6 +82,8 @@ pub struct Writers {
     pub pods: Writer<Pod>,
     /// Jobs that clean up shared caches.
     pub collectors: Writer<PartialObjectMeta<Job>>,
+    /// Nodes.
+    pub nodes: Writer<Node>,
 }
 
 impl Caches {
@@ -95,6 +100,7 @@ impl Caches {
             endpoint_slices: writers.endpoint_slices.as_reader(),
             pods: writers.pods.as_reader(),
             collectors: writers.collectors.as_reader(),
+            nodes: writers.nodes.as_reader(),
         };
         (caches, writers)
     }
@@ -112,6 +118,7 @@ impl Caches {
                 self.endpoint_slices.wait_until_ready(),
                 self.pods.wait_until_ready(),
                 self.collectors.wait_until_ready(),
+                self.nodes.wait_until_ready(),
             )
         };
         match timeout(SYNC_DEADLINE, children).await {
@@ -140,6 +147,7 @@ pub fn watch(
         endpoint_slices,
         pods,
         collectors,
+        nodes,
     } = writers;
     let source = Source { client, namespace, watches };
     let mut queue = Queue::new();
@@ -157,6 +165,11 @@ pub fn watch(
     queue.push(labelled(&source, endpoint_slices, without_managers));
     queue.push(labelled(&source, pods, without_managers));
     queue.push(owned(&source, collectors, without_managers));
+    if namespace.is_none() {
+        queue.push(looked_at(&source, nodes));
+    } else {
+        none(nodes);
+    }
     queue
 }
 
@@ -241,6 +254,34 @@ fn touched<K: Child, F: Fn(&mut K) + Send + 'static>(
         .reflect(writer)
         .inspect(move |event| watched.delivered(event, Instant::now()))
         .touched_objects()
+}
+
+/// Nodes wake nobody: whoever waits for a larger one looks again by itself.
+fn looked_at(source: &Source<'_>, writer: Writer<Node>) -> Requests {
+    let watched = source.watches.add::<Node>(None);
+    watcher(Api::<Node>::all(source.client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(shrink)
+        .reflect(writer)
+        .inspect(move |event| watched.delivered(event, Instant::now()))
+        .touched_objects()
+        .filter_map(async |touched| touched.err().map(Err))
+        .boxed()
+}
+
+/// A whole node takes tens of kilobytes, most of them names of images.
+fn shrink(node: &mut Node) {
+    let ObjectMeta { name, labels, resource_version, uid, .. } = std::mem::take(&mut node.metadata);
+    node.metadata = ObjectMeta { name, labels, resource_version, uid, ..ObjectMeta::default() };
+    node.spec = None;
+    let allocatable = node.status.take().and_then(|status| status.allocatable);
+    node.status = Some(NodeStatus { allocatable, ..NodeStatus::default() });
+}
+
+/// A `Role` cannot grant a look at what is in no namespace, so nothing is known, and nobody waits.
+fn none(mut writer: Writer<Node>) {
+    writer.apply_watcher_event(&watcher::Event::Init);
+    writer.apply_watcher_event(&watcher::Event::InitDone);
 }
 
 /// What a child's type must be able to do.

@@ -60,6 +60,12 @@ const RECONCILE: &[Grant] = &[
     Grant { group: "events.k8s.io", resources: &["events"], verbs: &["create", "patch"] },
 ];
 
+/// For an operator that watches all namespaces: a `Role` cannot grant what is in none.
+const CLUSTER: &[Grant] = &[
+    // How much memory the GPUs have on which pods may run.
+    Grant { group: "", resources: &["nodes"], verbs: &["list", "watch"] },
+];
+
 /// For the operator's own namespace.
 const LEADER_ELECTION: &[Grant] = &[Grant {
     group: "coordination.k8s.io",
@@ -72,8 +78,18 @@ const CHECK: &[Grant] =
     &[Grant { group: "lamplighter.dev", resources: &["modeldeployments"], verbs: &["create"] }];
 
 /// What reconciling needs in every namespace that is watched.
-pub fn cluster_role_rules() -> Vec<PolicyRule> {
+pub fn role_rules() -> Vec<PolicyRule> {
     rules(RECONCILE)
+}
+
+/// What reconciling needs besides where all namespaces are watched.
+pub fn cluster_rules() -> Vec<PolicyRule> {
+    rules(CLUSTER)
+}
+
+/// What reconciling needs where all namespaces are watched.
+pub fn cluster_role_rules() -> Vec<PolicyRule> {
+    [role_rules(), cluster_rules()].concat()
 }
 
 /// What leader election needs in the Lease's namespace.
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn secrets_and_shells_are_out_of_reach() {
-        for resource in ["secrets", "pods/exec", "pods/attach", "pods/portforward", "nodes"] {
+        for resource in ["secrets", "pods/exec", "pods/attach", "pods/portforward"] {
             assert_eq!(verbs_on(resource), [""; 0], "{resource}");
         }
     }
@@ -146,5 +162,12 @@ mod tests {
     #[test]
     fn endpoints_are_only_looked_at() {
         assert_eq!(verbs_on("endpointslices"), ["list", "watch"]);
+    }
+
+    #[test]
+    fn nodes_are_only_looked_at_and_only_where_all_namespaces_are_watched() {
+        assert_eq!(verbs_on("nodes"), ["list", "watch"]);
+        let of_role = role_rules().into_iter().filter_map(|rule| rule.resources).flatten();
+        assert_eq!(of_role.filter(|resource| resource == "nodes").count(), 0);
     }
 }

@@ -62,6 +62,9 @@ pub enum Reason {
     OutOfMemory,
     /// The models need more memory than the container may have: found out before they were loaded.
     HostMemoryExceeded,
+    /// The models need more memory than any GPU has that their pods may run on: found out before
+    /// there was a pod.
+    DeviceMemoryExceeded,
     /// The system starts no more threads for the worker.
     ThreadsUnavailable,
     /// A warm-up run failed.
@@ -105,8 +108,8 @@ pub enum Class {
 }
 
 impl Reason {
-    /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 36] = [
+    /// Every reason of this release, in the order of the enum.
+    pub const ALL: [Self; 37] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -131,6 +134,7 @@ impl Reason {
         Self::DeviceUnavailable,
         Self::OutOfMemory,
         Self::HostMemoryExceeded,
+        Self::DeviceMemoryExceeded,
         Self::ThreadsUnavailable,
         Self::WarmupFailed,
         Self::WarmupTimeout,
@@ -158,7 +162,9 @@ impl Reason {
             | Self::DrainTimeout
             | Self::Internal
             | Self::Unknown => Class::Transient,
-            Self::ArtifactNotFound | Self::AuthDenied => Class::Outside,
+            Self::ArtifactNotFound | Self::AuthDenied | Self::DeviceMemoryExceeded => {
+                Class::Outside
+            }
             Self::ManifestInvalid
             | Self::DigestMismatch
             | Self::ArtifactTruncated
@@ -220,6 +226,7 @@ impl Reason {
             Self::DeviceUnavailable => "DeviceUnavailable",
             Self::OutOfMemory => "OutOfMemory",
             Self::HostMemoryExceeded => "HostMemoryExceeded",
+            Self::DeviceMemoryExceeded => "DeviceMemoryExceeded",
             Self::ThreadsUnavailable => "ThreadsUnavailable",
             Self::WarmupFailed => "WarmupFailed",
             Self::WarmupTimeout => "WarmupTimeout",

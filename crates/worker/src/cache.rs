@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use lamplighter_artifact::{CachedCopy, Fate, Policy, collect};
@@ -55,6 +55,10 @@ pub struct GcArgs {
     #[arg(long, env = "LAMPLIGHTER_CACHE_GRACE_SECONDS", default_value = "3600", value_parser = seconds(0..=31_536_000), value_name = "SECONDS")]
     pub grace_seconds: Duration,
 
+    /// When --known was made, in seconds since 1970: what was used later stays.
+    #[arg(long, env = "LAMPLIGHTER_CACHE_AS_OF", value_parser = since_1970, value_name = "SECONDS")]
+    pub as_of: Option<SystemTime>,
+
     /// Look a second time, when the time of grace is over of everything that nobody relies on.
     #[arg(long, env = "LAMPLIGHTER_CACHE_WAIT")]
     pub wait: bool,
@@ -73,16 +77,23 @@ fn user(text: &str) -> Result<String, String> {
     Ok(parts.join("."))
 }
 
+fn since_1970(text: &str) -> Result<SystemTime, String> {
+    let seconds: u64 = text.parse().map_err(|error| format!("{text:?} is no number: {error}"))?;
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    time.ok_or_else(|| format!("{seconds} s is too late a time"))
+}
+
 /// Does it, and prints what became of each copy.
 pub async fn run(command: &CacheCommand, stop: CancellationToken) -> Result<(), Failure> {
     let (folder, policy) = match command {
         CacheCommand::List(args) => {
-            let policy = Policy { known: None, grace: Duration::MAX, dry_run: true };
+            let policy = Policy { known: None, grace: Duration::MAX, as_of: None, dry_run: true };
             (args.cache_dir.clone(), policy)
         }
         CacheCommand::Gc(args) => {
             let known = args.known.as_ref().map(|known| known.iter().cloned().collect());
-            let policy = Policy { known, grace: args.grace_seconds, dry_run: args.dry_run };
+            let GcArgs { grace_seconds: grace, as_of, dry_run, .. } = *args;
+            let policy = Policy { known, grace, as_of, dry_run };
             (args.cache_dir.clone(), policy)
         }
     };
@@ -175,6 +186,7 @@ fn fate(copy: &CachedCopy, policy: &Policy) -> &'static str {
     match copy.fate {
         Fate::Needed => "stays: needed",
         Fate::InGrace => "stays: used not long ago",
+        Fate::UsedSince => "stays: used after --as-of",
         Fate::InUse => "stays: being loaded",
         Fate::Unlockable => "stays: this file system has no locks",
         Fate::Removed if policy.dry_run => "would be removed",
@@ -240,6 +252,7 @@ mod tests {
         let policy = Policy {
             known: Some(["search.one.7c9f".to_owned()].into()),
             grace: Duration::from_hours(1),
+            as_of: None,
             dry_run: false,
         };
         insta::assert_snapshot!(table(&copies(), Some(&policy)));
@@ -253,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_second_look_comes_when_the_last_time_of_grace_is_over() {
-        let policy = Policy { known: None, grace: Duration::from_hours(3), dry_run: false };
+        let policy =
+            Policy { known: None, grace: Duration::from_hours(3), as_of: None, dry_run: false };
         let pause = second_look(&copies(), &policy);
         assert_eq!(pause, Some(Duration::from_secs(3 * 3_600 + 1)), "only what may go counts");
         assert_eq!(second_look(&copies()[..2], &policy), None);

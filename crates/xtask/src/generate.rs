@@ -61,13 +61,17 @@ fn files(root: &Path) -> Result<Vec<Generated>> {
     .map(|path| Generated { path, content: definition.clone() })
     .collect();
 
-    let operator = serde_json::to_value(rbac::cluster_role_rules())?;
+    let operator = serde_json::to_value(rbac::role_rules())?;
+    let cluster = serde_json::to_value(rbac::cluster_rules())?;
+    let all = serde_json::to_value(rbac::cluster_role_rules())?;
     let leader_election = serde_json::to_value(rbac::leader_election_rules())?;
     let check = serde_json::to_value(rbac::check_rules())?;
-    let chart = json!({"operator": operator, "leaderElection": leader_election, "check": check});
+    let chart = json!({
+        "operator": operator, "cluster": cluster, "leaderElection": leader_election, "check": check,
+    });
     for (path, content) in [
         ("charts/lamplighter/files/rbac.yaml", &chart),
-        ("config/rbac/role.yaml", &role("ClusterRole", "lamplighter", &operator)),
+        ("config/rbac/role.yaml", &role("ClusterRole", "lamplighter", &all)),
         (
             "config/rbac/leader_election_role.yaml",
             &role("Role", "lamplighter-leader-election", &leader_election),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, EnvFromSource, EnvVar, ResourceRequirements, Toleration,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,15 +110,20 @@ impl WorkerSpec {
     /// Where the models run: `device`, or what an unset `device` means.
     pub fn effective_device(&self) -> Device {
         self.device.unwrap_or_else(|| {
-            let asks_for_gpu = self.resources.iter().any(|resources| {
-                [&resources.limits, &resources.requests]
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|quantities| quantities.keys())
-                    .any(|name| GPUS.iter().any(|gpu| name.starts_with(gpu)))
-            });
-            if asks_for_gpu { Device::Cuda } else { Device::Cpu }
+            if self.gpus().next().is_some() { Device::Cuda } else { Device::Cpu }
         })
+    }
+
+    /// The GPUs that the pods ask for, by the names of their resources; a name may come twice, from
+    /// limits and requests.
+    pub fn gpus(&self) -> impl Iterator<Item = (&str, &Quantity)> {
+        let resources = self.resources.iter();
+        resources
+            .flat_map(|resources| [&resources.limits, &resources.requests])
+            .flatten()
+            .flatten()
+            .map(|(name, quantity)| (name.as_str(), quantity))
+            .filter(|(name, _)| GPUS.iter().any(|gpu| name.starts_with(gpu)))
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Policy {
     pub known: Option<BTreeSet<String>>,
     /// How long a copy that nobody relies on is kept after its last use.
     pub grace: Duration,
+    /// When the users were asked who they are: what was used later may be of one that is not known.
+    pub as_of: Option<SystemTime>,
     /// Only says what would be removed.
     pub dry_run: bool,
 }
@@ -51,6 +53,8 @@ pub enum Fate {
     Needed,
     /// Nobody relies on it, but its time of grace is not over.
     InGrace,
+    /// Nobody who is known relies on it, but it was used after they were asked.
+    UsedSince,
     /// Nobody relies on it, but a process is loading it.
     InUse,
     /// Nobody relies on it, but the file system has no locks, so nobody knows whether a process is
@@ -73,6 +77,9 @@ pub fn collect(cache: &Path, policy: &Policy) -> Result<Vec<CachedCopy>, Artifac
             for name in on.published_names().map_err(failed)? {
                 let mut copy = look_at(&on, &model, &version, &name);
                 copy.fate = judge(&copy.users, copy.idle, policy);
+                if copy.fate == Fate::Removed && is_newer(copy.idle, policy) {
+                    copy.fate = Fate::UsedSince;
+                }
                 if copy.fate == Fate::Removed {
                     copy.fate = lock_and_remove(&on, &name, policy).map_err(failed)?;
                 }
@@ -99,6 +106,12 @@ fn judge(users: &[String], idle: Duration, policy: &Policy) -> Fate {
     } else {
         Fate::Removed
     }
+}
+
+/// Whether a copy was used after the known users were asked who they are.
+fn is_newer(idle: Duration, policy: &Policy) -> bool {
+    let age = policy.as_of.map(|time| time.elapsed().unwrap_or_default());
+    age.is_some_and(|age| idle < age)
 }
 
 fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {

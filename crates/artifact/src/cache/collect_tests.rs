@@ -10,7 +10,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 fn policy(known: Option<&[&str]>, grace: Duration) -> Policy {
     let known = known.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-    Policy { known, grace, dry_run: false }
+    Policy { known, grace, as_of: None, dry_run: false }
 }
 
 /// A copy with these contents; nobody is loading it.
@@ -83,6 +83,19 @@ fn two_deployments_on_one_volume_keep_each_what_they_rely_on() {
     let found = collect(cache, &policy(Some(&[]), Duration::ZERO)).unwrap();
     assert_eq!(fates(&found), [Fate::Removed; 2]);
     assert_eq!(fs::read_dir(cache).unwrap().count(), 0, "nothing is left of it");
+}
+
+/// A clean-up that begins late does not know who came after it was ordered.
+#[test]
+fn what_was_used_after_the_users_were_asked_stays() {
+    let cache = tempfile::tempdir().unwrap();
+    put(cache.path(), "a", b"x", &["ns.new.1"]);
+    let asked = |as_of| Policy { as_of: Some(as_of), ..policy(Some(&[]), Duration::ZERO) };
+    let now = SystemTime::now();
+    let before = collect(cache.path(), &asked(now - HOUR)).unwrap();
+    assert_eq!(fates(&before), [Fate::UsedSince]);
+    let after = collect(cache.path(), &asked(now + HOUR)).unwrap();
+    assert_eq!(fates(&after), [Fate::Removed]);
 }
 
 #[test]

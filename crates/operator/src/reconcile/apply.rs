@@ -97,11 +97,19 @@ pub async fn apply(context: &Context, decided: &Decided<'_>, rendered: Rendered)
 /// What was found out is written where the next decision finds it.
 async fn note_down(writer: &mut Writer, decided: &Decided<'_>) -> Result<(), ApplyError> {
     let memory = &decided.world.memory;
+    let unmarked = resolving::unmarked(memory, decided.fetched);
+    for record in &unmarked {
+        let annotation =
+            json!({"metadata": {"annotations": {names::ANNOTATION_SERVED: names::SERVED}}});
+        writer.merge(record.as_ref(), annotation).await?;
+    }
     for record in resolving::voided(memory, decided.fetched) {
         let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_RESOLVED: null}}});
         writer.merge(record.as_ref(), annotation).await?;
     }
-    for (record, found) in resolving::learned(memory, decided.fetched) {
+    let learned = resolving::learned(memory, decided.fetched).into_iter();
+    // What was just written is not what was seen any more: the next step sees it.
+    for (record, found) in learned.filter(|(record, _)| !unmarked.contains(record)) {
         let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_RESOLVED: found}}});
         writer.merge(record.as_ref(), annotation).await?;
     }
@@ -146,7 +154,7 @@ async fn tidy_up(
     rendered: &Rendered,
 ) -> Result<(), ApplyError> {
     let Decided { valid, fetched, world, ages, .. } = decided;
-    let collector = collecting::wanted(valid, world, fetched);
+    let collector = collecting::wanted(valid, world, fetched, ages.now());
     if let Some(job) = &collector {
         writer.ensure_exists(job, metadata(&fetched.collectors, job)).await?;
     }

@@ -2,12 +2,15 @@
 //! changed that may have to come back.
 //!
 //! The Job is told all revisions of all deployments with that claim, and removes the copies that
-//! none of them relies on. Its name holds the set, so that an unchanged set needs no second one.
+//! none of them relies on. Its name holds the set, so that an unchanged set needs no second one. It
+//! may run long after the set was made, and another deployment may have got a revision by then that
+//! it does not know: so it is told when that was, and keeps what was used later.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use lamplighter_api::status::{ModelDeploymentStatus, Place};
 use lamplighter_api::{ModelDeployment, names};
@@ -18,11 +21,11 @@ use super::fetch::Fetched;
 use super::render;
 use super::validate::Valid;
 
-/// The Job that is to be there, if one is.
+/// The Job that is to be there, if one is; `now` is when the set of revisions is made.
 ///
 /// None while a rollout is under way: what it may return to is told by the next set. Then there
 /// must be no other one either: it would not know the candidate.
-pub fn wanted(valid: &Valid, world: &World, fetched: &Fetched) -> Option<Job> {
+pub fn wanted(valid: &Valid, world: &World, fetched: &Fetched, now: Timestamp) -> Option<Job> {
     let cache = valid.wanted.worker.cache.as_ref()?;
     if !matches!(world.memory.phase, Phase::Stable) || world.memory.active.is_none() {
         return None;
@@ -32,7 +35,7 @@ pub fn wanted(valid: &Valid, world: &World, fetched: &Fetched) -> Option<Job> {
     let known: BTreeSet<String> =
         fetched.sharers.iter().flat_map(|sharer| revisions(sharer)).chain([own]).collect();
     let claim = &cache.persistent_volume_claim.claim_name;
-    Some(render::collector(&valid.wanted, &known, &hash(claim, &known)))
+    Some(render::collector(&valid.wanted, &known, &hash(claim, &known), now))
 }
 
 /// The revisions of a deployment that may have to come back, as `namespace/name/revision`.

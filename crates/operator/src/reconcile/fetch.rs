@@ -7,17 +7,19 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Resource, ResourceExt};
-use lamplighter_api::{ModelDeployment, names};
+use lamplighter_api::{Device, ModelDeployment, names};
 use lamplighter_plan::rollout::{CommandKind, Environment};
 
 use super::fitting::Measured;
 use super::ownership::is_controlled_by;
+use super::revision::Snapshot;
+use crate::caches::Caches;
 use crate::context::Context;
 use crate::polls::{self, Answer};
 
@@ -53,8 +55,11 @@ pub struct Fetched {
     pub resolvers: Vec<Arc<Pod>>,
     /// The Jobs that clean up the cache that it shares.
     pub collectors: Vec<Arc<PartialObjectMeta<Job>>>,
-    /// The deployments that share its cache, itself included.
+    /// The deployments that share its cache, itself included, or did with a revision of which there
+    /// is a record.
     pub sharers: Vec<Arc<ModelDeployment>>,
+    /// The nodes that there are, where it is to run on GPUs; none where the operator may not see them.
+    pub nodes: Vec<Arc<Node>>,
     /// What pods said about themselves, by the pod's name; only for pods that have something to
     /// tell.
     pub reports: BTreeMap<String, Answer>,
@@ -182,7 +187,8 @@ fn from_caches(context: &Context, deployment: &ModelDeployment) -> Fetched {
         pods: labelled(&caches.pods, deployment, is_worker),
         resolvers: resolvers(context, deployment),
         collectors: children(&caches.collectors, deployment),
-        sharers: sharers(&caches.deployments, deployment),
+        sharers: sharers(caches, deployment),
+        nodes: nodes(&caches.nodes, deployment),
         measured: Measured::of(deployment),
         service: named(&caches.services, deployment, &service),
         replica_sets,
@@ -198,19 +204,29 @@ fn resolvers(context: &Context, deployment: &ModelDeployment) -> Vec<Arc<Pod>> {
     pods
 }
 
-/// The deployments whose pods mount the same claim as their cache.
-fn sharers(
-    deployments: &Store<ModelDeployment>,
-    deployment: &ModelDeployment,
-) -> Vec<Arc<ModelDeployment>> {
-    let cache = deployment.spec.worker.cache.as_ref();
-    if cache.is_none() {
-        return Vec::new();
-    }
+/// The deployments whose pods mount the same claim as their cache, or those of a revision that may
+/// have to come back.
+fn sharers(caches: &Caches, deployment: &ModelDeployment) -> Vec<Arc<ModelDeployment>> {
+    let Some(cache) = &deployment.spec.worker.cache else { return Vec::new() };
+    let claim = cache.persistent_volume_claim.claim_name.as_str();
     let namespace = deployment.namespace();
-    deployments.state_filter(|other| {
-        other.namespace() == namespace && other.spec.worker.cache.as_ref() == cache
+    let records = caches.records.state_filter(|record| {
+        record.namespace() == namespace && Snapshot::cache_claim(record) == Some(claim)
+    });
+    caches.deployments.state_filter(|other| {
+        let uid = other.metadata.uid.as_deref().unwrap_or_default();
+        other.namespace() == namespace
+            && (other.spec.worker.cache.as_ref() == Some(cache)
+                || records.iter().any(|record| is_controlled_by(record.meta(), uid)))
     })
+}
+
+/// They say how large GPUs are, which concerns nobody else.
+fn nodes(nodes: &Store<Node>, deployment: &ModelDeployment) -> Vec<Arc<Node>> {
+    match deployment.spec.worker.effective_device() {
+        Device::Cuda => nodes.state(),
+        Device::Cpu => Vec::new(),
+    }
 }
 
 /// The cached objects that the deployment controls.

@@ -1,7 +1,11 @@
 //! Whether the models of a revision can be in memory, before a pod is made for them.
 //!
-//! What is refused here could not have run. The need is a lower bound from what the models are; where
-//! pods serve that differ in nothing that memory depends on, it is what they measured.
+//! What is refused here could not have run. On the processor, the need is a lower bound from what the
+//! models are; where pods serve that differ in nothing that memory depends on, it is what they
+//! measured. On a GPU, the host's memory has to do for the weights of one model at a time, and the
+//! GPU's for those of all: see `device`.
+
+mod device;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -41,19 +45,35 @@ pub fn misfit(
 ) -> Option<Failure> {
     let snapshot = Snapshot::from_record(record)?;
     let worker = snapshot.worker().ok()?;
-    if worker.effective_device() == Device::Cuda {
-        return None;
+    match worker.effective_device() {
+        Device::Cpu => on_processor(&snapshot, &worker, records, fetched),
+        Device::Cuda => on_the_way_to_gpu(&worker, records).or_else(|| {
+            // Whoever has pods has been judged. Nodes come and go, and the scheduler judges anew.
+            let own = revision_of(record);
+            let has_pods = fetched
+                .replica_sets
+                .iter()
+                .any(|set| own.is_some() && revision_of(set.as_ref()) == own);
+            if has_pods { None } else { device::misfit(&worker, records, &fetched.nodes) }
+        }),
     }
-    let usable = quantity::whole(limit(&worker, "memory")?)?;
+}
+
+fn on_processor(
+    snapshot: &Snapshot,
+    worker: &WorkerSpec,
+    records: &[ResolveRecord],
+    fetched: &Fetched,
+) -> Option<Failure> {
+    let usable = quantity::whole(limit(worker, "memory")?)?;
     let estimate = memory::at_least(records);
-    let measured = measured(&snapshot, &worker, records, fetched).filter(|&found| found > estimate);
+    let measured = measured(snapshot, worker, records, fetched).filter(|&found| found > estimate);
     let need = measured.unwrap_or(estimate);
     if need <= usable {
         return None;
     }
     let weights = records.iter().map(|record| record.parameters.saturating_mul(4));
     let weights = weights.fold(0, u64::saturating_add);
-    let (needed, there) = apart(need, usable);
     let how = match measured {
         Some(_) => "as was measured in the pods that serve the same models".to_owned(),
         None => format!(
@@ -61,15 +81,36 @@ pub fn misfit(
             bytes_in_words(weights)
         ),
     };
-    Some(Failure {
+    let (needed, there) = apart(need, usable);
+    Some(exceeded(format!(
+        "a pod needs {needed} of {there} usable, {how}; raise \
+         spec.worker.resources.limits.memory, or serve the models from several ModelDeployments"
+    )))
+}
+
+/// Each model's weights are read into the host's memory before they are on the GPU.
+fn on_the_way_to_gpu(worker: &WorkerSpec, records: &[ResolveRecord]) -> Option<Failure> {
+    let usable = quantity::whole(limit(worker, "memory")?)?;
+    let need = memory::to_bring_to_device(records);
+    if need <= usable {
+        return None;
+    }
+    let largest = records.iter().max_by_key(|record| record.parameters)?;
+    let (needed, there) = apart(need, usable);
+    Some(exceeded(format!(
+        "a pod needs {needed} of {there} usable in the host's memory, for the weights of {} until \
+         they are on the GPU and for the worker itself; raise spec.worker.resources.limits.memory",
+        largest.model
+    )))
+}
+
+fn exceeded(message: String) -> Failure {
+    Failure {
         container: None,
         reason: protocol::Reason::HostMemoryExceeded.as_str().to_owned(),
-        message: format!(
-            "a pod needs {needed} of {there} usable, {how}; raise \
-             spec.worker.resources.limits.memory, or serve the models from several ModelDeployments"
-        ),
+        message,
         class: FailureClass::Deterministic,
-    })
+    }
 }
 
 /// In words; in bytes where the words would be the same.

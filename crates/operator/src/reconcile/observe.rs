@@ -90,6 +90,11 @@ impl Ages {
         Self { now }
     }
 
+    /// The time at which ages are taken.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The age of a time; zero for one that is yet to come.
     pub fn since(&self, time: &Time) -> Seconds {
         let seconds = self.now.as_second().saturating_sub(time.0.as_second());

@@ -19,6 +19,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use lamplighter_plan::rollout::{Environment, Plan, World};
 
 pub use pod::Digests;
@@ -92,10 +93,15 @@ pub fn resolver(valid: &Valid, blueprint: &Blueprint) -> Pod {
     resolver::render(blueprint, valid.policy.progress)
 }
 
-/// The Job that cleans a shared cache up; `known` are the revisions that there are, and `hash` is
-/// their name.
-pub fn collector(blueprint: &Blueprint, known: &BTreeSet<String>, hash: &str) -> Job {
-    collector::render(blueprint, known, hash)
+/// The Job that cleans a shared cache up; `known` are the revisions that there are at `as_of`, and
+/// `hash` is their name.
+pub fn collector(
+    blueprint: &Blueprint,
+    known: &BTreeSet<String>,
+    hash: &str,
+    as_of: Timestamp,
+) -> Job {
+    collector::render(blueprint, known, hash, as_of)
 }
 
 /// What a revision's objects are made from: the wanted one's are the spec, all others' their

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 use lamplighter_api::names;
 use lamplighter_plan::rollout::strategy::{Described, Facts, ModelFacts};
-use lamplighter_plan::rollout::{Class, Memory, Resolved};
+use lamplighter_plan::rollout::{Class, Memory, Phase, Resolved};
 use lamplighter_plan::{Failure, FailureClass, RevisionId, Seconds};
 use lamplighter_protocol as protocol;
 use lamplighter_protocol::ResolveRecord;
@@ -31,9 +31,7 @@ pub fn resolved(
 ) -> Resolved {
     let pod = revision_of(record).and_then(|id| resolver(fetched, &id));
     if let Some(records) = recorded(record, fetched) {
-        let since = pod.and_then(|pod| end(pod)).or(record.metadata.creation_timestamp.as_ref());
-        let since = since.map(|time| ages.since(time)).unwrap_or_default();
-        return known(record, &records, memory, fetched, since);
+        return known(record, &records, memory, fetched);
     }
     let Some(pod) = pod else { return Resolved::Unknown };
     match outcome(pod) {
@@ -47,51 +45,39 @@ pub fn resolved(
             }
         }
         Some(found) => {
-            let since = end(pod).map(|time| ages.since(time)).unwrap_or_default();
+            let since = || end(pod).map(|time| ages.since(time)).unwrap_or_default();
             match found {
-                Ok(records) => known(record, &records, memory, fetched, since),
-                Err(failure) => Resolved::Failed(failure, since),
+                Ok(records) => known(record, &records, memory, fetched),
+                Err(failure) => Resolved::Failed(failure, since()),
             }
         }
     }
 }
 
-/// What was found out, unless it contradicts what is served or cannot be in memory: then since when.
-/// A revision that served has shown that it can.
+/// What was found out, unless it contradicts what is served or cannot be in memory. That is judged
+/// anew each time, so it is found just now, however old what was read is: who waits to try again
+/// learns whether it holds. A revision that served has shown that it can.
 fn known(
     record: &ControllerRevision,
     records: &[ResolveRecord],
     memory: &Memory,
     fetched: &Fetched,
-    since: Seconds,
 ) -> Resolved {
-    let unfit = || {
-        let own = revision_of(record)?;
-        let served = served(memory, &own);
-        misfit(record, records, fetched).filter(|_| !served)
-    };
-    match contradiction(record, records, memory, fetched).or_else(unfit) {
-        Some(failure) => Resolved::Failed(failure, since),
+    if served(memory, record) {
+        return Resolved::Known(facts(records));
+    }
+    let unfit = || misfit(record, records, fetched);
+    match contradiction(records, memory, fetched).or_else(unfit) {
+        Some(failure) => Resolved::Failed(failure, Seconds(0)),
         None => Resolved::Known(facts(records)),
     }
 }
 
 /// A model whose bytes are others than those that were served under its name and version. Whoever
 /// relies on the answers of a version has to be able to rely on its bytes.
-fn contradiction(
-    record: &ControllerRevision,
-    records: &[ResolveRecord],
-    memory: &Memory,
-    fetched: &Fetched,
-) -> Option<Failure> {
-    let own = revision_of(record)?;
-    if served(memory, &own) {
-        return None;
-    }
-    let others = fetched.records.iter().filter_map(|other| {
-        let id = revision_of(other.as_ref()).filter(|id| served(memory, id))?;
-        Some((id, kept(other)?))
-    });
+fn contradiction(records: &[ResolveRecord], memory: &Memory, fetched: &Fetched) -> Option<Failure> {
+    let others = fetched.records.iter().filter(|other| served(memory, other));
+    let others = others.filter_map(|other| Some((revision_of(other.as_ref())?, kept(other)?)));
     others.into_iter().find_map(|(id, others)| {
         let differs = |new: &&ResolveRecord| {
             others.iter().any(|old| old.model == new.model && old.digest != new.digest)
@@ -111,25 +97,56 @@ fn contradiction(
     })
 }
 
-/// Whether a revision serves, or served and may do so again.
-fn served(memory: &Memory, revision: &RevisionId) -> bool {
+/// Whether a revision serves, or ever did: what is known to be good is soon forgotten, and what
+/// failed while it served never is, so the record says it, too.
+fn served(memory: &Memory, record: &ControllerRevision) -> bool {
+    is_marked(record) || revision_of(record).is_some_and(|id| serves(memory, &id))
+}
+
+fn is_marked(record: &ControllerRevision) -> bool {
+    record.annotations().contains_key(names::ANNOTATION_SERVED)
+}
+
+/// Whether requests are sent to a revision, or were and the memory still tells.
+fn serves(memory: &Memory, revision: &RevisionId) -> bool {
+    let switched = match &memory.phase {
+        // The mark is there before the switch.
+        Phase::CuttingOver(rollout, _)
+        | Phase::Shedding(rollout, _)
+        | Phase::Baking(rollout, _)
+        | Phase::Reverting(rollout, _)
+        | Phase::Clearing(rollout, _) => Some(&rollout.to),
+        Phase::Stable | Phase::Gating(..) | Phase::AwaitingPromotion(..) | Phase::Rolling(_) => {
+            None
+        }
+    };
     memory.known_good.contains(revision)
-        || memory.active.as_ref().is_some_and(|active| active.revision == *revision)
+        || [memory.active.as_ref(), switched]
+            .into_iter()
+            .flatten()
+            .any(|placed| placed.revision == *revision)
+}
+
+/// Records whose revisions serve, and that do not say so yet.
+pub fn unmarked(memory: &Memory, fetched: &Fetched) -> Vec<Arc<ControllerRevision>> {
+    let is_unmarked = |record: &&Arc<ControllerRevision>| {
+        !is_marked(record) && revision_of(record.as_ref()).is_some_and(|id| serves(memory, &id))
+    };
+    fetched.records.iter().filter(is_unmarked).cloned().collect()
 }
 
 /// Whether what was read for a revision is worth nothing any more: it failed by itself and never
 /// served. Whoever asks for another attempt may have put the files right.
-fn is_void(memory: &Memory, revision: &RevisionId) -> bool {
-    let failed = memory.failed.get(revision);
+fn is_void(memory: &Memory, record: &ControllerRevision) -> bool {
+    let failed = revision_of(record).and_then(|id| memory.failed.get(&id));
     failed.is_some_and(|failed| failed.class == Class::Deterministic && !failed.released)
-        && !served(memory, revision)
+        && !served(memory, record)
 }
 
 /// Records whose annotation is to go, because it is worth nothing any more.
 pub fn voided(memory: &Memory, fetched: &Fetched) -> Vec<Arc<ControllerRevision>> {
     let is_voided = |record: &&Arc<ControllerRevision>| {
-        record.annotations().contains_key(names::ANNOTATION_RESOLVED)
-            && revision_of(record.as_ref()).is_some_and(|id| is_void(memory, &id))
+        record.annotations().contains_key(names::ANNOTATION_RESOLVED) && is_void(memory, record)
     };
     fetched.records.iter().filter(is_voided).cloned().collect()
 }
@@ -142,8 +159,7 @@ pub fn resolver<'a>(fetched: &'a Fetched, revision: &RevisionId) -> Option<&'a A
 /// What the pods found out and is not in the records yet, as the value of the annotation.
 pub fn learned(memory: &Memory, fetched: &Fetched) -> Vec<(Arc<ControllerRevision>, String)> {
     let new = |record: &Arc<ControllerRevision>| {
-        let is_void = revision_of(record.as_ref()).is_some_and(|id| is_void(memory, &id));
-        if is_void || kept(record).is_some() {
+        if is_void(memory, record) || kept(record).is_some() {
             return None;
         }
         let read = || outcome(resolver(fetched, &revision_of(record.as_ref())?)?)?.ok();
@@ -200,6 +216,13 @@ pub fn has_finished(pod: &Pod) -> bool {
 /// the same sources.
 fn recorded(record: &ControllerRevision, fetched: &Fetched) -> Option<Vec<ResolveRecord>> {
     kept(record).or_else(|| borrowed(record, fetched))
+}
+
+/// Whether what the models of a revision are is written down: then nobody has to read it.
+pub fn is_recorded(fetched: &Fetched, revision: &RevisionId) -> bool {
+    let mut records = fetched.records.iter();
+    let record = records.find(|record| revision_of(record.as_ref()).as_ref() == Some(revision));
+    record.is_some_and(|record| recorded(record, fetched).is_some())
 }
 
 /// The digests that the models of a revision had when they were resolved.

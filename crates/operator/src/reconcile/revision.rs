@@ -118,6 +118,12 @@ impl Snapshot {
         })
     }
 
+    /// The claim that the revision of a record keeps its downloads on.
+    pub fn cache_claim(record: &ControllerRevision) -> Option<&str> {
+        let claim = "/worker/cache/persistentVolumeClaim/claimName";
+        record.data.as_ref()?.0.pointer(claim)?.as_str()
+    }
+
     /// What stands in the record.
     pub fn to_record(&self) -> Value {
         let mut record = json!({

@@ -191,6 +191,7 @@ impl State {
             Method::PATCH => {
                 let mut object = self.found(&asked.path)?;
                 merge(&mut object, &asked.body);
+                without_nulls(&mut object, &asked.body);
                 self.write(&asked.path, &asked.body, object)
             }
             Method::DELETE => {
@@ -300,9 +301,12 @@ fn is_granted(asked: &Asked) -> bool {
         Some("api") => "",
         _ => path.next().expect("a group"),
     };
-    // The version, "namespaces", and the namespace.
-    let mut path = path.skip(3);
-    let plural = path.next().expect("a resource");
+    // The version; "namespaces" and the namespace, or what is in none.
+    let mut path = path.skip(1);
+    let plural = match path.next().expect("a resource") {
+        "namespaces" => path.nth(1).expect("a resource of a namespace"),
+        of_the_cluster => of_the_cluster,
+    };
     let resource = match path.nth(1) {
         Some(subresource) => format!("{plural}/{subresource}"),
         None => plural.to_owned(),
@@ -335,6 +339,18 @@ fn merge(into: &mut Value, from: &Value) {
             }
         }
         (into, from) => *into = from.clone(),
+    }
+}
+
+/// What a merge patch sets to null is no more.
+fn without_nulls(object: &mut Value, patch: &Value) {
+    let (Some(object), Some(patch)) = (object.as_object_mut(), patch.as_object()) else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(key);
+        } else if let Some(inner) = object.get_mut(key) {
+            without_nulls(inner, value);
+        }
     }
 }
 

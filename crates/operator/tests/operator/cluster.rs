@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::ToSpan;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{Lookup, store::Writer};
@@ -192,6 +193,7 @@ impl Cluster {
         fill(&mut self.writers.endpoint_slices, server, "endpointslices");
         fill(&mut self.writers.pods, server, "pods");
         fill(&mut self.writers.collectors, server, "jobs");
+        fill(&mut self.writers.nodes, server, "nodes");
     }
 
     pub(crate) async fn reconcile(&mut self) -> Result<Action, Error> {
@@ -201,7 +203,8 @@ impl Cluster {
 
     /// With what the caches happen to hold.
     pub(crate) async fn reconcile_unsynced(&mut self) -> Result<Action, Error> {
-        let deployment = self.context.caches.deployments.state().pop().unwrap();
+        let all = self.context.caches.deployments.state();
+        let deployment = all.into_iter().find(|found| found.name_any() == NAME).unwrap();
         reconcile(deployment, Arc::clone(&self.context)).await
     }
 
@@ -245,9 +248,10 @@ where
 {
     writer.apply_watcher_event(&Event::Init);
     for object in server.all(plural) {
-        // Only what has our label is watched; the resource itself is always.
+        // Of children only what has our label is watched.
         let labels = &object["metadata"]["labels"];
-        if plural == "modeldeployments" || !labels["lamplighter.dev/deployment"].is_null() {
+        let is_child = !["modeldeployments", "nodes"].contains(&plural);
+        if !is_child || !labels["lamplighter.dev/deployment"].is_null() {
             writer.apply_watcher_event(&Event::InitApply(from(object)));
         }
     }

@@ -13,7 +13,9 @@ use lamplighter_operator::reconcile::validate::validate;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, DEPLOYMENT};
-use crate::fixtures::{SPEC, deployment_of, images, now, on_its_way, serving};
+use crate::fixtures::{
+    NAME, NAMESPACE, SPEC, controller, deployment_of, images, now, on_its_way, serving,
+};
 
 fn with_cache() -> ModelDeployment {
     deployment_of(&SPEC.replace(
@@ -29,7 +31,7 @@ fn wanted(deployment: &ModelDeployment, others: Vec<ModelDeployment>) -> Option<
     let fetched = Fetched { sharers, ..Fetched::default() };
     let remembered = remembered(deployment.status.as_ref(), now());
     let world = world(&valid, &remembered, BTreeMap::new(), &fetched, &Ages::at(now()));
-    collecting::wanted(&valid, &world, &fetched)
+    collecting::wanted(&valid, &world, &fetched, now())
 }
 
 /// The revisions that a Job is told.
@@ -84,6 +86,45 @@ fn nothing_is_cleaned_up_while_a_rollout_is_under_way_or_nothing_is_shared() {
     assert!(wanted(&deployment, Vec::new()).is_none());
 }
 
+/// A deployment that keeps its downloads with its pods now, while a revision that it may return to
+/// has its models on the claim.
+#[tokio::test]
+async fn a_deployment_that_left_the_claim_is_asked_as_long_as_a_record_names_it() {
+    for (claim, is_known) in [("shared", true), ("elsewhere", false)] {
+        let mut cluster = Cluster::new();
+        cluster.server.edit(DEPLOYMENT, |deployment| {
+            deployment["spec"]["worker"]["cache"] =
+                json!({"persistentVolumeClaim": {"claimName": "shared"}});
+        });
+        let mut other = serde_json::to_value(stable()).unwrap();
+        other["metadata"]["name"] = json!("other");
+        other["metadata"]["uid"] = json!("uid-other");
+        other["spec"]["worker"]["cache"] = Value::Null;
+        other["status"] = json!(serving("2222222222"));
+        cluster.server.put(&DEPLOYMENT.replace(NAME, "other"), other);
+        let record = json!({
+            "metadata": {
+                "name": "other-2222222222", "namespace": NAMESPACE,
+                "labels": {
+                    "lamplighter.dev/deployment": "other", "lamplighter.dev/revision": "2222222222",
+                },
+                "ownerReferences": [controller("ModelDeployment", "other", "uid-other")],
+            },
+            "revision": 1,
+            "data": {"worker": {"cache": {"persistentVolumeClaim": {"claimName": claim}}}},
+        });
+        let records = format!("/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions");
+        cluster.server.put(&format!("{records}/other-2222222222"), record);
+        cluster.settle().await;
+        cluster.wait(601);
+        cluster.settle().await;
+        let [job] = cluster.server.all("jobs").try_into().unwrap();
+        let known = known(&job);
+        let other = "library/other/2222222222".to_owned();
+        assert_eq!(known.contains(&other), is_known, "{claim}: {known:?}");
+    }
+}
+
 #[tokio::test]
 async fn there_is_one_job_for_each_set_of_revisions_and_none_in_between() {
     let mut cluster = Cluster::new();
@@ -98,7 +139,8 @@ async fn there_is_one_job_for_each_set_of_revisions_and_none_in_between() {
     let first = cluster.server.all("jobs");
     assert_eq!(first.len(), 1);
     assert_eq!(known(&first[0]).len(), 1);
-    assert!(cluster.settle().await.is_empty(), "it is made once");
+    cluster.wait(100);
+    assert!(cluster.settle().await.is_empty(), "it is made once, with the time of its set");
 
     cluster.change_model();
     cluster.server.edit(DEPLOYMENT, |deployment| {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{
     NAME, SPEC, after_failure, ago, deployment, deployment_of, from, having, images, in_state,
-    moved, now, on_its_way, place, pod, ready, replica_set, running, serving, terminated,
+    moved, now, on_its_way, place, pod, ready, record, replica_set, running, serving, terminated,
     unschedulable, waiting, wanted, with_pods,
 };
 
@@ -521,6 +521,27 @@ fn a_pod_that_starts_and_cannot_be_asked_is_named() {
     let fetched = Fetched { pods: Vec::new(), ..fetched };
     let report = report_on(&coming(), &fetched, Applied::default());
     assert!(!told(&report).contains("cannot be told"), "{}", told(&report));
+}
+
+#[test]
+fn a_return_says_whether_it_would_need_the_store() {
+    let cache = "  device: Cpu\n  cache: {persistentVolumeClaim: {claimName: shared}}\n";
+    for (spec, reason) in [
+        (SPEC.replace("2.1.0", "2.0.9"), "NeedsStore"),
+        (SPEC.replace("  device: Cpu\n", cache), "Cached"),
+        (SPEC.replace("s3://models/minilm/2.1.0", "pvc://shelf/minilm"), "Cached"),
+    ] {
+        let spec = spec.replace(", secretRef: {name: model-store}", "");
+        let old = validate(&deployment_of(&spec), &Fetched::default(), &images()).unwrap();
+        let mut fetched = with_pods(two_ready(&wanted()));
+        fetched.records.push(Arc::new(record(&old, 0)));
+        let mut status = serving(&wanted());
+        status.known_good.extend(serving(old.wanted.revision.as_str()).known_good);
+        let report = report_on(&having(deployment(), status), &fetched, Applied::default());
+        let told = condition(&report, ConditionType::RollbackAvailable).unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", reason), "{spec}");
+        assert!(told.message.contains(old.wanted.revision.as_str()), "{}", told.message);
+    }
 }
 
 #[test]

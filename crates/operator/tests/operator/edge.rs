@@ -1,8 +1,9 @@
 //! The edges of the process: what is learnt from the apiserver's answers, and how it ends.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,13 +44,15 @@ const LONG_ENOUGH: Duration = Duration::from_mins(2);
 #[derive(Clone)]
 struct Empty {
     away: watch::Sender<bool>,
+    /// What was asked for, by path.
+    asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 type Answer = UnsyncBoxBody<Bytes, io::Error>;
 
 impl Empty {
     fn new(away: bool) -> Self {
-        Self { away: watch::Sender::new(away) }
+        Self { away: watch::Sender::new(away), asked: Arc::default() }
     }
 
     fn client(&self, time: &ServerTime, watches: &Watches) -> Client {
@@ -63,6 +66,7 @@ impl Empty {
     }
 
     fn answer(&self, request: &Request<Body>) -> Response<Answer> {
+        self.asked.lock().unwrap().insert(request.uri().path().to_owned());
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let (code, body) = if *self.away.borrow() {
             let status = json!({
@@ -147,6 +151,23 @@ async fn readiness_goes_and_comes_back_with_the_apiserver_although_nothing_is_de
     server.away.send_replace(false);
     sleep(LONG_ENOUGH).await;
     assert_eq!(watches.verdict(Instant::now()), Ok(()));
+}
+
+/// An operator of one namespace may not look at nodes, and does not wait for them either.
+#[tokio::test(start_paused = true)]
+async fn nodes_are_looked_at_only_where_all_namespaces_are_watched() {
+    for (namespace, is_asked) in [(None, true), (Some(NAMESPACE), false)] {
+        let server = Empty::new(false);
+        let watches = Watches::default();
+        let client = server.client(&ServerTime::new(Clock::stopped_at(now())), &watches);
+        let (caches, writers) = Caches::new();
+        let mut standby = Standby::new(caches::watch(&client, namespace, writers, &watches));
+        standby.until(caches.synced()).await.unwrap();
+        let asked = server.asked.lock().unwrap().clone();
+        assert_eq!(asked.contains("/api/v1/nodes"), is_asked, "{asked:?}");
+        assert_eq!(asked.contains("/api/v1/pods"), namespace.is_none(), "{asked:?}");
+        assert_eq!(watches.verdict(Instant::now()), Ok(()));
+    }
 }
 
 #[tokio::test]

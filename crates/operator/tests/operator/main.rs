@@ -8,6 +8,7 @@ mod cluster;
 mod collecting;
 mod conditions;
 mod edge;
+mod fitting;
 mod fixtures;
 mod lease;
 mod memory;

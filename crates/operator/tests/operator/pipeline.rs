@@ -255,7 +255,9 @@ async fn pods_that_cannot_be_reached_are_asked_ever_more_rarely_and_then_left_al
     // Nobody knows what is served, so the pods are asked.
     let record =
         format!("/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{NAME}-{revision}");
-    cluster.server.edit(&record, |record| record["metadata"]["annotations"] = json!({}));
+    cluster.server.edit(&record, |record| {
+        record["metadata"]["annotations"] = json!({"lamplighter.dev/served": "true"});
+    });
     cluster.server.edit(DEPLOYMENT, |deployment| {
         deployment["status"]["active"]["models"] = json!([]);
     });

@@ -110,7 +110,8 @@ fn an_old_revision_is_made_from_its_record_and_not_from_the_spec_of_today() {
 #[test]
 fn no_pod_can_be_told_to_load_or_unload() {
     let valid = valid();
-    let collector = render::collector(&valid.wanted, &std::collections::BTreeSet::new(), "a1b2c3");
+    let known = std::collections::BTreeSet::new();
+    let collector = render::collector(&valid.wanted, &known, "a1b2c3", now());
     let pods = [
         workload().spec.unwrap().template.unwrap().spec.unwrap(),
         render::resolver(&valid, &valid.wanted).spec.unwrap(),
@@ -174,7 +175,8 @@ fn a_revision_for_gpus_has_the_image_with_code_for_them_and_is_read_without_one(
     };
     assert!(probe["httpGet"]["path"] == "/livez" && seconds(probe) > 240, "{probe}");
     let known = std::collections::BTreeSet::new();
-    let collector = render::collector(&valid.wanted, &known, "a1b2c3").spec.unwrap().template.spec;
+    let collector =
+        render::collector(&valid.wanted, &known, "a1b2c3", now()).spec.unwrap().template.spec;
     let resolver = render::resolver(&valid, &valid.wanted).spec;
     let pods = serde_json::json!([resolver, collector]);
     let containers = pods.as_array().unwrap().iter().flat_map(|pod| {

@@ -46,6 +46,15 @@ async fn a_blue_green_rollout_in_requests() {
         assert!(request.body["preconditions"]["uid"].is_string(), "{request}");
         assert!(request.body["preconditions"]["resourceVersion"].is_string(), "{request}");
     }
+    let place = |is_it: fn(&&Asked) -> bool| requests.iter().position(is_it);
+    let mark = |asked: &&Asked| {
+        asked.path.contains("controllerrevisions")
+            && asked.body["metadata"]["annotations"]["lamplighter.dev/served"] == "true"
+    };
+    let switch =
+        |asked: &&Asked| asked.path == SERVICE && !asked.body["spec"]["selector"].is_null();
+    let marked = place(mark).expect("that it served is written down");
+    assert!(marked < place(switch).unwrap(), "before the first request reaches it");
     let new = cluster.server.all("replicasets").pop().unwrap();
     let new = new["metadata"]["labels"]["lamplighter.dev/revision"].as_str().unwrap().to_owned();
     let text: Vec<String> =

@@ -347,6 +347,45 @@ fn a_version_that_served_never_changes_its_bytes() {
     assert!(matches!(of_wanted(&memory), Resolved::Known(_)), "it served, too");
 }
 
+/// What was good once is not remembered for ever, and what failed while it served never was good.
+#[test]
+fn a_version_that_served_long_ago_or_failed_while_it_served_does_not_change_its_bytes_either() {
+    let (mut fetched, other) = with_other_bytes();
+    let id = RevisionId::new(wanted());
+    let marked = |fetched: &mut Fetched, id: &RevisionId| {
+        for record in &mut fetched.records {
+            let record = Arc::make_mut(record);
+            if record.metadata.name.as_ref().unwrap().ends_with(id.as_str()) {
+                let mark = ("lamplighter.dev/served".to_owned(), "true".to_owned());
+                record.metadata.annotations.as_mut().unwrap().extend([mark]);
+            }
+        }
+    };
+    let of_wanted = |fetched: &Fetched, memory: &Remembered| {
+        let world = world(&valid(), memory, BTreeMap::new(), fetched, &Ages::at(now()));
+        world.revisions[&id].resolved.clone()
+    };
+    let memory = remembered(Some(&on_its_way()), now());
+    marked(&mut fetched, &other);
+    let Resolved::Failed(failure, _) = of_wanted(&fetched, &memory) else { panic!("not refused") };
+    assert_eq!(failure.reason, "DigestMismatch");
+    assert!(failure.message.contains("sha256:cdcd"), "{}", failure.message);
+    marked(&mut fetched, &id);
+    assert!(matches!(of_wanted(&fetched, &memory), Resolved::Known(_)), "it served, too");
+
+    let mut failed = memory.memory.clone();
+    let failure = Failed {
+        class: Class::Deterministic,
+        reason: "RevalidationFailed".to_owned(),
+        message: String::new(),
+        attempts: 1,
+        since: Seconds(5),
+        released: false,
+    };
+    failed.failed.insert(id.clone(), failure);
+    assert_eq!(resolving::voided(&failed, &fetched).len(), 0, "its bytes stay written down");
+}
+
 /// The fixture's spec with this memory limit, and a record of it among others.
 fn limited(memory: &str, others: &[ControllerRevision]) -> (Valid, Fetched) {
     let limits = format!("cpu: \"4\", memory: {memory}");

@@ -70,12 +70,16 @@ fn blueprint(decided: &Decided<'_>, revision: &RevisionId) -> Result<Blueprint, 
     }
 }
 
-/// A pod that has finished is in the way of the next attempt.
+/// What is written down was refused for what it is, and reading it again would not change that. A pod
+/// that has finished is in the way of the next attempt.
 async fn resolve(
     writer: &mut Writer,
     decided: &Decided<'_>,
     revision: &RevisionId,
 ) -> Result<Effect, ApplyError> {
+    if resolving::is_recorded(decided.fetched, revision) {
+        return Ok(Effect::None);
+    }
     match resolving::resolver(decided.fetched, revision) {
         Some(pod) if resolving::has_finished(pod) => writer.delete::<Pod>(pod.meta()).await,
         Some(_) => Ok(Effect::None),

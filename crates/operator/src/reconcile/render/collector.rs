@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use lamplighter_api::names;
 
 use crate::reconcile::blueprint::Blueprint;
@@ -22,15 +23,23 @@ const DEADLINE_SECONDS: i64 = 3 * 600;
 const RETRIES: i32 = 3;
 /// Environment variable of the worker: the revisions that there are.
 const ENV_KNOWN: &str = "LAMPLIGHTER_KNOWN_REVISIONS";
+/// Environment variable of the worker: when that was, in seconds since 1970. No flag, because a worker
+/// of an earlier release ends at one that it does not know.
+const ENV_AS_OF: &str = "LAMPLIGHTER_CACHE_AS_OF";
 
-pub(super) fn render(blueprint: &Blueprint, known: &BTreeSet<String>, hash: &str) -> Job {
+pub(super) fn render(
+    blueprint: &Blueprint,
+    known: &BTreeSet<String>,
+    hash: &str,
+    as_of: Timestamp,
+) -> Job {
     let identity = &blueprint.identity;
     let mut labels = names::object_labels(&identity.name);
     labels.insert(names::LABEL_ROLE.to_owned(), names::COLLECTOR.to_owned());
     labels.insert(names::LABEL_APP_COMPONENT.to_owned(), names::COLLECTOR.to_owned());
     let volumes = pod::cache_volumes(blueprint);
     let spec = PodSpec {
-        containers: vec![container(blueprint, known, &volumes)],
+        containers: vec![container(blueprint, known, as_of, &volumes)],
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(5),
         ..pod::common(blueprint, volumes)
@@ -53,6 +62,7 @@ pub(super) fn render(blueprint: &Blueprint, known: &BTreeSet<String>, hash: &str
 fn container(
     blueprint: &Blueprint,
     known: &BTreeSet<String>,
+    as_of: Timestamp,
     volumes: &[pod::Mounted],
 ) -> Container {
     let args = ["cache", "gc", "--wait", "--grace-seconds"].map(str::to_owned);
@@ -62,9 +72,15 @@ fn container(
         value: Some(known.iter().cloned().collect::<Vec<_>>().join(",")),
         ..EnvVar::default()
     };
+    let as_of = EnvVar {
+        name: ENV_AS_OF.to_owned(),
+        value: Some(as_of.as_second().to_string()),
+        ..EnvVar::default()
+    };
+    let env = [Some(revisions), Some(as_of), pod::no_gpu(blueprint)];
     Container {
         args: Some(args.into_iter().chain([GRACE_SECONDS.to_string()]).collect()),
-        env: Some([Some(revisions), pod::no_gpu(blueprint)].into_iter().flatten().collect()),
+        env: Some(env.into_iter().flatten().collect()),
         resources: Some(ResourceRequirements {
             requests: Some(BTreeMap::from([
                 ("cpu".to_owned(), quantity("20m")),
