@@ -13,6 +13,7 @@ use lamplighter_telemetry::log::LogArgs;
 
 use crate::arguments::{self, seconds};
 use crate::cache::CacheCommand;
+use crate::http::cors::Allowed;
 
 pub use limits::LimitArgs;
 
@@ -204,10 +205,21 @@ pub struct LoadArgs {
 pub struct AccessArgs {
     /// A file of keys, one a line; empty lines and those that begin with # are left out. Requests to
     /// the serving port then need one, as `Authorization: Bearer KEY` or `x-api-key: KEY`, or get
-    /// 401; /health, /ping, the Open Inference Protocol's health and /lamplighter/identity need none.
+    /// 401; /health, /ping, the Open Inference Protocol's health, /lamplighter/identity, /docs and
+    /// /openapi.json need none.
     /// The file is read again when it changes; if it is gone or broken then, the keys stay.
     #[arg(long, env = "LAMPLIGHTER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
+
+    /// Origins whose pages may ask from a browser, such as `https://lamp.example:8443`, or * for all of
+    /// them; none by default. Keys are asked for as ever.
+    #[arg(
+        long,
+        env = "LAMPLIGHTER_CORS_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    pub cors_allow_origin: Vec<Allowed>,
 
     /// A chain of certificates, PEM, the server's own first: requests are then answered over TLS
     /// alone. With its key it is read again when it changes, as a mounted Secret of cert-manager

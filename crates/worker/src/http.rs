@@ -20,6 +20,7 @@ mod budget;
 mod class;
 mod clip;
 mod cohere;
+pub mod cors;
 mod deadline;
 mod documents;
 mod error;
@@ -27,9 +28,11 @@ mod family;
 mod few;
 mod fields;
 mod identity;
+mod ids;
 mod input;
 pub mod keys;
 mod layers;
+mod naming;
 mod oip;
 mod openai;
 mod opened;
@@ -49,7 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::{Router, middleware};
 use lamplighter_protocol::WorkerState;
 use lamplighter_telemetry::metrics::Page;
@@ -62,7 +65,7 @@ use crate::run::Runner;
 use budget::Budget;
 use error::ApiError;
 use keys::Keys;
-use route::Route;
+use route::{Route, Trait};
 pub use te_metrics::TeMetrics;
 
 /// What the routes need.
@@ -75,6 +78,8 @@ pub struct App {
     answers: Budget,
     te: TeMetrics,
     keys: Option<Arc<Keys>>,
+    /// Whose pages may ask from a browser.
+    origins: Vec<cors::Allowed>,
     metrics_page: Option<Page>,
     /// The paths that answer without a key.
     open_routes: HashSet<&'static str>,
@@ -88,6 +93,8 @@ pub struct App {
 pub struct Extras {
     /// Who may ask; everybody if none.
     pub keys: Option<Arc<Keys>>,
+    /// Whose pages may ask from a browser; nobody's if none.
+    pub origins: Vec<cors::Allowed>,
     /// What `/metrics` shows.
     pub metrics: Option<Page>,
     /// Figures under the names of Text Embeddings Inference.
@@ -113,7 +120,7 @@ pub struct Limits {
 impl App {
     /// Routes of a worker that has no model yet.
     pub fn new(board: Arc<Board>, runner: Runner, limits: Limits, extras: Extras) -> Self {
-        let Extras { keys, metrics, te } = extras;
+        let Extras { keys, origins, metrics, te } = extras;
         let pod = HeaderValue::from_str(&board.identity().pod_uid)
             .unwrap_or_else(|_| HeaderValue::from_static(""));
         runner.serve_under(&board, limits.time);
@@ -127,8 +134,13 @@ impl App {
             answers: Budget::new(limits.answers),
             te,
             keys,
+            origins,
             metrics_page: metrics,
-            open_routes: routes().iter().filter(|it| it.is_open).map(|it| it.path).collect(),
+            open_routes: routes()
+                .iter()
+                .filter(|it| it.is(Trait::Open))
+                .map(|it| it.path)
+                .collect(),
             pod,
             created: since_1970.unwrap_or_default().as_secs(),
             numbered: AtomicU64::new(0),
@@ -177,6 +189,11 @@ impl App {
         self.registry.subscribe()
     }
 
+    /// Whether a request may ask where a key is needed.
+    fn lets_in(&self, headers: &HeaderMap) -> bool {
+        self.keys.as_ref().is_none_or(|keys| keys.hold(headers))
+    }
+
     /// A name for an answer that no other one of this worker has.
     fn next_id(&self) -> String {
         let number = self.numbered.fetch_add(1, Ordering::Relaxed);
@@ -206,6 +223,7 @@ pub fn router(app: Arc<App>) -> Router {
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::admit))
         .layer(CatchPanicLayer::custom(|_| ApiError::bug().into_response_now()))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), cors::allow))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), layers::observe))
         .with_state(app)
 }

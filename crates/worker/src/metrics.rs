@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::lifecycle::PhaseEnd;
 use crate::revalidate::Answer;
-pub(crate) use work::Work;
+pub(crate) use work::{OfAll, Work, seconds};
 
 /// Seconds of a request: a short query takes about a millisecond, a full batch some seconds.
 const REQUEST_BUCKETS: [f64; 14] =

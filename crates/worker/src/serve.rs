@@ -178,7 +178,8 @@ impl Worker {
             bytes_per_token: count(limits.max_bytes_per_token),
             time,
         };
-        let extras = Extras { keys, metrics: Some(page.clone()), te };
+        let origins = args.access.cors_allow_origin.clone();
+        let extras = Extras { keys, origins, metrics: Some(page.clone()), te };
         let app = Arc::new(App::new(Arc::clone(&board), runner, limits_of_requests, extras));
         let deadlines =
             Deadlines { load: args.start_deadline_seconds, unload: time + UNLOAD_MARGIN };

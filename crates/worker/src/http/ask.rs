@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use lamplighter_engine::{EngineError, Gives, Output, Piece, Tokens, TooLong};
+use lamplighter_engine::{Gives, Output, Piece, TooLong};
 use tokio::time::Instant;
 
 use super::App;
 use super::budget::Share;
 use super::deadline::Deadline;
 use super::error::ApiError;
-use super::reply;
 use super::te_metrics::Took;
+use super::{ids, reply};
 use crate::registry::{Model, Registry};
 use crate::run::{Class, Order, OwnedText, RunError};
 
@@ -35,7 +35,7 @@ pub(super) enum Needs {
 pub(super) enum Question {
     Texts(Vec<OwnedText>, TooLong),
     /// Tokens of the client's own.
-    Tokens(Vec<Vec<u32>>),
+    Tokens(Vec<Vec<u32>>, TooLong),
 }
 
 /// What came out.
@@ -215,7 +215,9 @@ impl<'a> Asker<'a> {
             Question::Texts(texts, too_long) => {
                 app.runner.split(model, texts, too_long).await.map_err(failed)?
             }
-            Question::Tokens(lists) => check_tokens(lists, model, field)?,
+            Question::Tokens(lists, too_long) => {
+                ids::fitting(app, model, lists, too_long, field).await?
+            }
         };
         let tokenizing = begun.elapsed();
         let lengths: Vec<usize> = tokens.iter().map(|text| text.ids.len()).collect();
@@ -228,9 +230,8 @@ impl<'a> Asker<'a> {
         let share = reply::reserve(app, most, field)?;
         let class = Class::choose(deadline.class(), texts, count);
         let order = Order { output, class, deadline: Some(deadline.at()) };
-        let begun = Instant::now();
         let outputs = app.runner.run(model, tokens, order).await.map_err(failed)?;
-        let took = Took { tokenizing, running: begun.elapsed(), all: deadline.elapsed() };
+        let took = Took { tokenizing, all: deadline.elapsed() };
         app.te.answered(output, &lengths, &took);
         Ok(Answer { outputs, tokens: count, share })
     }
@@ -246,7 +247,7 @@ impl Question {
     fn len(&self) -> usize {
         match self {
             Self::Texts(texts, _) => texts.len(),
-            Self::Tokens(lists) => lists.len(),
+            Self::Tokens(lists, _) => lists.len(),
         }
     }
 
@@ -278,41 +279,6 @@ impl Question {
             Some(index) => Err(ApiError::text_too_large(field, index, texts[index].bytes(), limit)),
         }
     }
-}
-
-/// Tokens of a client are not those of the model's own tokenizer until they were looked at.
-fn check_tokens(
-    lists: Vec<Vec<u32>>,
-    model: &Model,
-    field: &'static str,
-) -> Result<Vec<Tokens>, ApiError> {
-    check_known(&lists, model, field)?;
-    let limit = model.engine.facts().max_tokens;
-    for (index, ids) in lists.iter().enumerate() {
-        if ids.len() > limit {
-            let tokens = ids.len();
-            let error = RunError::from(EngineError::TooLong { index, tokens, limit });
-            return Err(ApiError::of_run(&error, field));
-        }
-    }
-    Ok(lists.into_iter().map(Tokens::of).collect())
-}
-
-/// Refuses tokens that the model does not have.
-pub(super) fn check_known(
-    lists: &[Vec<u32>],
-    model: &Model,
-    field: &'static str,
-) -> Result<(), ApiError> {
-    let known = model.engine.facts().vocabulary;
-    let unknown = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= known);
-    for (index, ids) in lists.iter().enumerate() {
-        if let Some(id) = ids.iter().copied().find(unknown) {
-            let message = format!("{field}[{index}] has the token {id}, the model has {known}");
-            return Err(ApiError::invalid(field, "invalid_input", message));
-        }
-    }
-    Ok(())
 }
 
 /// Vectors of tokens are many more numbers than what was sent.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::ask::{self, Needs};
 use super::error::ApiError;
 use super::fields::{Count, Field, Name, optional, required};
+use super::naming::model_name;
 use super::opened::Opened;
 use super::rank::{self, Ranked};
 use super::route::Route;
@@ -26,7 +27,8 @@ pub(super) fn routes() -> Vec<Route> {
     let example =
         r#"{"model": "MODEL", "query": "light", "documents": ["a lamp", "a river"], "top_n": 1}"#;
     let summary = "Documents, those first that have most to do with a query.";
-    let rerank = |route: Route| route.takes::<Ask>(example).gives::<Answer>();
+    let rerank =
+        |route: Route| route.takes::<Ask>(example).gives::<Answer>().names_model().computes();
     vec![
         rerank(Route::post("/v1/rerank", summary, one)),
         rerank(Route::post("/v2/rerank", summary, two)),
@@ -37,8 +39,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "RerankRequest")]
 struct Ask {
-    /// `name` or `name:version` of a model that gives one score for a pair of texts.
-    #[schemars(required)]
+    /// `name` or `name:version`; needed where several models give one score for a pair of texts.
     model: Option<Field<Name>>,
     #[schemars(required)]
     query: Option<Field<String>>,
@@ -126,8 +127,8 @@ async fn rerank(
 ) -> Result<Response, ApiError> {
     let asker = opened.asker(app);
     let ask = opened.ask;
-    let Name(name) = required(ask.model, "model")?;
-    let model = ask::named(app, &name, Needs::Relevance)?;
+    let name = model_name(ask.model, &opened.headers)?;
+    let model = ask::meant(app, name.as_deref(), Needs::Relevance)?;
     check_rank_fields(ask.rank_fields)?;
     let top = optional(ask.top_n, "top_n")?.map_or(usize::MAX, |Count(top)| top);
     let repeat = optional(ask.return_documents, "return_documents")?.unwrap_or_default();

@@ -93,7 +93,7 @@ impl ApiError {
 
     /// A field with nothing in it.
     pub(super) fn empty(param: &'static str, problem: &str) -> Self {
-        let message = format!("{param} {problem}");
+        let message = about(param, problem);
         Self { param: Some(param), ..Self::new(Kind::Empty, "invalid_input", message) }
     }
 
@@ -176,7 +176,8 @@ impl ApiError {
     }
 
     pub(super) fn unauthorized() -> Self {
-        let message = "a key is needed that is valid here, as `Authorization: Bearer KEY`";
+        let message = "a key is needed that is valid here, as `Authorization: Bearer KEY` or \
+                       `x-api-key: KEY`";
         Self::new(Kind::Unauthorized, "invalid_api_key", message)
     }
 
@@ -296,6 +297,12 @@ impl ApiError {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// A sentence with its subject; one that begins with a place in brackets belongs to the name.
+pub(super) fn about(subject: impl std::fmt::Display, sentence: &str) -> String {
+    let blank = if sentence.starts_with('[') { "" } else { " " };
+    format!("{subject}{blank}{sentence}")
 }
 
 fn shown(header: Option<&HeaderValue>) -> String {

@@ -169,6 +169,33 @@ impl JsonSchema for Name {
     }
 }
 
+/// What a client calls a request of its own; it comes back as it was.
+#[derive(Debug, PartialEq)]
+pub(super) struct Id(pub(super) String);
+
+impl Value for Id {
+    const WHAT: &'static str = "a text of at most 1024 bytes";
+    const TYPE: Type = Type::Text;
+
+    fn of_text(text: &str) -> Option<Self> {
+        (text.len() <= 1_024).then(|| Self(text.to_owned()))
+    }
+}
+
+impl JsonSchema for Id {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 1024})
+    }
+}
+
 /// A text of any length that a body may have.
 impl Value for String {
     const WHAT: &'static str = "a text";

@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor}
 
 use super::ask::Question;
 use super::clip::clip;
-use super::error::ApiError;
+use super::error::{ApiError, about};
 
 /// The most texts of one request, as OpenAI has it
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create>).
@@ -31,7 +31,7 @@ impl Input {
     pub(super) fn into_question(self, too_long: TooLong) -> Question {
         match self {
             Self::Texts(texts) => Question::singles(texts, too_long),
-            Self::Tokens(lists) => Question::Tokens(lists),
+            Self::Tokens(lists) => Question::Tokens(lists, too_long),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Problem {
 
     /// The same of the element `index`.
     pub(super) fn within(self, index: usize) -> Self {
-        Self { sentence: format!("[{index}] {}", self.sentence), ..self }
+        Self { sentence: about(format_args!("[{index}]"), &self.sentence), ..self }
     }
 
     /// The problem of a field of this name.
@@ -63,7 +63,7 @@ impl Problem {
         if self.is_empty {
             ApiError::empty(name, &self.sentence)
         } else {
-            ApiError::invalid(name, "invalid_input", format!("{name} {}", self.sentence))
+            ApiError::invalid(name, "invalid_input", about(name, &self.sentence))
         }
     }
 }
@@ -292,11 +292,23 @@ pub(super) mod tests {
             ("[1.5]", "[0] is 1.5, which is not a token"),
             ("[4294967296]", "[0] is 4294967296"),
             ("[1, null]", "[1] is null"),
-            ("[[1, true]]", "[0] [1] is true or false"),
+            ("[[1, true]]", "[0][1] is true or false"),
         ] {
             let problem = parse(json).unwrap_err();
             assert!(problem.starts_with(expected), "{json}: {problem}");
         }
+    }
+
+    #[test]
+    fn a_place_stands_beside_the_name_that_it_belongs_to() {
+        let said = |json: &str| {
+            let Parsed(parsed) = serde_json::from_str::<Parsed>(json).unwrap();
+            parsed.unwrap_err().of("input").message
+        };
+        assert_eq!(said("[1, null]"), "input[1] is null");
+        assert_eq!(said(r#"["a", ""]"#), "input[1] is an empty text");
+        assert_eq!(said("[]"), "input is empty");
+        assert_eq!(said("null"), "input is null");
     }
 
     #[test]

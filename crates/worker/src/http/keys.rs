@@ -72,7 +72,8 @@ impl Keys {
 
     /// Whether a request has a key that is in force.
     pub(super) fn hold(&self, headers: &HeaderMap) -> bool {
-        presented(headers).is_some_and(|key| self.holds(key))
+        // None is left out after another was right.
+        presented(headers).fold(false, |any, key| any | self.holds(key))
     }
 
     fn holds(&self, key: &[u8]) -> bool {
@@ -100,10 +101,11 @@ fn sums(text: &str) -> Result<Vec<Sum>, KeysError> {
     }
 }
 
-/// `Authorization: Bearer KEY` or `x-api-key: KEY`.
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
-    bearer::presented(headers)
-        .or_else(|| headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii()))
+/// `Authorization: Bearer KEY` and `x-api-key: KEY`. Either may be somebody else's: SDKs always send the
+/// first, and so do gateways and meshes.
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let own = headers.get(X_API_KEY).map(|value| value.as_bytes().trim_ascii());
+    bearer::presented(headers).into_iter().chain(own)
 }
 
 #[cfg(test)]
@@ -140,6 +142,23 @@ mod tests {
             assert_eq!(keys.hold(&with(name, value)), holds, "{name}: {value}");
         }
         assert!(!keys.hold(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn of_two_keys_either_may_be_somebody_elses() {
+        let keys = Keys::from_text("wick").unwrap();
+        for (bearer, own, holds) in [
+            ("Bearer mesh.jwt", "wick", true),
+            ("Bearer wick", "mesh", true),
+            ("Basic d2ljaw==", "wick", true),
+            ("Bearer wick", "wick", true),
+            ("Bearer mesh.jwt", "mesh", false),
+            ("Bearer", "", false),
+        ] {
+            let mut headers = with("authorization", bearer);
+            headers.extend(with("x-api-key", own));
+            assert_eq!(keys.hold(&headers), holds, "{bearer} {own}");
+        }
     }
 
     #[test]

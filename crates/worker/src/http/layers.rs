@@ -66,8 +66,7 @@ pub(super) async fn admit(
     let route = request.extensions().get::<MatchedPath>();
     let is_open = matches!(*request.method(), Method::GET | Method::HEAD)
         && route.is_some_and(|route| app.open_routes.contains(route.as_str()));
-    let is_let_in = is_open || app.keys.as_ref().is_none_or(|keys| keys.hold(request.headers()));
-    if !is_let_in {
+    if !is_open && !app.lets_in(request.headers()) {
         return ApiError::unauthorized().into_response();
     }
     match class::asked(request.headers()) {

@@ -18,10 +18,13 @@ use super::route::Route;
 pub(super) fn routes() -> Vec<Route> {
     let example =
         r#"{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a lamp"]}]}"#;
-    let infer = |route: Route| route.takes::<request::Ask>(example).gives::<infer::Answer>();
+    let infer = |route: Route| {
+        route.takes::<request::Ask>(example).gives::<infer::Answer>().computes().or_bytes()
+    };
     vec![
         Route::get("/v2", "Name, version and extensions of the worker.", server::metadata)
-            .gives::<server::Metadata>(),
+            .gives::<server::Metadata>()
+            .also("/v2/"),
         Route::get("/v2/health/live", "Whether the process runs.", server::live)
             .gives::<server::Live>()
             .open(),
@@ -51,7 +54,7 @@ pub(super) fn routes() -> Vec<Route> {
             infer::infer,
         )),
         Route::post("/v2/repository/index", "Every model and its state.", index::index)
-            .takes::<index::Ask>(r#"{"ready": false}"#)
+            .may_take::<index::Ask>(r#"{"ready": false}"#)
             .gives::<Vec<index::Entry>>(),
     ]
 }

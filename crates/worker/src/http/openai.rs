@@ -11,6 +11,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post(path, "One vector for each input.", embeddings::embed)
             .takes::<embeddings::Ask>(example)
             .gives::<embeddings::Answer>()
+            .names_model()
+            .computes()
     };
     vec![
         embeddings("/v1/embeddings"),

@@ -50,7 +50,12 @@ pub(super) fn most_bytes(
         }
     };
     let around = texts.saturating_mul(AROUND).saturating_add(ENVELOPE);
-    outputs.saturating_add(around).saturating_add(repeated.saturating_mul(REPEATED))
+    outputs.saturating_add(around).saturating_add(self::repeated(repeated))
+}
+
+/// The most bytes that so many of a text take in an answer, kept and written.
+pub(super) fn repeated(bytes: usize) -> usize {
+    bytes.saturating_mul(REPEATED)
 }
 
 /// The most bytes that an answer to so many texts takes which has so many parts of a size.
@@ -63,14 +68,32 @@ pub(super) fn around(texts: usize, parts: usize, size: usize) -> usize {
 /// Sets bytes aside for the answer to the texts of a field, or says why there are none.
 pub(super) fn reserve(app: &App, bytes: usize, field: &'static str) -> Result<Share, ApiError> {
     let limit = app.answers.limit();
-    if bytes > limit {
-        let message = format!(
-            "the answer to {field} may have {bytes} bytes, and those of all requests together have \
-             at most {limit}: send fewer texts at once"
-        );
-        return Err(ApiError::invalid(field, "invalid_input", message));
-    }
+    check_ever_fits(bytes, limit, field)?;
     app.answers.take(bytes).map_err(|_| ApiError::answers_full(limit))
+}
+
+/// Makes a share as large as the answer is known to be now, or says why it cannot.
+pub(super) fn set(
+    app: &App,
+    share: &mut Share,
+    bytes: usize,
+    field: &'static str,
+) -> Result<(), ApiError> {
+    check_ever_fits(bytes, app.answers.limit(), field)?;
+    share.grow_to(bytes).map_err(|full| ApiError::answers_full(full.limit))?;
+    share.shrink_to(bytes);
+    Ok(())
+}
+
+fn check_ever_fits(bytes: usize, limit: usize, field: &'static str) -> Result<(), ApiError> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "the answer to {field} may have {bytes} bytes, and those of all requests together have at \
+         most {limit}: send fewer texts at once"
+    );
+    Err(ApiError::invalid(field, "invalid_input", message))
 }
 
 /// The answer that `make` makes, as JSON.

@@ -22,9 +22,25 @@ pub(super) struct Route {
     pub(super) answer: Option<ToSchema>,
     /// A body that can be tried, as JSON with `MODEL` for a model's name.
     pub(super) example: Option<&'static str>,
-    /// Whether it answers without a key.
-    pub(super) is_open: bool,
+    traits: Vec<Trait>,
+    /// The same at another path, which documents leave out.
+    alias: Option<&'static str>,
     handler: MethodRouter<Arc<App>>,
+}
+
+/// What is true of some routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Trait {
+    /// Its body may be left out.
+    BodyOptional,
+    /// A header may say which model is meant.
+    ModelInHeader,
+    /// It asks a model to compute, and so may have to wait.
+    Computes,
+    /// Tensors come and go as bytes, too.
+    Bytes,
+    /// It answers without a key.
+    Open,
 }
 
 /// The methods that routes here have.
@@ -73,7 +89,8 @@ impl Route {
             request: None,
             answer: None,
             example: None,
-            is_open: false,
+            traits: Vec::new(),
+            alias: None,
             handler,
         }
     }
@@ -83,14 +100,48 @@ impl Route {
         Self { request: Some(SchemaGenerator::subschema_for::<T>), example: Some(example), ..self }
     }
 
+    /// As [`Route::takes`], or nothing.
+    pub(super) fn may_take<T: JsonSchema>(self, example: &'static str) -> Self {
+        self.takes::<T>(example).with(Trait::BodyOptional)
+    }
+
+    /// Which model is meant may stand in a header.
+    pub(super) fn names_model(self) -> Self {
+        self.with(Trait::ModelInHeader)
+    }
+
+    /// It asks a model to compute.
+    pub(super) fn computes(self) -> Self {
+        self.with(Trait::Computes)
+    }
+
+    /// Tensors may be bytes behind the JSON, of the request and of the answer.
+    pub(super) fn or_bytes(self) -> Self {
+        self.with(Trait::Bytes)
+    }
+
+    fn with(mut self, one: Trait) -> Self {
+        self.traits.push(one);
+        self
+    }
+
+    pub(super) fn is(&self, one: Trait) -> bool {
+        self.traits.contains(&one)
+    }
+
+    /// It is at this path, too.
+    pub(super) fn also(self, path: &'static str) -> Self {
+        Self { alias: Some(path), ..self }
+    }
+
     /// It answers with JSON of this type.
     pub(super) fn gives<T: JsonSchema>(self) -> Self {
         Self { answer: Some(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
-    /// It answers without a key: probes have none.
+    /// It answers without a key: probes have none, nor has who wants to know what there is to ask.
     pub(super) fn open(self) -> Self {
-        Self { is_open: true, ..self }
+        self.with(Trait::Open)
     }
 
     pub(super) fn family(&self) -> Family {
@@ -98,6 +149,10 @@ impl Route {
     }
 
     pub(super) fn add_to(self, router: Router<Arc<App>>) -> Router<Arc<App>> {
+        let router = match self.alias {
+            Some(path) => router.route(path, self.handler.clone()),
+            None => router,
+        };
         router.route(self.path, self.handler)
     }
 }

@@ -17,7 +17,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use super::error::ApiError;
 use super::family;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OfAll, seconds};
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Method {
@@ -55,7 +55,6 @@ pub struct TeMetrics {
     failure: Family<Fault, Plain>,
     duration: Histogram,
     tokenization_duration: Histogram,
-    inference_duration: Histogram,
     input_length: Histogram,
     embed_count: Plain,
     embed_success: Plain,
@@ -65,15 +64,12 @@ pub struct TeMetrics {
 
 impl Default for TeMetrics {
     fn default() -> Self {
-        // From 0.1 ms to a minute, each 1.5 times the one before.
-        let seconds = || Histogram::new(exponential_buckets(0.0001, 1.5, 34));
         Self {
             count: Family::default(),
             success: Family::default(),
             failure: Family::default(),
             duration: seconds(),
             tokenization_duration: seconds(),
-            inference_duration: seconds(),
             input_length: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
             embed_count: Plain::default(),
             embed_success: Plain::default(),
@@ -88,6 +84,7 @@ impl TeMetrics {
     pub fn new(to: &mut Registry, worker: &Metrics) -> Self {
         let made = Self::default();
         made.register(to);
+        register_batches(to, worker.work().of_all());
         to.register("te_queue_size", "Texts that wait or run", worker.queued_texts().clone());
         made
     }
@@ -101,11 +98,6 @@ impl TeMetrics {
             "te_request_tokenization_duration",
             "Seconds until a request's texts were tokens",
             self.tokenization_duration.clone(),
-        );
-        to.register(
-            "te_request_inference_duration",
-            "Seconds from tokens to outputs, with the wait for a batch",
-            self.inference_duration.clone(),
         );
         to.register("te_request_input_length", "Tokens of a text", self.input_length.clone());
         to.register("te_embed_count", "Texts to be embedded", self.embed_count.clone());
@@ -126,7 +118,6 @@ impl TeMetrics {
         self.of_texts(output).1.0.inc_by(lengths.len() as u64);
         self.duration.observe(took.all.as_secs_f64());
         self.tokenization_duration.observe(took.tokenizing.as_secs_f64());
-        self.inference_duration.observe(took.running.as_secs_f64());
         for length in lengths {
             let length = u32::try_from(*length).unwrap_or(u32::MAX);
             self.input_length.observe(f64::from(length));
@@ -146,11 +137,30 @@ impl TeMetrics {
     }
 }
 
+/// What the threads that compute tell, of all models and of every batch.
+fn register_batches(to: &mut Registry, batches: &OfAll) {
+    for (name, help, histogram) in [
+        (
+            "te_request_queue_duration",
+            "Seconds that a request waited for a batch",
+            &batches.queue_seconds,
+        ),
+        (
+            "te_request_inference_duration",
+            "Seconds that a batch took, without the wait for it",
+            &batches.infer_seconds,
+        ),
+        ("te_batch_next_size", "Texts of a batch", &batches.batch_texts),
+        ("te_batch_next_tokens", "Tokens of a batch", &batches.batch_tokens),
+    ] {
+        to.register(name, help, histogram.clone());
+    }
+}
+
 /// How long the parts of a request took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
     pub(super) tokenizing: Duration,
-    pub(super) running: Duration,
     pub(super) all: Duration,
 }
 

@@ -7,7 +7,7 @@ use lamplighter_telemetry::metrics::Registry;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use super::{Model, label};
 
@@ -31,6 +31,36 @@ pub(crate) struct Work {
     expired: Family<Model, Counter>,
     cancelled: Family<Model, Counter>,
     suspect: Family<Model, Gauge>,
+    of_all: OfAll,
+}
+
+/// Figures of all models together, which stand under the names of another server.
+#[derive(Clone, Debug)]
+pub(crate) struct OfAll {
+    /// Seconds that requests waited for a batch.
+    pub(crate) queue_seconds: Histogram,
+    /// Seconds that batches took.
+    pub(crate) infer_seconds: Histogram,
+    /// Texts of a batch.
+    pub(crate) batch_texts: Histogram,
+    /// Tokens of a batch.
+    pub(crate) batch_tokens: Histogram,
+}
+
+impl Default for OfAll {
+    fn default() -> Self {
+        Self {
+            queue_seconds: seconds(),
+            infer_seconds: seconds(),
+            batch_texts: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            batch_tokens: Histogram::new(exponential_buckets(1.0, 2.0, 18)),
+        }
+    }
+}
+
+/// From 0.1 ms to a minute, each 1.5 times the one before.
+pub(crate) fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 1.5, 34))
 }
 
 impl Work {
@@ -46,6 +76,7 @@ impl Work {
             expired: Family::default(),
             cancelled: Family::default(),
             suspect: Family::default(),
+            of_all: OfAll::default(),
         };
         to.register("queued_tokens", "Tokens that wait or run", made.waiting.clone());
         for (name, help, histogram) in [
@@ -79,6 +110,11 @@ impl Work {
         made
     }
 
+    /// The same of all models together.
+    pub(crate) fn of_all(&self) -> &OfAll {
+        &self.of_all
+    }
+
     /// So many tokens of a model wait or run.
     pub(crate) fn waiting(&self, model: &ModelKey, tokens: usize) {
         let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
@@ -88,6 +124,7 @@ impl Work {
     /// The first text of a request was taken after so long.
     pub(crate) fn queued(&self, model: &ModelKey, waited: Duration) {
         self.queue_seconds.get_or_create(&label(model)).observe(waited.as_secs_f64());
+        self.of_all.queue_seconds.observe(waited.as_secs_f64());
     }
 
     /// A request's texts became tokens.
@@ -102,6 +139,9 @@ impl Work {
         self.infer_seconds.get_or_create(&model).observe(took.as_secs_f64());
         self.batch_texts.get_or_create(&model).observe(texts as f64);
         self.batch_tokens.get_or_create(&model).observe(tokens as f64);
+        self.of_all.infer_seconds.observe(took.as_secs_f64());
+        self.of_all.batch_texts.observe(texts as f64);
+        self.of_all.batch_tokens.observe(tokens as f64);
     }
 
     /// A request's time was over.

@@ -67,6 +67,14 @@ def with_openai():
         openai.BadRequestError,
         lambda: create(model="embedder", input="a", dimensions=10_000),
     )
+    meshed = openai.OpenAI(
+        base_url=f"{BASE}/v1",
+        api_key="a-meshs-own",
+        default_headers={"x-api-key": KEY},
+        timeout=30,
+        max_retries=0,
+    )
+    check("openai: a key beside another bearer's", len(meshed.models.list().data) == 3)
     other = openai.OpenAI(base_url=f"{BASE}/v1", api_key="oil", timeout=30, max_retries=0)
     error = raises("openai: another key", openai.AuthenticationError, other.models.list)
     check("openai: a key that does not count", error.code == "invalid_api_key")
@@ -80,6 +88,8 @@ def with_hugging_face(vectors) -> None:
     at_route = InferenceClient(model=f"{BASE}/embed", token=KEY, timeout=30)
     found = at_route.feature_extraction(TEXTS, normalize=True, truncate=True)
     check("hugging face: vectors at /embed", near(found, vectors))
+    found = at_route.feature_extraction(TEXTS, normalize=False)
+    check("hugging face: what the artifact normalises", near(found, vectors))
     found = client.feature_extraction(TEXTS[0], dimensions=2, truncation_direction="left")
     check("hugging face: a shorter vector", found.shape == (1, 2))
     cosines = client.sentence_similarity(TEXTS[0], other_sentences=TEXTS)

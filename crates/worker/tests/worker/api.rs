@@ -82,6 +82,28 @@ async fn a_plain_name_means_the_default_version_and_the_answer_says_which() {
 }
 
 #[tokio::test]
+async fn who_names_no_model_means_that_of_the_header_or_the_only_one() {
+    let body = json!({"input": "a", "model": null}).to_string();
+    let one = Bench::serving(&[("embedder:1", Arc::new(Fake::new()))]);
+    let several = bench();
+    for path in [EMBEDDINGS, "/embeddings"] {
+        let answer = call(&one.app, post(path, body.clone())).await;
+        assert_eq!(vectors(&answer), [vector("a")], "{path}");
+        assert_eq!(answer.json()["model"], "embedder:1");
+        let by_header = |body: &str| {
+            let mut request = post(path, body.to_owned());
+            request.headers_mut().insert("x-model", "other".parse().unwrap());
+            request
+        };
+        let answer = call(&several.app, by_header(&body)).await;
+        assert_eq!(answer.json()["model"], "other:1", "{path}: {}", answer.text);
+        let named = json!({"input": "a", "model": "embedder:1"}).to_string();
+        let answer = call(&several.app, by_header(&named)).await;
+        assert_eq!(answer.json()["model"], "embedder:1", "the field goes before the header");
+    }
+}
+
+#[tokio::test]
 async fn base64_holds_the_same_numbers_as_floats() {
     let bench = bench();
     let input = ["a lamp", "b", "the river and the stone"];

@@ -33,9 +33,11 @@ async fn ask(bench: &Bench, path: &str, body: &Value) -> Answer {
 #[tokio::test]
 async fn the_server_and_its_models_say_what_they_are() {
     let bench = bench();
-    let json = call(&bench.app, get("/v2")).await.json();
-    assert_eq!(json["name"], "lamplighter-worker");
-    assert_eq!(json["extensions"], json!(["binary_tensor_data", "model_repository"]));
+    for path in ["/v2", "/v2/"] {
+        let json = call(&bench.app, get(path)).await.json();
+        assert_eq!(json["name"], "lamplighter-worker", "{path}");
+        assert_eq!(json["extensions"], json!(["binary_tensor_data", "model_repository"]));
+    }
     let json = call(&bench.app, get("/v2/models/embedder")).await.json();
     let text = json!({"name": "text", "datatype": "BYTES", "shape": [-1]});
     let embedding = json!({"name": "embedding", "datatype": "FP32", "shape": [-1, DIMENSIONS]});
@@ -79,7 +81,8 @@ async fn readiness_is_that_of_the_worker_and_life_is_not() {
 #[tokio::test]
 async fn texts_become_vectors_and_the_id_comes_back() {
     let bench = bench();
-    let body = json!({"id": "42", "inputs": [tensor("text", &["a lamp", "b"])],
+    let id = "i".repeat(260);
+    let body = json!({"id": id, "inputs": [tensor("text", &["a lamp", "b"])],
                       "outputs": [{"name": "embedding"}]});
     for (path, version) in [
         ("/v2/models/embedder/infer", "2"),
@@ -89,7 +92,7 @@ async fn texts_become_vectors_and_the_id_comes_back() {
         let answer = ask(&bench, path, &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         let json = answer.json();
-        assert_eq!(json["id"], "42");
+        assert_eq!(json["id"], id);
         assert_eq!(json["model_name"], "embedder");
         assert_eq!(json["model_version"], version);
         let data: Vec<f32> = serde_json::from_value(json["outputs"][0]["data"].clone()).unwrap();
@@ -147,10 +150,16 @@ async fn wrong_requests_say_so_in_one_field() {
         ("/v2/models/embedder/versions/9/infer", good, 404, "\"embedder:9\" is not served"),
         (infer, json!({}), 400, "inputs is missing"),
         (infer, json!([]), 400, "JSON object"),
+        (
+            infer,
+            json!({"id": "i".repeat(1_025), "inputs": [tensor("text", &["a"])]}),
+            400,
+            "at most 1024 bytes",
+        ),
         (infer, pairs, 400, "reads no pairs"),
         ("/v2/models/mood/infer", uneven, 400, "1 texts and 2"),
         (infer, json!({"inputs": [tensor("text", &[])]}), 400, "is empty"),
-        (infer, json!({"inputs": [tensor("text", &["a", ""])]}), 400, "text [1] is an empty"),
+        (infer, json!({"inputs": [tensor("text", &["a", ""])]}), 400, "text[1] is an empty"),
         (infer, json!({"inputs": [tensor("text", &["fail"])]}), 500, "log says why"),
         (
             infer,

@@ -61,8 +61,8 @@ fn asks(input: &Value) -> Value {
 fn bad_models() -> Vec<Bad> {
     let missing = "missing_required_parameter";
     vec![
-        bad(&json!({"input": "a"}), 400, missing, "model", "model is missing"),
-        bad(&json!({"model": null, "input": "a"}), 400, missing, "model", "model is missing"),
+        bad(&json!({"input": "a"}), 400, missing, "model", "embedder:2, other, other:1"),
+        bad(&json!({"model": null, "input": "a"}), 400, missing, "model", "name one in the field"),
         bad(&json!({"model": 7, "input": "a"}), 400, "invalid_type", "model", "text"),
         bad(&json!({"model": ["other"], "input": "a"}), 400, "invalid_type", "model", "text"),
         bad(&json!({"model": "", "input": "a"}), 404, "model_not_found", "model", "embedder:2"),
@@ -94,14 +94,14 @@ fn bad_inputs() -> Vec<Bad> {
             400,
             "invalid_input",
             "input",
-            "[1] has the token 1000",
+            "input[1] has the token 1000",
         ),
         bad(
             &asks(&json!([5_000_000])),
             400,
             "invalid_input",
             "input",
-            "input[0] has the token 5000000, the model has 1000",
+            "has 1000: tokens must come from this model's own tokenizer (/tokenize); with LangChain",
         ),
         bad(&asks(&json!({"text": "a"})), 400, "invalid_input", "input", "object"),
         bad(&asks(&json!(true)), 400, "invalid_input", "input", "true or false"),
@@ -166,7 +166,15 @@ fn bad_bodies() -> Vec<Bad> {
     vec![
         raw("", json, 400, "invalid_json", None, "EOF"),
         raw("{", json, 400, "invalid_json", None, "EOF"),
-        raw("[]", json, 400, "invalid_json", None, "JSON object"),
+        raw("[]", json, 400, "invalid_json", None, "expected a JSON object"),
+        raw(
+            "[\"other\", \"a\", null, 3]",
+            json,
+            400,
+            "invalid_json",
+            None,
+            "expected a JSON object",
+        ),
         raw("\"a\"", json, 400, "invalid_json", None, "JSON object"),
         raw("{\"model\": \"other\", \"input\": NaN}", json, 400, "invalid_json", None, "expected"),
         raw(&b"{\"model\": \"\xff\"}"[..], json, 400, "invalid_json", None, "unicode"),

@@ -73,6 +73,22 @@ async fn the_best_are_enough_and_documents_are_repeated_when_asked() {
 }
 
 #[tokio::test]
+async fn the_one_reranker_need_not_be_named() {
+    let bench = bench();
+    for path in PATHS {
+        let answer = ask(&bench, path, &json!({"query": "in", "documents": ["a"]})).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(answer.json()["model"], "judge:1");
+        let body = json!({"query": "in", "documents": ["a"]}).to_string();
+        let mut by_header = post(path, body);
+        by_header.headers_mut().insert("x-model", "mood".parse().unwrap());
+        let answer = call(&bench.app, by_header).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(answer.text.contains("the model mood:1 gives 2 scores"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn wrong_requests_are_refused_in_coheres_shape() {
     let bench = bench();
     let with = |field: &str, value: Value| {
@@ -81,7 +97,6 @@ async fn wrong_requests_are_refused_in_coheres_shape() {
         body
     };
     for (body, status, says) in [
-        (with("model", Value::Null), 400, "model is missing"),
         (with("model", json!(["judge"])), 400, "model must be a text; it is a list"),
         (with("model", json!("nobody")), 404, "\"nobody\" is not served"),
         (with("model", json!("embedder")), 400, "gives vectors and no scores"),
@@ -92,12 +107,13 @@ async fn wrong_requests_are_refused_in_coheres_shape() {
         (with("documents", Value::Null), 400, "documents is missing"),
         (with("documents", json!([])), 400, "documents is empty"),
         (with("documents", json!("a")), 400, "documents is a text, not a list"),
-        (with("documents", json!(["a", {"body": "b"}])), 400, "documents [1] is an object"),
+        (with("documents", json!(["a", {"body": "b"}])), 400, "documents[1] is an object"),
         (with("documents", json!(vec!["a"; 2_049])), 400, "more than 2048 texts"),
         (with("top_n", json!(0)), 400, "top_n must be a whole number above 0"),
         (with("return_documents", json!("yes")), 400, "return_documents must be true or false"),
         (with("rank_fields", json!(["title"])), 400, "rank_fields must be"),
         (json!(7), 400, "JSON object"),
+        (json!(["judge", "in", ["a"]]), 400, "expected a JSON object"),
     ] {
         for path in PATHS {
             let answer = ask(&bench, path, &body).await;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use lamplighter_engine::{Gives, Pooling, Scale};
+use lamplighter_engine::{Gives, Pooling, Precision, Scale};
+use lamplighter_worker::http::Limits;
 use serde_json::{Value, json};
 
-use crate::support::Bench;
 use crate::support::client::{Answer, call, get, post};
 use crate::support::fake::{self, Fake, scores, vector};
+use crate::support::{Bench, LIMITS};
 
 fn embedder() -> Bench {
     Bench::serving(&[("embedder:1", Arc::new(Fake::new()))])
@@ -91,7 +92,7 @@ async fn embed_gives_a_vector_of_length_1_for_each_text_unless_told_otherwise() 
 }
 
 #[tokio::test]
-async fn what_an_artifact_normalises_cannot_be_had_otherwise() {
+async fn what_an_artifact_normalises_stays_so_whatever_a_client_sends_by_default() {
     let gives = Gives::Vectors {
         dimensions: 3,
         pooling: Pooling::Cls,
@@ -99,10 +100,54 @@ async fn what_an_artifact_normalises_cannot_be_had_otherwise() {
         matryoshka: Vec::new(),
     };
     let bench = Bench::serving(&[("embedder:1", Arc::new(Fake::giving(gives)))]);
-    let (status, kind, error) =
-        bad(&bench, "/embed", &json!({"inputs": "a", "normalize": false})).await;
-    assert_eq!((status, kind.as_str()), (422, "validation"));
-    assert!(error.contains("length 1"), "{error}");
+    for normalize in [json!(false), json!(true), json!(null)] {
+        let body = json!({"inputs": "a lamp", "normalize": normalize, "truncate": true});
+        // As the engine gave it, which says that it has length 1.
+        near(&floats(&good(&bench, "/embed", &body).await[0]), &vector("a lamp"));
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_too_many_lose_those_of_the_text_or_are_refused() {
+    let engine = Arc::new(Fake::new());
+    let bench = Bench::serving(&[("embedder:1", Arc::clone(&engine))]);
+    let text: Vec<u32> = (1..40).collect();
+    let ids = [&[fake::OPEN][..], &text, &[fake::CLOSE]].concat();
+    let room = fake::MAX_TOKENS - 2;
+    let (end, start) = (&text[..room], &text[text.len() - room..]);
+    for (more, kept) in [
+        (json!({}), end),
+        (json!({"truncate": true, "truncation_direction": "Right"}), end),
+        (json!({"truncate": true, "truncation_direction": "Left"}), start),
+    ] {
+        let mut body = json!({"inputs": [ids, [7]], "normalize": false});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        engine.answered.lock().unwrap().clear();
+        assert_eq!(good(&bench, "/embed", &body).await.as_array().unwrap().len(), 2, "{more}");
+        let expected = [&[fake::OPEN][..], kept, &[fake::CLOSE]].concat();
+        let answered = engine.answered.lock().unwrap().clone();
+        assert!(answered.contains(&expected) && answered.contains(&vec![7]), "{answered:?}");
+    }
+    let refused = json!({"inputs": [[7], ids], "truncate": false});
+    let (status, kind, error) = bad(&bench, "/embed", &refused).await;
+    assert_eq!((status, kind.as_str()), (422, "tokenizer"));
+    assert!(error.contains("inputs[1] has 41 tokens"), "{error}");
+}
+
+#[tokio::test]
+async fn tokenize_sets_aside_what_the_tokens_take_and_not_what_the_bytes_could() {
+    let engine = || Arc::new(Fake::new());
+    let limits = Limits { answers: 200_000, ..LIMITS };
+    let bench = Bench::bounded(&[("embedder:1", engine())], limits, 10);
+    // Two tokens; as many as there are bytes would take three times what there is.
+    let words = json!({"inputs": format!("{} b", "a".repeat(3_000))});
+    assert_eq!(good(&bench, "/tokenize", &words).await[0].as_array().unwrap().len(), 4);
+    // More tokens than anybody would have guessed, and than there is room for.
+    let letters = json!({"inputs": "a ".repeat(1_500)});
+    let (status, _, error) = bad(&bench, "/tokenize", &letters).await;
+    assert_eq!(status, 422);
+    assert!(error.contains("the answer to inputs may have"), "{error}");
+    assert_eq!(good(&bench, "/tokenize", &words).await[0].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -159,7 +204,7 @@ async fn tokenize_says_which_part_of_a_text_each_token_is_and_decode_goes_back()
         ("/tokenize", json!({"inputs": ""}), 400, "inputs is an empty text"),
         ("/tokenize", json!({}), 422, "inputs is missing"),
         ("/decode", json!({"ids": "a"}), 422, "ids must be tokens"),
-        ("/decode", json!({"ids": [[1], [fake::VOCABULARY]]}), 422, "ids[1] has the token 1000"),
+        ("/decode", json!({"ids": [[1], [fake::VOCABULARY]]}), 422, "/tokenize"),
     ] {
         let (found, _, error) = bad(&bench, path, &body).await;
         assert_eq!(found, status, "{path} {body}: {error}");
@@ -281,7 +326,16 @@ async fn wrong_requests_have_teis_types_and_statuses() {
         (&embedder, "/embed", json!({"inputs": []}), 400, "empty", "inputs is empty"),
         (&embedder, "/embed", json!({"inputs": [1, "a"]}), 422, "validation", "[1]"),
         (&embedder, "/embed", json!({"inputs": "  "}), 422, "tokenizer", "cannot be tokenised"),
-        (&embedder, "/embed", json!([]), 422, "validation", "JSON object"),
+        (&embedder, "/embed", json!([]), 422, "validation", "expected a JSON object"),
+        (&embedder, "/embed", json!(["hi"]), 422, "validation", "expected a JSON object"),
+        (
+            &embedder,
+            "/similarity",
+            json!({"inputs": ["a", ["b"]]}),
+            422,
+            "validation",
+            "expected a JSON object",
+        ),
         (&embedder, "/embed", json!({"inputs": "a", "truncate": 1}), 422, "validation", "truncate"),
         (
             &embedder,
@@ -339,9 +393,12 @@ async fn info_says_what_the_model_is_and_takes() {
     let info = call(&embedder().app, get("/info")).await.json();
     assert_eq!(info["model_id"], "embedder:1");
     assert_eq!(info["model_type"], json!({"embedding": {"pooling": "mean"}}));
+    assert_eq!(info["model_dtype"], "float32");
     assert_eq!(info["max_input_length"], fake::MAX_TOKENS);
     assert_eq!(info["max_batch_tokens"], 24);
     assert_eq!(info["max_client_batch_size"], 2_048);
+    let in_bf16 = Bench::serving(&[("a:1", Arc::new(Fake::computing_in(Precision::BF16)))]);
+    assert_eq!(call(&in_bf16.app, get("/info")).await.json()["model_dtype"], "bfloat16");
     let info = call(&reranker().app, get("/info")).await.json();
     assert_eq!(info["model_type"]["reranker"]["id2label"], json!({"0": "LABEL_0"}));
     let info = call(&classifier(Scale::Raw).app, get("/info")).await.json();
@@ -371,7 +428,10 @@ async fn health_follows_readiness_and_figures_have_teis_names() {
         ("te_request_failure{err=\"backend\"}", 1.0),
         ("te_request_duration_count", 1.0),
         ("te_request_tokenization_duration_count", 1.0),
-        ("te_request_inference_duration_count", 1.0),
+        ("te_request_queue_duration_count", 2.0),
+        // Of all that was computed, also of what failed.
+        ("te_batch_next_size_sum", 3.0),
+        ("te_batch_next_tokens_sum", 4.0),
         ("te_request_input_length_sum", 3.0),
         ("te_embed_count", 3.0),
         ("te_embed_success", 2.0),
@@ -379,5 +439,11 @@ async fn health_follows_readiness_and_figures_have_teis_names() {
         ("te_queue_size", 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");
+    }
+    // However the threads shared them.
+    let batches = samples["te_batch_next_size_count"];
+    assert!((2.0..=3.0).contains(&batches), "{batches}");
+    for name in ["te_batch_next_tokens_count", "te_request_inference_duration_count"] {
+        assert_eq!(samples.get(name), Some(&batches), "{name}");
     }
 }

@@ -17,7 +17,7 @@ use crate::http::clip::clip;
 use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, optional};
-use crate::http::{App, body};
+use crate::http::{App, body, parse};
 use crate::registry::Model;
 
 /// A model and its tensors.
@@ -118,11 +118,7 @@ pub(super) async fn index(
     request: Request,
 ) -> Result<Json<Vec<Entry>>, ApiError> {
     let (bytes, _share) = body::unhurried(request, &app, deadline).await?;
-    let ask: Ask = if bytes.is_empty() {
-        Ask::default()
-    } else {
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::malformed(&error))?
-    };
+    let ask: Ask = if bytes.is_empty() { Ask::default() } else { parse::object(&bytes)? };
     let only_ready = optional(ask.ready, "ready")?.unwrap_or_default();
     let served = app.registry().ok();
     let report = app.board.report();

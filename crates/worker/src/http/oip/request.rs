@@ -12,8 +12,9 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::tensor;
 use crate::http::error::ApiError;
 use crate::http::few::Few;
-use crate::http::fields::{Field, Name, optional, required};
+use crate::http::fields::{Field, Id, Name, optional, required};
 use crate::http::input::MAX_TEXTS;
+use crate::http::parse::{self, Object};
 
 /// How long the JSON is where bytes follow it.
 pub(super) const JSON_LENGTH: HeaderName =
@@ -24,12 +25,12 @@ pub(super) const JSON_LENGTH: HeaderName =
 #[schemars(rename = "InferRequest")]
 pub(super) struct Ask {
     /// Comes back with the answer.
-    id: Option<Field<Name>>,
+    id: Option<Field<Id>>,
     #[schemars(required)]
-    inputs: Option<Few<InputTensor, 4>>,
+    inputs: Option<Few<Object<InputTensor>, 4>>,
     /// Which outputs are wanted, and how they are written; all by default.
-    outputs: Option<Few<WantedTensor, 4>>,
-    parameters: Option<Parameters>,
+    outputs: Option<Few<Object<WantedTensor>, 4>>,
+    parameters: Option<Object<Parameters>>,
 }
 
 /// A tensor that the model reads.
@@ -45,7 +46,7 @@ struct InputTensor {
     datatype: Option<Field<Name>>,
     /// Texts, unless bytes of them follow the JSON.
     data: Option<Data>,
-    parameters: Option<Parameters>,
+    parameters: Option<Object<Parameters>>,
 }
 
 /// A tensor that is wanted.
@@ -53,7 +54,7 @@ struct InputTensor {
 struct WantedTensor {
     #[schemars(required)]
     name: Option<Field<Name>>,
-    parameters: Option<Parameters>,
+    parameters: Option<Object<Parameters>>,
 }
 
 /// Those that are known; others are ignored.
@@ -101,10 +102,10 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Asked, ApiError> 
             })?
         }
     };
-    let ask: Ask = serde_json::from_slice(json).map_err(|error| ApiError::malformed(&error))?;
+    let ask: Ask = parse::object(json)?;
     let (mut text, mut text_pair) = (None, None);
     let inputs = ask.inputs.ok_or_else(|| ApiError::missing("inputs"))?.0;
-    for tensor in inputs {
+    for Object(tensor) in inputs {
         let (name, texts) = tensor.read(&mut bytes)?;
         let place = match name.as_str() {
             tensor::TEXT => &mut text,
@@ -132,14 +133,15 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Asked, ApiError> 
         let sentence = format!("have {first} texts and {second} that are to be their pairs");
         return Err(wrong("inputs", sentence));
     }
-    let parameters = ask.parameters.unwrap_or_default();
+    let Object(parameters) = ask.parameters.unwrap_or_default();
     let is_binary = optional(parameters.binary_data_output, "binary_data_output")?;
     let is_binary = is_binary.unwrap_or_default();
     let outputs = ask.outputs.filter(|outputs| !outputs.0.is_empty());
     let outputs = outputs.map(|outputs| {
-        outputs.0.into_iter().map(|output| output.read(is_binary)).collect::<Result<_, _>>()
+        let read = outputs.0.into_iter().map(|Object(output)| output.read(is_binary));
+        read.collect::<Result<_, _>>()
     });
-    let id = optional(ask.id, "id")?.map(|Name(id)| id);
+    let id = optional(ask.id, "id")?.map(|Id(id)| id);
     Ok(Asked { id, text, text_pair, outputs: outputs.transpose()?, is_binary })
 }
 
@@ -157,7 +159,7 @@ impl InputTensor {
         if datatype != tensor::BYTES {
             return Err(of(format!("is of type {datatype:?}; it must be BYTES")));
         }
-        let parameters = self.parameters.unwrap_or_default();
+        let Object(parameters) = self.parameters.unwrap_or_default();
         if parameters.shared_memory_region.is_some() {
             return Err(of("is in shared memory, which is not served".to_owned()));
         }
@@ -188,7 +190,7 @@ impl InputTensor {
 impl WantedTensor {
     fn read(self, is_binary: bool) -> Result<Wanted, ApiError> {
         let Name(name) = required(self.name, "name")?;
-        let parameters = self.parameters.unwrap_or_default();
+        let Object(parameters) = self.parameters.unwrap_or_default();
         if parameters.classification.is_some_and(|classes| classes > 0) {
             return Err(wrong("outputs", "ask for a classification, which is not served"));
         }
@@ -346,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn an_id_comes_back_whole_or_is_refused() {
+        let with = |bytes: usize| {
+            let tensor = text(&json!([1]), &json!(["a"]));
+            read_json(&json!({"id": "i".repeat(bytes), "inputs": [tensor]}))
+        };
+        for bytes in [0, 260, 1_024] {
+            assert_eq!(with(bytes).unwrap().id, Some("i".repeat(bytes)));
+        }
+        let problem = with(1_025).unwrap_err();
+        assert!(problem.contains("id must be a text of at most 1024 bytes"), "{problem}");
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let one = text(&json!([1]), &json!(["a"]));
         let with = |field: &str, value: Value| {
@@ -366,6 +381,7 @@ mod tests {
             (with("data", Value::Null), "has no data"),
             (with("parameters", json!({"binary_data_size": 5})), "data twice"),
             (with("parameters", json!({"shared_memory_region": "x"})), "shared memory"),
+            (json!({"inputs": [["text", [1], "BYTES", ["a"]]]}), "expected a JSON object"),
             (json!({"inputs": vec![one.clone(); 5]}), "more than 4 elements"),
             (
                 json!({"inputs": [one], "outputs": [{"name": "x", "parameters": {"classification": 2}}]}),

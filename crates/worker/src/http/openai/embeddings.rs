@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::ask::{self, Needs};
 use crate::http::error::ApiError;
-use crate::http::fields::{Count, Field, Name, Type, Value, optional, required};
+use crate::http::fields::{Count, Field, Name, Type, Value, optional};
 use crate::http::input::Parsed;
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
 use crate::http::{App, reply, vectors};
 
@@ -23,8 +24,7 @@ use crate::http::{App, reply, vectors};
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "EmbeddingsRequest")]
 pub(super) struct Ask {
-    /// `name` or `name:version`.
-    #[schemars(required)]
+    /// `name` or `name:version`; needed where several models give vectors.
     model: Option<Field<Name>>,
     #[schemars(required)]
     input: Option<Parsed>,
@@ -83,8 +83,8 @@ pub(super) async fn embed(
 ) -> Result<Response, ApiError> {
     let asker = opened.asker(&app);
     let ask = opened.ask;
-    let Name(name) = required(ask.model, "model")?;
-    let model = ask::named(&app, &name, Needs::Vectors)?;
+    let name = model_name(ask.model, &opened.headers)?;
+    let model = ask::meant(&app, name.as_deref(), Needs::Vectors)?;
     let encoding = optional(ask.encoding_format, "encoding_format")?.unwrap_or(Encoding::Float);
     let dimensions = vectors::dimensions(ask.dimensions, &model.engine.facts().gives)?;
     let question = Parsed::required(ask.input, "input")?.into_question(TooLong::Refuse);

@@ -9,11 +9,12 @@ use lamplighter_engine::{Gives, Output};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::shared::{Direction, model_name, no_prompt, too_long};
+use super::shared::{Direction, no_prompt, too_long};
 use crate::http::ask::{self, Asker, Needs};
 use crate::http::error::ApiError;
 use crate::http::fields::{Count, Field, Name, optional};
 use crate::http::input::Parsed;
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
 use crate::http::{App, reply, vectors};
 
@@ -31,7 +32,8 @@ pub(super) struct Ask {
     truncation_direction: Option<Field<Direction>>,
     /// Not served: put the prompt before the text.
     prompt_name: Option<Field<Name>>,
-    /// Whether vectors have length 1; `true` by default.
+    /// Whether vectors are brought to length 1; `true` by default. Those that the artifact normalises
+    /// itself have it in any case.
     normalize: Option<Field<bool>>,
     /// How many numbers of each vector are wanted, from its beginning; all by default.
     dimensions: Option<Field<Count>>,
@@ -89,15 +91,9 @@ pub(super) async fn answer(
     let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
     let gives = &model.engine.facts().gives;
     no_prompt(ask.prompt_name)?;
+    // What the artifact normalises itself stays so: clients send `false` by default.
     let is_normal = matches!(gives, Gives::Vectors { normalized: true, .. });
-    let normalize = match optional(ask.normalize, "normalize")? {
-        Some(false) if is_normal => {
-            let message = "normalize is false, and the artifact's own vectors have length 1; \
-                           leave it out";
-            return Err(ApiError::invalid("normalize", "unsupported_value", message));
-        }
-        normalize => normalize.unwrap_or(true) && !is_normal,
-    };
+    let normalize = optional(ask.normalize, "normalize")?.unwrap_or(true) && !is_normal;
     let dimensions = vectors::dimensions(ask.dimensions, gives)?;
     let too_long = too_long(ask.truncate, ask.truncation_direction)?;
     let question = Parsed::required(ask.inputs, "inputs")?.into_question(too_long);

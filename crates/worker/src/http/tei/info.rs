@@ -6,15 +6,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use lamplighter_engine::{Gives, Pooling};
+use lamplighter_engine::{Gives, Pooling, Precision};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::shared::model_name;
 use crate::http::App;
 use crate::http::ask::{self, Needs};
 use crate::http::error::ApiError;
 use crate::http::input::MAX_TEXTS;
+use crate::http::naming::model_name;
 
 /// A model and what it takes
 /// (<https://github.com/huggingface/text-embeddings-inference/blob/v1.9.3/router/src/lib.rs>, `Info`).
@@ -24,7 +24,7 @@ pub(super) struct Info {
     model_id: String,
     /// The artifact's digest.
     model_sha: String,
-    /// Numbers that the model computes with.
+    /// Numbers that the model computes with, whatever its weights are stored as.
     model_dtype: &'static str,
     model_type: ModelType,
     /// Texts that may wait or run at once.
@@ -67,7 +67,7 @@ pub(super) async fn info(
     Ok(Json(Info {
         model_id: model.key.to_string(),
         model_sha: model.facts.digest.clone(),
-        model_dtype: "float32",
+        model_dtype: dtype(model.engine.runtime().precision),
         model_type: model_type(&facts.gives),
         max_concurrent_requests: texts,
         max_input_length: facts.max_tokens,
@@ -77,6 +77,13 @@ pub(super) async fn info(
         auto_truncate: true,
         version: env!("CARGO_PKG_VERSION"),
     }))
+}
+
+fn dtype(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "float32",
+        Precision::BF16 => "bfloat16",
+    }
 }
 
 fn model_type(gives: &Gives) -> ModelType {

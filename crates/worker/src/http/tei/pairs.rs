@@ -243,7 +243,7 @@ mod tests {
             (r#"[["a"], "b"]"#, Problem::new("[1] is of another kind than the ones before")),
             (r#"[[["a"]]]"#, Problem::new("[0] is a list of lists")),
             ("7", Problem::new("is a number, not a text or a list of texts")),
-            ("[[null]]", Problem::new("[0] [0] is null, not a text or a list of texts")),
+            ("[[null]]", Problem::new("[0][0] is null, not a text or a list of texts")),
         ] {
             assert_eq!(parse(json), Err(expected), "{json}");
         }

@@ -10,10 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pairs::Inputs;
-use super::shared::{Direction, model_name, too_long};
+use super::shared::{Direction, too_long};
 use crate::http::ask::{self, Asker, Needs, Question};
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, optional};
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
 use crate::http::{App, reply, scores};
 

@@ -9,10 +9,11 @@ use lamplighter_engine::Output;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Direction, model_name, too_long};
+use super::shared::{Direction, too_long};
 use crate::http::ask::{self, Asker, Needs};
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, optional, required};
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
 use crate::http::rank::{self, Ranked};
 use crate::http::texts::Texts;

@@ -13,12 +13,12 @@ use axum::response::Response;
 use lamplighter_engine::Gives;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::shared::model_name;
 use super::{embed, predict, rerank, similarity};
 use crate::http::ask::{self, Asker, Needs};
 use crate::http::deadline::Deadline;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name};
+use crate::http::naming::model_name;
 use crate::http::parse::parse;
 use crate::http::{App, body};
 

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use axum::http::HeaderMap;
 use lamplighter_engine::TooLong;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::http::ask::MODEL_HEADER;
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, Type, Value, optional};
 
@@ -56,24 +54,6 @@ pub(super) fn too_long(
         Some(Direction::Left) => TooLong::CutStart,
         Some(Direction::Right) | None => TooLong::CutEnd,
     })
-}
-
-/// The name of a model: the field, or else the header.
-pub(super) fn model_name(
-    field: Option<Field<Name>>,
-    headers: &HeaderMap,
-) -> Result<Option<String>, ApiError> {
-    if let Some(Name(name)) = optional(field, "model")? {
-        return Ok(Some(name));
-    }
-    let Some(header) = headers.get(MODEL_HEADER) else {
-        return Ok(None);
-    };
-    let Ok(name) = header.to_str() else {
-        let message = format!("the header {MODEL_HEADER} is no text");
-        return Err(ApiError::invalid("model", "invalid_value", message));
-    };
-    Ok(Some(name.to_owned()))
 }
 
 /// A prompt that the artifact does not have here must not be left out in silence: the vectors would

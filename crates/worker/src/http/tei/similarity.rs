@@ -9,11 +9,13 @@ use lamplighter_engine::Output;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Direction, model_name, no_prompt, too_long};
+use super::shared::{Direction, no_prompt, too_long};
 use crate::http::ask::{self, Asker, Needs, Question};
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, required};
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
+use crate::http::parse::Object;
 use crate::http::texts::Texts;
 use crate::http::{App, reply, vectors};
 
@@ -21,8 +23,8 @@ use crate::http::{App, reply, vectors};
 #[schemars(rename = "SimilarityRequest")]
 pub(super) struct Ask {
     #[schemars(required)]
-    inputs: Option<Inputs>,
-    parameters: Option<Parameters>,
+    inputs: Option<Object<Inputs>>,
+    parameters: Option<Object<Parameters>>,
     /// `name` or `name:version`; needed where several models give vectors.
     model: Option<Field<Name>>,
 }
@@ -67,10 +69,10 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     let name = model_name(ask.model, headers)?;
     let model = ask::meant(asker.app, name.as_deref(), Needs::Vectors)?;
-    let parameters = ask.parameters.unwrap_or_default();
+    let parameters = ask.parameters.map(|Object(own)| own).unwrap_or_default();
     no_prompt(parameters.prompt_name)?;
     let too_long = too_long(parameters.truncate, parameters.truncation_direction)?;
-    let inputs = ask.inputs.ok_or_else(|| ApiError::missing("inputs"))?;
+    let Object(inputs) = ask.inputs.ok_or_else(|| ApiError::missing("inputs"))?;
     let source = required(inputs.source_sentence, "source_sentence")?;
     let mut texts = Texts::required(inputs.sentences, "sentences")?;
     if source.is_empty() {

@@ -8,16 +8,19 @@ use lamplighter_engine::{Piece, TooLong};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{model_name, no_prompt};
+use super::shared::no_prompt;
 use crate::http::ask::{self, Needs, Question};
 use crate::http::error::ApiError;
 use crate::http::fields::{Field, Name, optional};
 use crate::http::input::{Input, Parsed};
+use crate::http::naming::model_name;
 use crate::http::opened::Opened;
-use crate::http::{App, reply};
+use crate::http::{App, ids, reply};
 
-/// A byte of a text is at most one token: what is kept of it, and what is written.
+/// What is kept of a token, and what is written, without its text.
 const TOKEN: usize = 192;
+/// Bytes of a text for each of its tokens, as long as nobody has counted them.
+const BYTES_PER_TOKEN: usize = 4;
 /// More bytes than most tokens stand for.
 const JOINED: usize = 64;
 
@@ -81,14 +84,22 @@ pub(super) async fn tokenize(
         return Err(ApiError::invalid("inputs", "invalid_input", "inputs must be texts"));
     };
     let bytes: usize = texts.iter().map(String::len).sum();
-    let most = reply::around(texts.len(), bytes, TOKEN);
+    let about = reply::around(texts.len(), bytes.div_ceil(BYTES_PER_TOKEN), TOKEN);
     let question = Question::singles(texts, TooLong::Refuse);
-    let (pieces, share) = asker.pieces(&model, question, special, most).await?;
+    let (pieces, mut share) = asker.pieces(&model, question, special, about).await?;
+    reply::set(&app, &mut share, most_bytes(&pieces), "inputs")?;
     reply::json(share, asker.deadline, move || {
         let tokens = pieces.into_iter().map(|pieces| pieces.into_iter().map(token).collect());
         Ok(Tokens(tokens.collect()))
     })
     .await
+}
+
+/// The most bytes that the answer takes, with the pieces that it is made of.
+fn most_bytes(texts: &[Vec<Piece>]) -> usize {
+    let tokens = texts.iter().map(Vec::len).sum();
+    let bytes = texts.iter().flatten().map(|piece| piece.text.len()).sum();
+    reply::around(texts.len(), tokens, TOKEN).saturating_add(reply::repeated(bytes))
 }
 
 fn token(piece: Piece) -> Token {
@@ -109,7 +120,7 @@ pub(super) async fn decode(
     let Input::Tokens(lists) = Parsed::required(ask.ids, "ids")? else {
         return Err(ApiError::invalid("ids", "invalid_input", "ids must be tokens"));
     };
-    ask::check_known(&lists, &model, "ids")?;
+    ids::check_known(&lists, &model, "ids")?;
     let count: usize = lists.iter().map(Vec::len).sum();
     let share = reply::reserve(&app, reply::around(lists.len(), count, JOINED), "ids")?;
     reply::json(share, asker.deadline, move || {
@@ -118,4 +129,36 @@ pub(super) async fn decode(
         Ok(Texts(texts.map_err(|error| ApiError::of_run(&error.into(), "ids"))?))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_answer_takes_more_than_is_set_aside_for_it(
+            texts in prop::collection::vec(
+                prop::collection::vec((any::<u32>(), any::<String>(), any::<bool>()), 0..8),
+                1..4,
+            ),
+        ) {
+            let piece = |(id, text, special): (u32, String, bool)| {
+                Piece { id, text, place: (!special).then_some(1_000_000..10_000_000) }
+            };
+            let pieces: Vec<Vec<Piece>> =
+                texts.into_iter().map(|text| text.into_iter().map(piece).collect()).collect();
+            let most = most_bytes(&pieces);
+            let kept: usize = pieces
+                .iter()
+                .flatten()
+                .map(|piece| size_of::<Piece>() + piece.text.len())
+                .sum();
+            let tokens = pieces.into_iter().map(|text| text.into_iter().map(token).collect());
+            let written = serde_json::to_vec(&Tokens(tokens.collect())).unwrap().len();
+            prop_assert!(kept + written <= most, "{kept} {written} {most}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) const CLOSE: u32 = 906;
 
 pub(crate) struct Fake {
     facts: Facts,
+    precision: Precision,
     released: Mutex<bool>,
     changed: Condvar,
     pub(crate) largest_batch: Mutex<usize>,
@@ -58,6 +59,11 @@ impl Fake {
         wide
     }
 
+    /// Says that it computes in this precision.
+    pub(crate) fn computing_in(precision: Precision) -> Self {
+        Self { precision, ..Self::new() }
+    }
+
     /// Gives scores, as [`scores`] has them.
     pub(crate) fn scoring(labels: &[&str], scale: Scale) -> Self {
         let labels = labels.iter().map(ToString::to_string).collect();
@@ -75,6 +81,7 @@ impl Fake {
                 gives,
                 dtype: Dtype::F32,
             },
+            precision: Precision::F32,
             released: Mutex::new(false),
             changed: Condvar::new(),
             largest_batch: Mutex::new(0),
@@ -178,7 +185,7 @@ impl Engine for Fake {
     }
 
     fn runtime(&self) -> Runtime {
-        Runtime { kernel: "fake".to_owned(), precision: Precision::F32 }
+        Runtime { kernel: "fake".to_owned(), precision: self.precision }
     }
 
     fn split(&self, texts: &[Text<'_>], too_long: TooLong) -> Result<Vec<Tokens>, EngineError> {

@@ -17,6 +17,7 @@ use lamplighter_protocol::{Manifest, ModelEntry, ModelFacts};
 use lamplighter_telemetry::metrics::Page;
 use lamplighter_worker::board::{Board, Identity};
 use lamplighter_worker::cli::{Cli, Command, ServeArgs};
+use lamplighter_worker::http::cors::Allowed;
 use lamplighter_worker::http::keys::Keys;
 use lamplighter_worker::http::{App, Extras, Limits, TeMetrics};
 use lamplighter_worker::lifecycle::Event;
@@ -91,6 +92,13 @@ pub(crate) fn model(entry: &ModelEntry, engine: Arc<Fake>) -> Model {
     }
 }
 
+/// Who may ask.
+#[derive(Default)]
+struct Access {
+    keys: Option<Arc<Keys>>,
+    origins: Vec<Allowed>,
+}
+
 /// The serving routes without a listener.
 pub(crate) struct Bench {
     pub(crate) app: Arc<App>,
@@ -102,17 +110,23 @@ pub(crate) struct Bench {
 impl Bench {
     /// Two versions of one model and another model; nothing is loaded yet.
     pub(crate) fn loading(limits: Limits, max_texts: usize) -> Self {
-        Self::of(manifest(&["embedder:1", "embedder:2*", "other:1"]), limits, max_texts, None)
+        Self::of(
+            manifest(&["embedder:1", "embedder:2*", "other:1"]),
+            limits,
+            max_texts,
+            Access::default(),
+        )
     }
 
-    fn of(manifest: Manifest, limits: Limits, max_texts: usize, keys: Option<Arc<Keys>>) -> Self {
+    fn of(manifest: Manifest, limits: Limits, max_texts: usize, access: Access) -> Self {
         let mut registry = lamplighter_telemetry::metrics::Registry::default();
         let metrics = Metrics::new(&mut registry);
         let te = TeMetrics::new(&mut registry, &metrics);
         let page = Page::new(registry);
         let board = Arc::new(Board::new(identity(&manifest), &manifest, metrics.clone()));
         let runner = Runner::new(2, max_texts, metrics).unwrap();
-        let extras = Extras { keys, metrics: Some(page.clone()), te };
+        let Access { keys, origins } = access;
+        let extras = Extras { keys, origins, metrics: Some(page.clone()), te };
         Self {
             app: Arc::new(App::new(Arc::clone(&board), runner, limits, extras)),
             page,
@@ -135,22 +149,27 @@ impl Bench {
 
     /// These models, within limits.
     pub(crate) fn bounded(models: &[(&str, Arc<Fake>)], limits: Limits, texts: usize) -> Self {
-        Self::with(models, limits, texts, None)
+        Self::with(models, limits, texts, Access::default())
     }
 
     /// These models, for those who have a key.
     pub(crate) fn guarded(models: &[(&str, Arc<Fake>)], keys: Option<Arc<Keys>>) -> Self {
-        Self::with(models, LIMITS, 3_000, keys)
+        Self::with(models, LIMITS, 3_000, Access { keys, ..Access::default() })
     }
 
-    fn with(
+    /// These models, for those who have a key, also in pages of these origins.
+    pub(crate) fn open_to(
+        origins: &[&str],
         models: &[(&str, Arc<Fake>)],
-        limits: Limits,
-        texts: usize,
         keys: Option<Arc<Keys>>,
     ) -> Self {
+        let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+        Self::with(models, LIMITS, 3_000, Access { keys, origins })
+    }
+
+    fn with(models: &[(&str, Arc<Fake>)], limits: Limits, texts: usize, access: Access) -> Self {
         let names: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
-        let bench = Self::of(manifest(&names), limits, texts, keys);
+        let bench = Self::of(manifest(&names), limits, texts, access);
         bench.open_with(models.iter().map(|(_, engine)| Arc::clone(engine)));
         bench
     }
