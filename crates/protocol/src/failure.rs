@@ -23,6 +23,8 @@ pub enum Reason {
     DownloadFailed,
     /// The volume has no room for the artifact.
     DiskFull,
+    /// A volume that the worker keeps things on is read-only, or may not be written by it.
+    VolumeUnwritable,
     /// A file of the artifact cannot be read from its volume.
     ReadFailed,
     /// The bytes are not those that were pinned.
@@ -106,12 +108,13 @@ pub enum Class {
 
 impl Reason {
     /// Every reason that a worker of this release gives, in the order of the enum.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
         Self::DownloadFailed,
         Self::DiskFull,
+        Self::VolumeUnwritable,
         Self::ReadFailed,
         Self::DigestMismatch,
         Self::ArtifactTruncated,
@@ -158,7 +161,7 @@ impl Reason {
             | Self::DrainTimeout
             | Self::Internal
             | Self::Unknown => Class::Transient,
-            Self::ArtifactNotFound | Self::AuthDenied => Class::Outside,
+            Self::ArtifactNotFound | Self::AuthDenied | Self::VolumeUnwritable => Class::Outside,
             Self::ManifestInvalid
             | Self::DigestMismatch
             | Self::ArtifactTruncated
@@ -201,6 +204,7 @@ impl Reason {
             Self::AuthDenied => "AuthDenied",
             Self::DownloadFailed => "DownloadFailed",
             Self::DiskFull => "DiskFull",
+            Self::VolumeUnwritable => "VolumeUnwritable",
             Self::ReadFailed => "ReadFailed",
             Self::DigestMismatch => "DigestMismatch",
             Self::ArtifactTruncated => "ArtifactTruncated",

@@ -42,6 +42,8 @@ pub struct Setup {
     pub claims: PathBuf,
     /// The digests that models must have, beside what the manifest says.
     pub digests: BTreeMap<ModelKey, Digest>,
+    /// The commits that the references of models stood for when they were resolved.
+    pub commits: BTreeMap<ModelKey, String>,
     /// Who relies on what is downloaded, for the clean-up of the cache.
     pub user: String,
     /// Where the models run.
@@ -178,6 +180,11 @@ async fn fetch_and_verify(
     tracker: &Tracker,
 ) -> Result<Artifact, Failure> {
     let location = Location::parse(&entry.source.uri).map_err(|e| failure::of_artifact(&e))?;
+    // Where the bytes still are that were resolved, when the branch has moved on.
+    let location = match setup.commits.get(&entry.key()) {
+        Some(commit) => location.at(commit),
+        None => location,
+    };
     let expected = expected_digest(setup, entry)?;
     let places = Places {
         cache: setup.cache.clone(),

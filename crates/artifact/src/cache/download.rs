@@ -14,17 +14,18 @@ use sha2::Digest as _;
 use tokio::time::Instant;
 
 use super::entry::Published;
+use super::golden;
 use super::journal::Journal;
 use super::partial::Partial;
 use super::room;
-use super::shelf::{Found, Shelf};
+use super::shelf::{Come, Found, Shelf};
 use super::steady::Steady;
 use crate::Progress;
-use crate::digest::{Digest, FileRecord, Sha256Sum};
+use crate::digest::{Digest, FileRecord, GOLDEN_FILE, Sha256Sum};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::Folder;
-use crate::source::{Activity, Object, Origin, Remote};
+use crate::source::{Activity, Object, Origin, Remote, window};
 
 /// Most files are small: with that many at a time, their latencies overlap. What large ones may hold
 /// in memory is bounded by the budget.
@@ -39,7 +40,8 @@ const GLANCE: Duration = Duration::from_millis(250);
 const WAIT: Duration = Duration::from_mins(5);
 
 /// Brings the files of the remote address into the cache, unless they are there. A copy with the
-/// expected digest is right whatever the store holds now, so then the store is not asked.
+/// expected digest is right whatever the store holds now, so then the store is only asked for
+/// another golden file, and not waited for.
 pub(crate) async fn fetch(
     remote: &Remote,
     shelf: &Shelf,
@@ -50,7 +52,8 @@ pub(crate) async fn fetch(
     if let Some(&digest) = expected {
         let on = shelf.clone();
         if let Some(published) = activity.local(move || Ok(on.find(&digest))).await? {
-            return open(remote, shelf, published, Sums::Recorded);
+            let golden = golden::current(remote, shelf, digest).await;
+            return open(remote, shelf, published, Sums::Recorded, golden);
         }
     }
     let objects = match remote.patient(&activity, remote.list(&activity)).await {
@@ -96,45 +99,59 @@ pub(crate) async fn bring(
                 if waiting.is_some() {
                     steady.reached(total(objects));
                 }
-                return open(remote, shelf, published, Sums::Recorded);
+                let golden = golden_of(remote, shelf, objects, &published);
+                return open(remote, shelf, published, Sums::Recorded, golden);
             }
             Found::Missing(partial) => {
                 steady.anew();
                 let (published, is_ours) =
                     complete(remote, shelf, &key, objects, partial, &steady, &activity).await?;
                 let sums = if is_ours { Sums::Fresh } else { Sums::Recorded };
-                return open(remote, shelf, published, sums);
+                let golden = golden_of(remote, shelf, objects, &published);
+                return open(remote, shelf, published, sums, golden);
             }
-            Found::Elsewhere(bytes) => {
+            Found::Elsewhere(come) => {
                 steady.total(total(objects));
-                steady.reached(bytes);
-                waiting.get_or_insert_with(|| Waiting::begin(shelf)).saw(bytes, shelf)?;
+                steady.reached(come.bytes);
+                waiting.get_or_insert_with(|| Waiting::begin(shelf)).saw(come, shelf)?;
                 tokio::time::sleep(GLANCE).await;
             }
         }
     }
 }
 
+/// The golden file that was listed for a copy.
+fn golden_of(
+    remote: &Remote,
+    shelf: &Shelf,
+    objects: &[Object],
+    published: &Published,
+) -> Option<PathBuf> {
+    let (_, name) = golden::of(&remote.origin, objects)?;
+    shelf.golden(&published.digest(), &name)
+}
+
 /// Another process downloads; when it last came further.
 struct Waiting {
-    bytes: u64,
+    come: Come,
     since: Instant,
 }
 
 impl Waiting {
     fn begin(shelf: &Shelf) -> Self {
         tracing::info!(shelf = %shelf.root().display(), "another process downloads it: waiting");
-        Self { bytes: 0, since: Instant::now() }
+        Self { come: Come::default(), since: Instant::now() }
     }
 
-    fn saw(&mut self, bytes: u64, on: &Shelf) -> Result<(), ArtifactError> {
-        if bytes != self.bytes {
-            *self = Self { bytes, since: Instant::now() };
+    fn saw(&mut self, come: Come, on: &Shelf) -> Result<(), ArtifactError> {
+        if come != self.come {
+            *self = Self { come, since: Instant::now() };
         }
         if self.since.elapsed() < WAIT {
             return Ok(());
         }
-        Err(ArtifactError::CacheBusy { path: on.root().to_owned(), seconds: WAIT.as_secs(), bytes })
+        let (path, bytes) = (on.root().to_owned(), come.bytes);
+        Err(ArtifactError::CacheBusy { path, seconds: WAIT.as_secs(), bytes })
     }
 }
 
@@ -180,9 +197,16 @@ async fn complete(
         }
     };
     let (on, of, origin) = (shelf.clone(), key.to_owned(), remote.origin.clone());
+    let golden = golden::of(&remote.origin, objects).map(|(_, name)| name);
     activity
         .local(move || {
+            let content = fs::read(partial.path().join(GOLDEN_FILE)).ok();
             let published = on.publish(&partial, &of, &origin, &files)?;
+            if let Some((name, content)) = golden.zip(content)
+                && let Err(error) = on.keep_golden(&published.digest(), &name, &content)
+            {
+                tracing::warn!(%error, "the golden file is not kept beside its copy");
+            }
             let is_ours = published.files == files;
             Ok((published, is_ours))
         })
@@ -205,10 +229,12 @@ fn open(
     shelf: &Shelf,
     published: Published,
     sums: fn(Arc<Published>) -> Sums,
+    golden: Option<PathBuf>,
 ) -> Result<Fetched, ArtifactError> {
     Ok(Fetched {
         folder: Folder::open(&published.folder, shelf.root(), &remote.origin.uri)?,
         sums: sums(Arc::new(published)),
+        golden,
     })
 }
 
@@ -271,14 +297,48 @@ async fn receive_file(
     activity: &Activity,
 ) -> Result<FileRecord, ArtifactError> {
     let size = object.size;
-    let begin = Received::begin(object, into);
-    let mut received = activity.local(begin).await?;
+    let mut received = activity.local(Received::begin(object, into)).await?;
     progress.add(received.length);
-    let step = if object.is_whole { size.max(1) } else { REQUEST_BYTES };
-    let first = received.length;
-    let ranges = (0..(size - first).div_ceil(step)).map(|index| {
-        let begin = first + index * step;
-        begin..size.min(begin + step)
+    let (first, begun) = (received.length, Instant::now());
+    received = if object.is_whole {
+        receive_body(remote, object, received, progress, activity).await?
+    } else {
+        receive_ranges(remote, object, received, progress, activity).await?
+    };
+    let sha256 = activity.local(move || received.finish()).await?;
+    tell(&object.path, size, size - first, begun.elapsed());
+    match object.sha256 {
+        Some(stated) if stated.sum != sha256 => Err(ArtifactError::SumMismatch {
+            file: object.path.clone(),
+            by: stated.by,
+            expected: stated.sum,
+            found: sha256,
+        }),
+        _ => Ok(FileRecord { path: object.path.clone(), size, sha256 }),
+    }
+}
+
+/// One line for each file: of which one the line or the disk was slow. The rate is that of the bytes
+/// that arrived, without those that were there.
+fn tell(file: &str, bytes: u64, received: u64, time: Duration) {
+    let seconds = time.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mib_per_second = received as f64 / f64::from(1 << 20) / seconds.max(1e-6);
+    tracing::info!(file, bytes, received, seconds, mib_per_second, "file received");
+}
+
+/// In several requests at a time.
+async fn receive_ranges(
+    remote: &Remote,
+    object: &Object,
+    mut received: Received,
+    progress: &dyn Progress,
+    activity: &Activity,
+) -> Result<Received, ArtifactError> {
+    let (size, first) = (object.size, received.length);
+    let ranges = (0..(size - first).div_ceil(REQUEST_BYTES)).map(|index| {
+        let begin = first + index * REQUEST_BYTES;
+        begin..size.min(begin + REQUEST_BYTES)
     });
     let request = async |range: Range<u64>| -> Result<_, ArtifactError> {
         let length = range.end - range.start;
@@ -291,16 +351,36 @@ async fn receive_file(
         received = activity.local(move || received.append(&piece)).await?;
         drop(share);
     }
-    let sha256 = activity.local(move || received.finish()).await?;
-    match object.sha256 {
-        Some(stated) if stated.sum != sha256 => Err(ArtifactError::SumMismatch {
-            file: object.path.clone(),
-            by: stated.by,
-            expected: stated.sum,
-            found: sha256,
-        }),
-        _ => Ok(FileRecord { path: object.path.clone(), size, sha256 }),
+    Ok(received)
+}
+
+/// In one request, of which no more is in memory than of any other: each further one might be
+/// answered with the whole file.
+async fn receive_body(
+    remote: &Remote,
+    object: &Object,
+    mut received: Received,
+    progress: &dyn Progress,
+    activity: &Activity,
+) -> Result<Received, ArtifactError> {
+    let (size, first) = (object.size, received.length);
+    if first == size {
+        return Ok(received);
     }
+    let mut body = activity.asked(remote.source.read(object, first..size)).await?;
+    while received.length < size {
+        let wanted = REQUEST_BYTES.min(size - received.length);
+        let share = activity.queued(remote.in_flight.take(wanted, 0)).await;
+        let reading = window(&mut body, wanted, progress, activity);
+        let (pieces, bytes) = activity.asked(reading).await?;
+        let length = received.length + bytes;
+        if bytes == 0 || length > size {
+            return Err(remote.other_length(object, length - first, size - first));
+        }
+        received = activity.local(move || received.append(&pieces)).await?;
+        drop(share);
+    }
+    Ok(received)
 }
 
 /// A file that is being summed, and written if it is to be kept.
@@ -377,7 +457,8 @@ fn open_to_append(
     }
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let (mut length, mut hasher) = journal.prove(name, &file, &|_| {})?;
+    // Summing what is there takes long, and nothing grows meanwhile: who waits is told by the time.
+    let (mut length, mut hasher) = journal.prove(name, &file, &|_| journal.touch())?;
     if length > size {
         (length, hasher) = (0, sha2::Sha256::new());
         file.set_len(0)?;

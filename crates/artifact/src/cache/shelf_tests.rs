@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::digest::Sha256Sum;
@@ -63,10 +64,17 @@ fn a_listing_is_downloaded_by_one_and_gone_on_with_by_the_next() {
     let (_cache, shelf) = shelf();
     let partial = begin(&shelf, "key");
     fs::write(partial.path().join("config.json"), b"12345").unwrap();
-    let Found::Elsewhere(bytes) = shelf.claim("key").unwrap() else {
-        panic!("two write the same folder");
+    let come = || match shelf.claim("key").unwrap() {
+        Found::Elsewhere(come) => come,
+        other => panic!("two write the same folder: {other:?}"),
     };
-    assert_eq!(bytes, 5);
+    let first = come();
+    assert_eq!(first.bytes, 5);
+    let journal = File::open(partial.path().join(".ranges")).unwrap();
+    journal.set_modified(SystemTime::now() - LEFTOVER).unwrap();
+    assert_ne!(come(), first, "the time is part of how far it is");
+    partial.journal.touch();
+    assert!(come().at_work.unwrap() >= first.at_work.unwrap());
     begin(&shelf, "another");
     drop(partial);
     let next = begin(&shelf, "key");
@@ -94,6 +102,43 @@ fn only_what_nobody_writes_and_nobody_wrote_for_a_while_is_swept() {
     drop(second);
     shelf.make_room("alive").unwrap();
     assert_eq!(names(&shelf), [".lock-alive", ".partial-alive"]);
+}
+
+#[test]
+fn room_is_made_of_what_downloads_of_other_models_left() {
+    let (cache, ours) = shelf();
+    drop(begin(&ours, "mine"));
+    let other = Shelf::new(cache.path(), "b", "1.0.0").unwrap();
+    drop(begin(&other, "dead"));
+    let alive = begin(&other, "alive");
+    fs::create_dir_all(cache.path().join("of-somebody/else")).unwrap();
+    fs::write(cache.path().join("a-file"), b"").unwrap();
+
+    ours.make_room("mine").unwrap();
+    assert_eq!(names(&other), [".lock-alive", ".partial-alive"]);
+    assert!(alive.path().is_dir() && cache.path().join("of-somebody/else").is_dir());
+    assert_eq!(names(&ours), [".lock-mine", ".partial-mine"], "it goes on with that");
+}
+
+/// The clean-up may come between the making of a shelf and the lock in it.
+#[test]
+fn a_shelf_that_is_removed_while_it_is_empty_is_made_anew() {
+    let (_cache, shelf) = shelf();
+    for number in 0..500 {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && fs::remove_dir(shelf.root()).is_err() {
+                    std::hint::spin_loop();
+                }
+            });
+            let claimed = shelf.claim(&number.to_string());
+            is_over.store(true, Ordering::Relaxed);
+            let Ok(Found::Missing(partial)) = claimed else { panic!("{claimed:?}") };
+            partial.remove().unwrap();
+        });
+        drop(fs::remove_dir(shelf.root()));
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) const FAULTS: &[Fault] = &[
     both(
         "another digest than expected",
         DigestMismatch,
-        "sha256:",
+        "sha256:0000000000000000",
         Damage::Entry(|entry| {
             entry["expectedDigest"] = json!(format!("sha256:{}", "0".repeat(64)));
         }),
@@ -62,11 +62,17 @@ pub(super) const FAULTS: &[Fault] = &[
             replace(f, "SHA256SUMS", &format!("{}  config.json\n", "0".repeat(64)));
         }),
         resolve: Some(DigestMismatch),
-        // Without having been resolved, it is a file like any other, and the golden file is of
-        // other bytes.
-        serve: GoldenInvalid,
-        names: "",
+        serve: DigestMismatch,
+        names: "config.json",
     },
+    both(
+        "a listed file that is not there",
+        ArtifactNotFound,
+        "2_Dense/model.safetensors",
+        Damage::Files(|f| {
+            replace(f, "SHA256SUMS", &format!("{}  2_Dense/model.safetensors\n", "0".repeat(64)));
+        }),
+    ),
     // Answers.
     loading(
         "no case and no golden file",
@@ -115,11 +121,21 @@ pub(super) const FAULTS: &[Fault] = &[
             *tensor = tiny::Tensor::floats(&tensor.shape.clone(), values);
         }),
     ),
+    loading(
+        "one tensor scaled by 1.01, golden file renamed",
+        ValidationFailed,
+        "golden-1",
+        Damage::Relabelled(|model| {
+            let tensor = model.tensor("encoder.layer.1.output.dense.weight");
+            let values: Vec<f32> = tensor.values().iter().map(|value| value * 1.01).collect();
+            *tensor = tiny::Tensor::floats(&tensor.shape.clone(), values);
+        }),
+    ),
     // Credentials.
     both(
         "wrong credentials",
         AuthDenied,
-        "models",
+        "s3://models/wrong-credentials",
         Damage::Entry(|entry| {
             let right = entry["source"]["credentials"].as_str().unwrap();
             entry["source"]["credentials"] = json!(right.replace("true", "false"));
