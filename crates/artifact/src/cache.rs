@@ -21,11 +21,13 @@ mod golden;
 mod journal;
 mod lock;
 mod partial;
+mod receive;
 mod room;
 mod shelf;
 mod steady;
 
 pub use collect::{CachedCopy, Fate, Policy, collect};
-pub(crate) use download::{bring, fetch, sum};
+pub(crate) use download::{bring, fetch};
 pub(crate) use entry::{Published, discard};
+pub(crate) use receive::sum;
 pub(crate) use shelf::Shelf;

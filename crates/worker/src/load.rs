@@ -181,10 +181,8 @@ async fn fetch_and_verify(
 ) -> Result<Artifact, Failure> {
     let location = Location::parse(&entry.source.uri).map_err(|e| failure::of_artifact(&e))?;
     // Where the bytes still are that were resolved, when the branch has moved on.
-    let location = match setup.commits.get(&entry.key()) {
-        Some(commit) => location.at(commit),
-        None => location,
-    };
+    let commit = setup.commits.get(&entry.key());
+    let pinned = commit.map_or_else(|| location.clone(), |commit| location.clone().at(commit));
     let expected = expected_digest(setup, entry)?;
     let places = Places {
         cache: setup.cache.clone(),
@@ -196,11 +194,16 @@ async fn fetch_and_verify(
     };
     let attempt = async || -> Result<Artifact, ArtifactError> {
         tracker.begin(Phase::Fetch);
-        let fetched =
-            fetch(&location, &entry.name, &entry.version, expected.as_ref(), &places, tracker)
-                .await?;
+        let (name, version, expected) = (&entry.name, &entry.version, expected.as_ref());
+        let fetched = match fetch(&pinned, name, version, expected, &places, tracker).await {
+            // A history that was rewritten; the digest says whether these are the bytes.
+            Err(ArtifactError::NotFound { .. }) if pinned != location => {
+                fetch(&location, name, version, expected, &places, tracker).await?
+            }
+            fetched => fetched?,
+        };
         tracker.begin(Phase::Verify);
-        verify(fetched, expected.as_ref(), tracker).await
+        verify(fetched, expected, tracker).await
     };
     match attempt().await {
         // Verifying removed the rotten copy, so that a second fetch downloads it again.

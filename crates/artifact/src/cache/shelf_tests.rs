@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
@@ -149,6 +150,34 @@ fn the_same_contents_are_published_once() {
     assert_eq!(first.folder, second.folder);
     let short = short(&first.digest());
     assert_eq!(names(&shelf), [".listing-one".to_owned(), ".listing-two".to_owned(), short]);
+}
+
+/// Another process may be loading it.
+#[test]
+fn a_copy_that_can_be_used_is_never_replaced() {
+    let (_cache, shelf) = shelf();
+    let loading = publish(&shelf, "one", b"{}");
+    let inode = || fs::metadata(&loading.folder).unwrap().ino();
+    let was = inode();
+    for key in ["two", "three"] {
+        let partial = begin(&shelf, key);
+        let mut all = files(b"{}");
+        for (path, content) in [("config.json", "{}"), ("golden.json", key)] {
+            fs::write(partial.path().join(path), content).unwrap();
+        }
+        let (size, sha256) = (key.len() as u64, Sha256Sum::of_bytes(key.as_bytes()));
+        all.push(FileRecord { path: "golden.json".to_owned(), size, sha256 });
+        let published = if key == "two" {
+            shelf.publish(&partial, key, &origin(), &all).unwrap()
+        } else {
+            // As if the first one had appeared in the same moment.
+            let onto = shelf.entry(&loading.digest());
+            entry::publish(partial.path(), &onto, &origin(), &all).unwrap()
+        };
+        assert_eq!((&published.folder, &published.files), (&loading.folder, &loading.files));
+        assert_eq!(inode(), was, "{key}");
+        assert!(!partial.path().exists(), "{key}");
+    }
 }
 
 #[test]

@@ -33,10 +33,16 @@ async fn start(commits: Commits) -> String {
     url
 }
 
-async fn revision(State(commits): State<Commits>, Parts(revision): Parts<String>) -> Json<Value> {
+async fn revision(
+    State(commits): State<Commits>,
+    Parts(revision): Parts<String>,
+) -> Result<Json<Value>, StatusCode> {
     let commits = commits.lock().unwrap();
-    let named = COMMITS.iter().position(|commit| *commit == revision);
-    let index = named.unwrap_or(commits.len() - 1);
+    let index = match COMMITS.iter().position(|commit| *commit == revision) {
+        None if revision == "main" => commits.len() - 1,
+        Some(index) if index < commits.len() => index,
+        _ => return Err(StatusCode::NOT_FOUND),
+    };
     let siblings: Vec<Value> = files(&commits[index], "")
         .into_iter()
         .map(|path| {
@@ -44,7 +50,7 @@ async fn revision(State(commits): State<Commits>, Parts(revision): Parts<String>
             json!({"rfilename": path, "size": size, "blobId": format!("{index}")})
         })
         .collect();
-    Json(json!({"sha": COMMITS[index], "siblings": siblings}))
+    Ok(Json(json!({"sha": COMMITS[index], "siblings": siblings})))
 }
 
 async fn file(
@@ -109,5 +115,13 @@ async fn a_pod_that_starts_after_its_branch_has_moved_on_loads_what_was_resolved
     let mut worker = Process::start(place.path(), &more).await;
     // The weights, of which it says how fast they came.
     worker.logged("file received").await;
+    worker.logged("every model passed: ready").await;
+
+    // The history is rewritten: the same files, and the commit is gone.
+    *commits.lock().unwrap() = vec![first.artifact()];
+    fs::remove_dir_all(place.path().join("cache")).unwrap();
+    let gone = format!("embedder:1={}", "3".repeat(40));
+    let more = ["--expected-digests", &digest, "--expected-commits", &gone];
+    let mut worker = Process::start(place.path(), &more).await;
     worker.logged("every model passed: ready").await;
 }
