@@ -111,6 +111,7 @@ pub(super) const FAULTS: &[Fault] = &[
             });
         }),
     ),
+    // One scaled by 1.01 leaves these answers within 0.999999: only the digest sees that.
     loading(
         "one tensor turned around, golden file renamed",
         ValidationFailed,
@@ -118,16 +119,6 @@ pub(super) const FAULTS: &[Fault] = &[
         Damage::Relabelled(|model| {
             let tensor = model.tensor("encoder.layer.1.output.dense.weight");
             let values: Vec<f32> = tensor.values().iter().map(|value| -value).collect();
-            *tensor = tiny::Tensor::floats(&tensor.shape.clone(), values);
-        }),
-    ),
-    loading(
-        "one tensor scaled by 1.01, golden file renamed",
-        ValidationFailed,
-        "golden-1",
-        Damage::Relabelled(|model| {
-            let tensor = model.tensor("encoder.layer.1.output.dense.weight");
-            let values: Vec<f32> = tensor.values().iter().map(|value| value * 1.01).collect();
             *tensor = tiny::Tensor::floats(&tensor.shape.clone(), values);
         }),
     ),
