@@ -4,6 +4,7 @@
 //! <cache>/<name>/<version>/
 //!     <digest>/                     published by renaming, with its record in .lamplighter.json
 //!     .users-<digest>/<who>         who uses it, one empty file each
+//!     .golden-<digest>-<name>       a golden file for it, as a store had it at some time
 //!     .listing-<key>                the digest of what a store's listing turned out to be
 //!     .lock-<key>                   held by the process that downloads that listing
 //!     .partial-<key>/               being downloaded, with the lengths that were summed in .ranges
@@ -16,14 +17,17 @@
 mod collect;
 mod download;
 mod entry;
+mod golden;
 mod journal;
 mod lock;
 mod partial;
+mod receive;
 mod room;
 mod shelf;
 mod steady;
 
 pub use collect::{CachedCopy, Fate, Policy, collect};
-pub(crate) use download::{bring, fetch, sum};
+pub(crate) use download::{bring, fetch};
 pub(crate) use entry::{Published, discard};
+pub(crate) use receive::sum;
 pub(crate) use shelf::Shelf;

@@ -173,6 +173,18 @@ pub enum ArtifactError {
         /// What the system said.
         source: io::Error,
     },
+    /// The cache's volume is read-only, or belongs to somebody else.
+    #[error(
+        "{} may not be written: {source}; give the model cache a volume that is mounted for writing \
+         and belongs to the user or the group of the worker",
+        .path.display()
+    )]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A cached copy is no longer what was downloaded. It has been removed: fetching again helps.
     #[error("the cached {file} is {found}, it was {expected}; the copy was removed")]
     CacheRotten {
@@ -333,6 +345,7 @@ impl ArtifactError {
             | Self::NoRoom { path, .. }
             | Self::CacheBusy { path, .. }
             | Self::Read { path, .. }
+            | Self::Unwritable { path, .. }
             | Self::Write { path, .. } => Some(path.display().to_string()),
             Self::LocationInvalid { .. }
             | Self::SchemeUnsupported { .. }
@@ -371,6 +384,12 @@ impl ArtifactError {
             Self::Truncated { expected, .. } => Some(format!("{expected} bytes")),
             Self::NoRoom { need, .. } => Some(format!("{need} bytes")),
             Self::IndexMissingShard { shard, .. } => Some(shard.clone()),
+            Self::IndexMissingTensor { tensor, shard, .. } => Some(format!("{tensor} in {shard}")),
+            Self::FileMissing { file, .. } => Some(file.clone()),
+            Self::ConfigInvalid { .. } => Some("a configuration that can be used".to_owned()),
+            Self::TokenizerInvalid { .. } => Some("a tokenizer".to_owned()),
+            Self::IndexInvalid { .. } => Some("a weight index".to_owned()),
+            Self::SumsInvalid { .. } => Some("a list of SHA-256 sums".to_owned()),
             Self::SchemeUnsupported { .. } => Some(SCHEMES.to_owned()),
             Self::ChangedSinceVerified { .. } => Some("the file that was verified".to_owned()),
             _ => None,
@@ -389,6 +408,14 @@ impl ArtifactError {
             Self::Truncated { found, .. } => Some(format!("{found} bytes")),
             Self::NoRoom { have, .. } => Some(format!("{have} bytes")),
             Self::SchemeUnsupported { scheme, .. } => Some(scheme.clone()),
+            Self::IndexMissingShard { .. } | Self::FileMissing { .. } => {
+                Some("no such file".to_owned())
+            }
+            Self::IndexMissingTensor { .. } => Some("a file without it".to_owned()),
+            Self::ConfigInvalid { problem, .. }
+            | Self::TokenizerInvalid { problem, .. }
+            | Self::IndexInvalid { problem, .. }
+            | Self::SumsInvalid { problem, .. } => Some(problem.clone()),
             Self::DigestInvalid { text } => Some(text.clone()),
             Self::ChangedSinceVerified { change, .. } => Some(format!("a file that was {change}")),
             _ => None,
@@ -405,6 +432,9 @@ impl ArtifactError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { path, source }
             }
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Self::Unwritable { path, source }
+            }
             _ => Self::Write { path, source },
         }
     }
@@ -417,6 +447,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_expected_and_what_was_found_are_told_of_whatever_has_them() {
+        let (file, problem) = ("a".to_owned(), "it is empty".to_owned());
+        for error in [
+            ArtifactError::FileMissing { file: file.clone(), remedy: "upload it" },
+            ArtifactError::ConfigInvalid { file: file.clone(), problem: problem.clone() },
+            ArtifactError::TokenizerInvalid { file: file.clone(), problem: problem.clone() },
+            ArtifactError::IndexInvalid { file: file.clone(), problem: problem.clone() },
+            ArtifactError::SumsInvalid { file: file.clone(), problem },
+            ArtifactError::IndexMissingShard {
+                file: file.clone(),
+                tensor: "t".to_owned(),
+                shard: "s".to_owned(),
+            },
+            ArtifactError::IndexMissingTensor {
+                file,
+                tensor: "t".to_owned(),
+                shard: "s".to_owned(),
+            },
+        ] {
+            let (expected, found) = (error.expected(), error.found());
+            assert!(expected.is_some() && found.is_some() && expected != found, "{error:?}");
+        }
+    }
+
+    #[test]
     fn a_full_device_is_told_apart_from_other_trouble() {
         let path = Path::new("/dev/full");
         let mut full = std::fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -425,8 +480,11 @@ mod tests {
         assert!(matches!(error, ArtifactError::DiskFull { .. }), "{error:?}");
         assert_eq!(error.file().unwrap(), "/dev/full");
 
-        let source = std::fs::write("/proc/version", b"x").unwrap_err();
-        let error = ArtifactError::writing(Path::new("/proc/version"), source);
-        assert!(matches!(error, ArtifactError::Write { .. }), "{error:?}");
+        // EACCES, EROFS and EIO, as errno(3) numbers them on Linux.
+        for (code, is_forbidden) in [(13, true), (30, true), (5, false)] {
+            let error = ArtifactError::writing(path, io::Error::from_raw_os_error(code));
+            let is_unwritable = matches!(error, ArtifactError::Unwritable { .. });
+            assert_eq!(is_unwritable, is_forbidden, "{error:?}");
+        }
     }
 }

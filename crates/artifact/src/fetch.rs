@@ -29,8 +29,7 @@ pub struct Places {
     /// Who relies on what is fetched, as a file name: a cached copy that somebody relies on is
     /// not removed from the cache. None leaves no trace.
     pub user: Option<String>,
-    /// Bytes that may be in memory on their way into the cache, of all fetches that share it. A file
-    /// that a server only hands out as a whole may take more.
+    /// Bytes that may be in memory on their way into the cache, of all fetches that share it.
     pub in_flight: Arc<Budget>,
 }
 
@@ -52,6 +51,8 @@ impl Default for Places {
 pub struct Fetched {
     pub(crate) folder: Folder,
     pub(crate) sums: Sums,
+    /// A golden file that is newer than the one among the files.
+    pub(crate) golden: Option<PathBuf>,
 }
 
 /// What is known of the files' sums.
@@ -76,8 +77,9 @@ impl Fetched {
 ///
 /// A folder of an image or of a claim is used where it is. Files of a store are downloaded into
 /// the cache and appear there all at once, complete. A copy that is there already is used again:
-/// without asking the store if it has the `expected` digest, else as long as the store lists the
-/// same files. A download that is interrupted, by an error or by dropping the future, is gone on
+/// whatever the store says if it has the `expected` digest, else as long as the store lists the
+/// same files. Of a copy with the expected digest, the store is only asked, for a few seconds,
+/// whether there is another golden file for it, which is then kept beside the copy. A download that is interrupted, by an error or by dropping the future, is gone on
 /// with by the next call, of whatever process; two at the same time download once.
 ///
 /// A cached copy is in use, and not removed by others, until the last of the [`Fetched`] and the
@@ -91,7 +93,7 @@ pub async fn fetch(
     progress: &dyn Progress,
 ) -> Result<Fetched, ArtifactError> {
     match place(location, places).await? {
-        Place::Folder(folder) => Ok(Fetched { folder, sums: Sums::Unknown }),
+        Place::Folder(folder) => Ok(Fetched { folder, sums: Sums::Unknown, golden: None }),
         Place::Store(remote) => {
             let shelf = Shelf::new(&places.cache, model, version)?;
             let fetched = cache::fetch(&remote, &shelf, expected, progress).await?;

@@ -115,6 +115,16 @@ impl Location {
             }
         })
     }
+
+    /// The same repository at a commit, instead of what its revision stands for now. An address of
+    /// a store without commits stays what it is.
+    #[must_use]
+    pub fn at(self, commit: &str) -> Self {
+        match self {
+            Self::Hub { repository, .. } => Self::Hub { repository, revision: commit.to_owned() },
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Location {

@@ -28,7 +28,7 @@ use crate::folder::{Entry, Folder};
 use crate::location::Location;
 use crate::source::{Activity, Author, InStore, Object, Remote, Stated};
 use crate::structure::{self, CONFIG_FILE, Files, OnDisk, TOKENIZER_FILE};
-use crate::sums::{self, MAX_SUMS, SUMS_FILE};
+use crate::sums::{self, SUMS_FILE};
 use crate::verify::{blocking, sum_files, verify};
 use crate::weights::WeightIndex;
 
@@ -248,12 +248,16 @@ impl Look {
             .map(|(path, content)| (path.clone(), Sha256Sum::of_bytes(content)))
             .collect();
         sums.insert(TOKENIZER_FILE.to_owned(), tokenizer);
-        let listed = read_sums(files, &mut sums)?.into_iter();
+        let listed = sums::read(files)?.map(|listed| {
+            sums.insert(SUMS_FILE.to_owned(), listed.itself);
+            listed.sums
+        });
+        let listed = listed.into_iter().flatten();
         let listed = listed.map(|(file, sum)| (file, Stated { sum, by: Author::SumsFile }));
         let stated = stated.iter().map(|(file, stated)| (file.clone(), *stated));
         for (file, stated) in stated.chain(listed) {
             let sum = *sums.entry(file.clone()).or_insert(stated.sum);
-            check_sum(&file, stated, sum)?;
+            sums::check(&file, stated, sum)?;
         }
         Ok(Self { weights, settings, tokenizer, tokenizer_json, sums })
     }
@@ -283,7 +287,9 @@ impl Look {
     /// Whether all bytes have the sums that were read or listed before.
     fn check_listed(&self, files: &[FileRecord]) -> Result<(), ArtifactError> {
         files.iter().try_for_each(|file| match self.sums.get(&file.path) {
-            Some(&sum) => check_sum(&file.path, Stated { sum, by: Author::SumsFile }, file.sha256),
+            Some(&sum) => {
+                sums::check(&file.path, Stated { sum, by: Author::SumsFile }, file.sha256)
+            }
             None => Ok(()),
         })
     }
@@ -302,14 +308,6 @@ impl Look {
             commit: None,
         }
     }
-}
-
-fn check_sum(file: &str, stated: Stated, found: Sha256Sum) -> Result<(), ArtifactError> {
-    let Stated { sum: expected, by } = stated;
-    if expected == found {
-        return Ok(());
-    }
-    Err(ArtifactError::SumMismatch { file: file.to_owned(), by, expected, found })
 }
 
 /// Those of the artifact's root and of the folders in it.
@@ -350,30 +348,6 @@ fn read_tokenizer(files: &dyn Files) -> Result<Vec<u8>, ArtifactError> {
             Ok(content)
         }
     }
-}
-
-/// The sums that the artifact lists itself; its list joins `sums`. One that cannot be understood
-/// is an ordinary file: what it should have said is found out from the bytes.
-fn read_sums(
-    files: &dyn Files,
-    sums: &mut BTreeMap<String, Sha256Sum>,
-) -> Result<BTreeMap<String, Sha256Sum>, ArtifactError> {
-    let content = match files.size(SUMS_FILE) {
-        None => return Ok(BTreeMap::new()),
-        Some(size) if size > MAX_SUMS => {
-            tracing::warn!(file = SUMS_FILE, size, "too long for a list of sums: not used");
-            return Ok(BTreeMap::new());
-        }
-        Some(_) => files.whole(SUMS_FILE)?,
-    };
-    sums.insert(SUMS_FILE.to_owned(), Sha256Sum::of_bytes(&content));
-    let mut listed = sums::parse(&content).unwrap_or_else(|problem| {
-        tracing::warn!(file = SUMS_FILE, problem, "not a list of sums: not used");
-        BTreeMap::new()
-    });
-    // `sha256sum * > SHA256SUMS` lists the list as it was while it was empty.
-    listed.remove(SUMS_FILE);
-    Ok(listed)
 }
 
 #[cfg(test)]

@@ -243,6 +243,60 @@ async fn a_list_of_sums_that_contradicts_the_bytes_is_refused_and_one_that_is_no
 }
 
 #[tokio::test]
+async fn a_listed_file_that_is_not_there_is_missed_unless_it_is_for_other_programs() {
+    let lacking = |path: &'static str| {
+        let mut model = with_sums(&[SINGLE]);
+        let (_, sums) = model.last_mut().unwrap();
+        sums.extend(format!("{}  {path}\n", Sha256Sum::of_bytes(b"")).bytes());
+        model
+    };
+    let missed = lacking("2_Dense/model.safetensors");
+    let fetched = async |model: &Model| {
+        let (_volume, fetched) = fetched(model).await;
+        crate::verify(fetched, None, &Counts::default()).await
+    };
+    for error in [
+        of_folder(&missed, &Counts::default()).await.unwrap_err(),
+        of_store(&missed, &Counts::default()).await.unwrap_err(),
+        fetched(&missed).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ArtifactError::FileMissing { .. }), "{error:?}");
+        assert_eq!(error.file().as_deref(), Some("2_Dense/model.safetensors"));
+        assert!(error.to_string().contains("SHA256SUMS lists it"), "{error}");
+    }
+    for path in ["pytorch_model.bin", "onnx/model.onnx", "golden-2.json/.x"] {
+        of_store(&lacking(path), &Counts::default()).await.unwrap();
+        fetched(&lacking(path)).await.unwrap();
+    }
+}
+
+/// A folder that nobody resolved.
+async fn fetched(model: &Model) -> (tempfile::TempDir, crate::Fetched) {
+    let volume = tempfile::tempdir().unwrap();
+    write(model, volume.path());
+    let location = Location::Image { path: volume.path().canonicalize().unwrap() };
+    let (places, counts) = (Places::default(), Counts::default());
+    let fetched = fetch(&location, "minilm", "1", None, &places, &counts).await.unwrap();
+    (volume, fetched)
+}
+
+#[tokio::test]
+async fn a_worker_that_resolved_nothing_reads_the_list_of_sums_too() {
+    let all = ["config.json", "golden.json", SINGLE];
+    let mut stale = with_sums(&all);
+    change(&mut stale, "config.json", br#"{"hidden_size": 5}"#);
+    let (_volume, found) = fetched(&stale).await;
+    let error = crate::verify(found, None, &Counts::default()).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::SumMismatch { .. }), "{error:?}");
+    assert_eq!(error.file().as_deref(), Some("config.json"));
+
+    let mut corrected = with_sums(&all);
+    change(&mut corrected, "golden.json", b"{ }");
+    let (_volume, found) = fetched(&corrected).await;
+    crate::verify(found, None, &Counts::default()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_pin_changes_with_every_write_to_the_store_and_the_digest_with_the_contents() {
     let store = InMemory::new();
     put(&store, &model()).await;

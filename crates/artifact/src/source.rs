@@ -26,6 +26,7 @@ use futures::stream::{BoxStream, TryStreamExt as _};
 pub(crate) use activity::Activity;
 #[cfg(test)]
 pub(crate) use bucket::Bucket;
+pub(crate) use hub::is_foreign;
 pub(crate) use parts::InStore;
 
 use crate::Progress;
@@ -85,7 +86,8 @@ pub(crate) struct Object {
     pub(crate) commit: Option<String>,
     /// The sum of its contents, where it is known beforehand.
     pub(crate) sha256: Option<Stated>,
-    /// Whether the store only hands it out as a whole.
+    /// Whether the store does not say that it hands out parts: whoever asks for one may be sent the
+    /// whole.
     pub(crate) is_whole: bool,
 }
 
@@ -212,23 +214,46 @@ impl Remote {
     ) -> Result<Vec<Bytes>, ArtifactError> {
         let expected = range.end - range.start;
         let mut body = self.source.read(object, range).await?;
-        let mut pieces = Vec::new();
-        let mut received = 0;
-        while let Some(piece) = body.try_next().await? {
-            let length = piece.len() as u64;
-            received += length;
-            activity.heard(length);
-            progress.add(length);
-            pieces.push(piece);
-        }
+        let (pieces, received) = window(&mut body, u64::MAX, progress, activity).await?;
         if received != expected {
-            return Err(ArtifactError::Download {
-                uri: self.origin.uri.clone(),
-                found: format!("{received} bytes of {} instead of {expected}", object.path),
-            });
+            return Err(self.other_length(object, received, expected));
         }
         Ok(pieces)
     }
+
+    /// A file that is another length than was listed.
+    pub(crate) fn other_length(
+        &self,
+        object: &Object,
+        received: u64,
+        expected: u64,
+    ) -> ArtifactError {
+        ArtifactError::Download {
+            uri: self.origin.uri.clone(),
+            found: format!("{received} bytes of {} instead of {expected}", object.path),
+        }
+    }
+}
+
+/// The next pieces of a body, until they are at least so many bytes or it ends; and how many they
+/// are.
+pub(crate) async fn window(
+    body: &mut Body<'_>,
+    bytes: u64,
+    progress: &dyn Progress,
+    activity: &Activity,
+) -> Result<(Vec<Bytes>, u64), ArtifactError> {
+    let (mut pieces, mut received) = (Vec::new(), 0);
+    while received < bytes
+        && let Some(piece) = body.try_next().await?
+    {
+        let length = piece.len() as u64;
+        received += length;
+        activity.heard(length);
+        progress.add(length);
+        pieces.push(piece);
+    }
+    Ok((pieces, received))
 }
 
 /// Which of the listed objects are the artifact's files, sorted by path.

@@ -4,16 +4,85 @@
 //! (<https://www.gnu.org/software/coreutils/manual/html_node/md5sum-invocation.html>): a line for
 //! each file, with the sum, a blank, a blank or an asterisk, and the path.
 //!
-//! Nothing is *believed* of it that matters later: a wrong sum makes a digest that no worker
-//! finds when it sums the bytes before it serves them.
+//! Nothing is *believed* of it that matters later: a worker sums the bytes before it serves them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::digest::Sha256Sum;
+use crate::digest::{FileRecord, Sha256Sum, is_counted};
+use crate::error::ArtifactError;
+use crate::source::{Author, Stated, is_foreign};
+use crate::structure::Files;
 
 pub(crate) const SUMS_FILE: &str = "SHA256SUMS";
 /// Ten thousand files, which is more than any model has, need less.
 pub(crate) const MAX_SUMS: u64 = 4 << 20;
+
+/// An artifact's own list.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// Its own sum.
+    pub(crate) itself: Sha256Sum,
+    /// The sums of the files by path.
+    pub(crate) sums: BTreeMap<String, Sha256Sum>,
+}
+
+/// The list of the artifact, if it has one; whatever it lists is there. One that cannot be
+/// understood is an ordinary file, and lists nothing: what it should have said is found out from
+/// the bytes.
+pub(crate) fn read(files: &dyn Files) -> Result<Option<Listed>, ArtifactError> {
+    let content = match files.size(SUMS_FILE) {
+        None => return Ok(None),
+        Some(size) if size > MAX_SUMS => {
+            tracing::warn!(file = SUMS_FILE, size, "too long for a list of sums: not used");
+            return Ok(None);
+        }
+        Some(_) => files.whole(SUMS_FILE)?,
+    };
+    let mut sums = parse(&content).unwrap_or_else(|problem| {
+        tracing::warn!(file = SUMS_FILE, problem, "not a list of sums: not used");
+        BTreeMap::new()
+    });
+    // `sha256sum * > SHA256SUMS` lists the list as it was while it was empty.
+    sums.remove(SUMS_FILE);
+    let there: BTreeSet<&str> = files.listed().into_iter().map(|(path, _)| path).collect();
+    // Weights for other programs are left out where they are of no use, and missed by nobody.
+    let is_missed =
+        |path: &&String| is_counted(path) && !is_foreign(path) && !there.contains(path.as_str());
+    match sums.keys().find(is_missed) {
+        Some(path) => Err(missing(path.clone())),
+        None => Ok(Some(Listed { itself: Sha256Sum::of_bytes(&content), sums })),
+    }
+}
+
+/// A file that is listed and not there.
+pub(crate) fn missing(file: String) -> ArtifactError {
+    ArtifactError::FileMissing {
+        file,
+        remedy: "SHA256SUMS lists it: upload it, or write SHA256SUMS anew",
+    }
+}
+
+impl Listed {
+    /// Whether files have the sums that are listed for them. What is no part of the digest may be
+    /// another than it was.
+    pub(crate) fn check(&self, files: &[FileRecord]) -> Result<(), ArtifactError> {
+        files.iter().filter(|file| is_counted(&file.path)).try_for_each(|file| {
+            match self.sums.get(&file.path) {
+                Some(&sum) => check(&file.path, Stated { sum, by: Author::SumsFile }, file.sha256),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Whether a file has the sum that somebody stated.
+pub(crate) fn check(file: &str, stated: Stated, found: Sha256Sum) -> Result<(), ArtifactError> {
+    let Stated { sum: expected, by } = stated;
+    if expected == found {
+        return Ok(());
+    }
+    Err(ArtifactError::SumMismatch { file: file.to_owned(), by, expected, found })
+}
 
 /// The sums by path, or which line cannot be understood. Of two lines for a file, both would
 /// have to be right, so that is not understood either.

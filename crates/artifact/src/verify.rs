@@ -17,6 +17,7 @@ use crate::fetch::{Fetched, Sums};
 use crate::folder::{Entry, Folder};
 use crate::stamp::Stamp;
 use crate::structure::{self, OnDisk};
+use crate::sums::{self, Listed};
 use crate::weights::WeightIndex;
 
 /// How many files are summed at a time.
@@ -80,8 +81,8 @@ fn stamps(files: &[Entry]) -> BTreeMap<&str, Stamp> {
     counted.map(|file| (file.path.as_str(), file.stamp)).collect()
 }
 
-/// Checks that all files are there and well-formed, and sums every byte that has not been
-/// summed while it was downloaded.
+/// Checks that all files are there and well-formed, and as the artifact's own `SHA256SUMS` says,
+/// and sums every byte that has not been summed while it was downloaded.
 ///
 /// What is wrong with a file's structure is reported before a wrong digest: it says more.
 pub async fn verify(
@@ -89,7 +90,7 @@ pub async fn verify(
     expected: Option<&Digest>,
     progress: &dyn Progress,
 ) -> Result<Artifact, ArtifactError> {
-    let Fetched { folder, sums } = fetched;
+    let Fetched { folder, sums, golden } = fetched;
     let folder = Arc::new(folder);
     let files = blocking(&folder, Folder::list).await?;
     if let Sums::Recorded(recorded) = sums {
@@ -99,26 +100,32 @@ pub async fn verify(
             blocking(&folder, move |_| cache::discard(&recorded)).await?;
             return Err(rotten);
         }
-        let weights = check_structure(&folder, files.clone()).await?;
-        let checked = Checked { listed: files, weights, records, copy: Some(recorded) };
+        let (weights, sums) = check_structure(&folder, files.clone()).await?;
+        let copy = Some(recorded);
+        let checked = Checked { listed: files, weights, sums, records, copy, golden };
         return finish(&folder, checked, expected);
     }
-    let weights = check_structure(&folder, files.clone()).await?;
+    let (weights, stated) = check_structure(&folder, files.clone()).await?;
     let (records, copy) = match sums {
         Sums::Fresh(published) => (published.files.clone(), Some(published)),
         Sums::Unknown | Sums::Recorded(_) => {
             (sum_files(&folder, files.clone(), progress).await?, None)
         }
     };
-    finish(&folder, Checked { listed: files, weights, records, copy }, expected)
+    let checked = Checked { listed: files, weights, sums: stated, records, copy, golden };
+    finish(&folder, checked, expected)
 }
 
 /// What is known of an artifact but its digest.
 struct Checked {
     listed: Vec<Entry>,
     weights: WeightIndex,
+    /// Its own list of sums.
+    sums: Option<Listed>,
     records: Vec<FileRecord>,
     copy: Option<Arc<Published>>,
+    /// A golden file that is newer than the one among the files.
+    golden: Option<PathBuf>,
 }
 
 fn finish(
@@ -126,14 +133,16 @@ fn finish(
     checked: Checked,
     expected: Option<&Digest>,
 ) -> Result<Artifact, ArtifactError> {
-    let Checked { listed, weights, records: mut files, copy } = checked;
+    let Checked { listed, weights, sums, records: mut files, copy, golden } = checked;
+    // It says which file, where a digest only says that one is another.
+    sums.map_or(Ok(()), |sums| sums.check(&files))?;
     let found = Digest::of(&files);
     if let Some(&expected) = expected
         && expected != found
     {
         return Err(ArtifactError::DigestMismatch { expected, found });
     }
-    let golden = files.iter().any(|file| file.path == GOLDEN_FILE);
+    let own = files.iter().any(|file| file.path == GOLDEN_FILE);
     files.retain(|file| is_counted(&file.path));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Artifact {
@@ -141,7 +150,7 @@ fn finish(
         bytes: files.iter().map(|file| file.size).sum(),
         digest: found,
         weights,
-        golden: golden.then(|| folder.root.join(GOLDEN_FILE)),
+        golden: golden.or_else(|| own.then(|| folder.root.join(GOLDEN_FILE))),
         files,
         folder: folder.clone(),
         listed,
@@ -171,9 +180,12 @@ fn first_difference(recorded: &[FileRecord], found: &[FileRecord]) -> Option<Art
 async fn check_structure(
     folder: &Arc<Folder>,
     files: Vec<Entry>,
-) -> Result<WeightIndex, ArtifactError> {
-    blocking(folder, move |folder| structure::check(&OnDisk { root: &folder.root, files: &files }))
-        .await
+) -> Result<(WeightIndex, Option<Listed>), ArtifactError> {
+    blocking(folder, move |folder| {
+        let files = OnDisk { root: &folder.root, files: &files };
+        Ok((structure::check(&files)?, sums::read(&files)?))
+    })
+    .await
 }
 
 pub(crate) async fn sum_files(

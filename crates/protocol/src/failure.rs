@@ -23,6 +23,8 @@ pub enum Reason {
     DownloadFailed,
     /// The volume has no room for the artifact.
     DiskFull,
+    /// A volume that the worker keeps things on is read-only, or may not be written by it.
+    VolumeUnwritable,
     /// A file of the artifact cannot be read from its volume.
     ReadFailed,
     /// The bytes are not those that were pinned.
@@ -109,12 +111,13 @@ pub enum Class {
 
 impl Reason {
     /// Every reason of this release, in the order of the enum.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
         Self::DownloadFailed,
         Self::DiskFull,
+        Self::VolumeUnwritable,
         Self::ReadFailed,
         Self::DigestMismatch,
         Self::ArtifactTruncated,
@@ -162,9 +165,10 @@ impl Reason {
             | Self::DrainTimeout
             | Self::Internal
             | Self::Unknown => Class::Transient,
-            Self::ArtifactNotFound | Self::AuthDenied | Self::DeviceMemoryExceeded => {
-                Class::Outside
-            }
+            Self::ArtifactNotFound
+            | Self::AuthDenied
+            | Self::DeviceMemoryExceeded
+            | Self::VolumeUnwritable => Class::Outside,
             Self::ManifestInvalid
             | Self::DigestMismatch
             | Self::ArtifactTruncated
@@ -207,6 +211,7 @@ impl Reason {
             Self::AuthDenied => "AuthDenied",
             Self::DownloadFailed => "DownloadFailed",
             Self::DiskFull => "DiskFull",
+            Self::VolumeUnwritable => "VolumeUnwritable",
             Self::ReadFailed => "ReadFailed",
             Self::DigestMismatch => "DigestMismatch",
             Self::ArtifactTruncated => "ArtifactTruncated",

@@ -33,6 +33,10 @@ pub const ENV_POD_NAME: &str = "POD_NAME";
 /// Environment variable: the digests that the models had when they were resolved, as
 /// `name:version=sha256:…`, separated by commas. A worker loads no other bytes.
 pub const ENV_DIGESTS: &str = "LAMPLIGHTER_EXPECTED_DIGESTS";
+/// Environment variable: the commits that the references of models stood for when they were
+/// resolved, as `name:version=commit`, separated by commas; without those models whose store has
+/// none. Beside the digests and not in them, so that a worker that does not know it starts.
+pub const ENV_COMMITS: &str = "LAMPLIGHTER_EXPECTED_COMMITS";
 /// Environment variable: a file with the token for changing the models of a running worker. The
 /// operator never sets it: what a pod of a revision serves does not change.
 pub const ENV_ADMIN_TOKEN_FILE: &str = "LAMPLIGHTER_ADMIN_TOKEN_FILE";

@@ -26,7 +26,8 @@ pub enum CacheCommand {
     ///
     /// A copy stays as long as a revision relies on it that is known, for its time of grace after
     /// that, and while a process is loading it. Without --known, every revision counts that ever
-    /// used a copy; with it, only those that are named: name all of all deployments on the volume.
+    /// used a copy; with it, of each namespace that is named there, only those that are named: name
+    /// all of all its deployments on the volume.
     #[command(after_help = GC_EXAMPLE)]
     Gc(GcArgs),
 }
@@ -189,6 +190,7 @@ fn fate(copy: &CachedCopy, policy: &Policy) -> &'static str {
         Fate::UsedSince => "stays: used after --as-of",
         Fate::InUse => "stays: being loaded",
         Fate::Unlockable => "stays: this file system has no locks",
+        Fate::Stuck => "stays: it could not be removed",
         Fate::Removed if policy.dry_run => "would be removed",
         Fate::Removed => "removed",
     }

@@ -131,6 +131,11 @@ pub struct ServeArgs {
     #[arg(long, env = place::ENV_DIGESTS, value_delimiter = ',', value_parser = expected_digest, value_name = "NAME:VERSION=DIGEST")]
     pub expected_digests: Vec<(ModelKey, Digest)>,
 
+    /// The commit that a model's reference stood for when it was resolved; separated by commas. A
+    /// repository is read at that commit, whatever its branch stands for now.
+    #[arg(long, env = place::ENV_COMMITS, value_delimiter = ',', value_parser = expected_commit, value_name = "NAME:VERSION=COMMIT")]
+    pub expected_commits: Vec<(ModelKey, String)>,
+
     /// Where the reason of a failure is left for the kubelet.
     #[arg(long, env = arguments::ENV_TERMINATION_LOG, default_value = place::TERMINATION_LOG, value_name = "FILE")]
     pub termination_log: PathBuf,
@@ -339,6 +344,16 @@ fn expected_digest(text: &str) -> Result<(ModelKey, Digest), String> {
     Ok((model_key(model)?, digest))
 }
 
+fn expected_commit(text: &str) -> Result<(ModelKey, String), String> {
+    let (model, commit) = text
+        .split_once('=')
+        .filter(|(_, commit)| {
+            !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+        .ok_or_else(|| format!("{text:?} is not of the form name:version=commit"))?;
+    Ok((model_key(model)?, commit.to_owned()))
+}
+
 fn header_text(text: &str) -> Result<String, String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -386,6 +401,12 @@ mod tests {
         for wrong in ["a:1", "a:1=", "a=sha256:1", "a:1=sha256:1"] {
             let line = ["lamplighter-worker", "serve", "--expected-digests", wrong];
             assert!(Cli::try_parse_from(line).is_err(), "{wrong}");
+        }
+        for (commits, is_right) in
+            [("a:1=0fc3,b:2=aa", true), ("a:1", false), ("a:1=", false), ("a:1=main", false)]
+        {
+            let line = ["lamplighter-worker", "serve", "--expected-commits", commits];
+            assert_eq!(Cli::try_parse_from(line).is_ok(), is_right, "{commits}");
         }
     }
 

@@ -80,6 +80,7 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
         | ArtifactError::ChangedMeanwhile { .. }
         | ArtifactError::CacheBusy { .. }
         | ArtifactError::Write { .. } => Reason::DownloadFailed,
+        ArtifactError::Unwritable { .. } => Reason::VolumeUnwritable,
         ArtifactError::DiskFull { .. } | ArtifactError::NoRoom { .. } => Reason::DiskFull,
         // The store's bytes may be right: only this volume's copy is not.
         ArtifactError::Read { .. } | ArtifactError::CacheRotten { .. } => Reason::ReadFailed,

@@ -42,6 +42,8 @@ pub struct Setup {
     pub claims: PathBuf,
     /// The digests that models must have, beside what the manifest says.
     pub digests: BTreeMap<ModelKey, Digest>,
+    /// The commits that the references of models stood for when they were resolved.
+    pub commits: BTreeMap<ModelKey, String>,
     /// Who relies on what is downloaded, for the clean-up of the cache.
     pub user: String,
     /// Where the models run.
@@ -178,6 +180,9 @@ async fn fetch_and_verify(
     tracker: &Tracker,
 ) -> Result<Artifact, Failure> {
     let location = Location::parse(&entry.source.uri).map_err(|e| failure::of_artifact(&e))?;
+    // Where the bytes still are that were resolved, when the branch has moved on.
+    let commit = setup.commits.get(&entry.key());
+    let pinned = commit.map_or_else(|| location.clone(), |commit| location.clone().at(commit));
     let expected = expected_digest(setup, entry)?;
     let places = Places {
         cache: setup.cache.clone(),
@@ -189,11 +194,16 @@ async fn fetch_and_verify(
     };
     let attempt = async || -> Result<Artifact, ArtifactError> {
         tracker.begin(Phase::Fetch);
-        let fetched =
-            fetch(&location, &entry.name, &entry.version, expected.as_ref(), &places, tracker)
-                .await?;
+        let (name, version, expected) = (&entry.name, &entry.version, expected.as_ref());
+        let fetched = match fetch(&pinned, name, version, expected, &places, tracker).await {
+            // A history that was rewritten; the digest says whether these are the bytes.
+            Err(ArtifactError::NotFound { .. }) if pinned != location => {
+                fetch(&location, name, version, expected, &places, tracker).await?
+            }
+            fetched => fetched?,
+        };
         tracker.begin(Phase::Verify);
-        verify(fetched, expected.as_ref(), tracker).await
+        verify(fetched, expected, tracker).await
     };
     match attempt().await {
         // Verifying removed the rotten copy, so that a second fetch downloads it again.

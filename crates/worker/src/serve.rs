@@ -50,6 +50,7 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         cache: args.cache_dir.clone(),
         claims: args.claims_dir.clone(),
         digests: args.expected_digests.iter().cloned().collect(),
+        commits: args.expected_commits.iter().cloned().collect(),
         user: manifest.user(),
         device: manifest.device,
         processor: processor(&args.limits, &manifest)?,

@@ -7,17 +7,20 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::entry::{RECORD_FILE, absent, aside};
+use super::golden::GOLDEN;
 use super::lock::is_unsupported;
 use super::partial;
-use super::shelf::{LISTING, Shelf, USERS, short};
+use super::shelf::{LISTING, Shelf, USERS, modified, short};
 use crate::digest::Digest;
 use crate::error::ArtifactError;
 
 /// What may be removed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
-    /// The users that there are, by the names of [`crate::Places::user`]: others' reliance counts
-    /// for nothing. None: every user counts that was ever noted.
+    /// The users that there are, by the names of [`crate::Places::user`], whose first part is a
+    /// namespace: the reliance of others of these namespaces counts for nothing. Users of a
+    /// namespace of which none is known count: who looked does not see them. None: every user
+    /// counts that was ever noted.
     pub known: Option<BTreeSet<String>>,
     /// How long a copy that nobody relies on is kept after its last use.
     pub grace: Duration,
@@ -60,6 +63,8 @@ pub enum Fate {
     /// Nobody relies on it, but the file system has no locks, so nobody knows whether a process is
     /// loading it.
     Unlockable,
+    /// Nobody relies on it, but it could not be removed; the log says why.
+    Stuck,
     /// It is removed; in a dry run, it would be.
     Removed,
 }
@@ -67,38 +72,81 @@ pub enum Fate {
 /// Looks at all copies of a cache and removes those that `policy` lets go, with what interrupted
 /// downloads left. Blocks. A folder that is not there is an empty cache.
 ///
-/// Each copy is renamed before it is removed, so that nobody finds half of it.
+/// Each copy is renamed before it is removed, so that nobody finds half of it. The volume may hold
+/// other things, too: folders without a mark of the cache's own are left alone. What cannot be read
+/// or removed is logged, and the rest is looked at; only a cache that cannot be read at all is an
+/// error.
 pub fn collect(cache: &Path, policy: &Policy) -> Result<Vec<CachedCopy>, ArtifactError> {
     let mut copies = Vec::new();
     for model in folders(cache)? {
-        for version in folders(&cache.join(&model))? {
-            let on = Shelf::new(cache, &model, &version)?;
-            let failed = |error| ArtifactError::writing(on.root(), error);
-            for name in on.published_names().map_err(failed)? {
-                let mut copy = look_at(&on, &model, &version, &name);
-                copy.fate = judge(&copy.users, copy.idle, policy);
-                if copy.fate == Fate::Removed && is_newer(copy.idle, policy) {
-                    copy.fate = Fate::UsedSince;
+        let mut has_ours = false;
+        for version in folders(&cache.join(&model)).unwrap_or_else(|error| skipped(&error)) {
+            match collect_shelf(cache, &model, &version, policy) {
+                Ok(Some(found)) => {
+                    copies.extend(found);
+                    has_ours = true;
                 }
-                if copy.fate == Fate::Removed {
-                    copy.fate = lock_and_remove(&on, &name, policy).map_err(failed)?;
-                }
-                copies.push(copy);
-            }
-            if !policy.dry_run {
-                on.sweep_leftovers().and_then(|()| tidy(&on)).map_err(failed)?;
+                Ok(None) => {}
+                Err(error) => skipped(&error),
             }
         }
-        if !policy.dry_run {
+        if has_ours && !policy.dry_run {
             remove_empty(&cache.join(&model));
         }
     }
     Ok(copies)
 }
 
+/// Nothing, of what cannot be looked at.
+fn skipped<T: Default>(error: &ArtifactError) -> T {
+    tracing::warn!(%error, "a part of the cache is passed over");
+    T::default()
+}
+
+/// The copies of one version of one model; None if the folder is none of the cache's own.
+fn collect_shelf(
+    cache: &Path,
+    model: &str,
+    version: &str,
+    policy: &Policy,
+) -> Result<Option<Vec<CachedCopy>>, ArtifactError> {
+    let on = Shelf::new(cache, model, version)?;
+    let unreadable = |error| ArtifactError::reading(on.root(), error);
+    if !on.is_ours().map_err(unreadable)? {
+        return Ok(None);
+    }
+    let mut copies = Vec::new();
+    for name in on.published_names().map_err(unreadable)? {
+        let mut copy = look_at(&on, model, version, &name);
+        copy.fate = judge(&copy.users, copy.idle, policy);
+        if copy.fate == Fate::Removed && is_newer(copy.idle, policy) {
+            copy.fate = Fate::UsedSince;
+        }
+        if copy.fate == Fate::Removed {
+            copy.fate = lock_and_remove(&on, &name, policy).unwrap_or_else(|error| {
+                let copy = on.root().join(&name);
+                tracing::warn!(copy = %copy.display(), %error, "a copy could not be removed");
+                Fate::Stuck
+            });
+        }
+        copies.push(copy);
+    }
+    if !policy.dry_run
+        && let Err(error) = on.sweep_leftovers().and_then(|()| tidy(&on))
+    {
+        tracing::warn!(shelf = %on.root().display(), %error, "leftovers stay");
+    }
+    Ok(Some(copies))
+}
+
 /// Whether a copy may go, as far as its users and its age say.
 fn judge(users: &[String], idle: Duration, policy: &Policy) -> Fate {
-    let counts = |user: &String| policy.known.as_ref().is_none_or(|known| known.contains(user));
+    let counts = |user: &String| {
+        policy.known.as_ref().is_none_or(|known| {
+            let is_seen = known.iter().any(|other| namespace(other) == namespace(user));
+            known.contains(user) || !is_seen
+        })
+    };
     if users.iter().any(counts) {
         Fate::Needed
     } else if idle < policy.grace {
@@ -112,6 +160,10 @@ fn judge(users: &[String], idle: Duration, policy: &Policy) -> Fate {
 fn is_newer(idle: Duration, policy: &Policy) -> bool {
     let age = policy.as_of.map(|time| time.elapsed().unwrap_or_default());
     age.is_some_and(|age| idle < age)
+}
+
+fn namespace(user: &str) -> &str {
+    user.split_once('.').map_or(user, |(namespace, _)| namespace)
 }
 
 fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {
@@ -136,10 +188,6 @@ fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {
         idle,
         fate: Fate::Needed,
     }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
 fn lock_and_remove(on: &Shelf, name: &str, policy: &Policy) -> io::Result<Fate> {
@@ -167,14 +215,23 @@ fn lock_and_remove(on: &Shelf, name: &str, policy: &Policy) -> io::Result<Fate> 
     Ok(Fate::Removed)
 }
 
-/// Removes notes of listings that are no longer there, and what is empty then.
+/// Removes notes of listings and golden files whose copies are no longer there, and what is empty
+/// then.
 fn tidy(on: &Shelf) -> io::Result<()> {
     let there: BTreeSet<String> = on.published_names()?.into_iter().collect();
     for entry in fs::read_dir(on.root())? {
         let entry = entry?;
-        let is_note = entry.file_name().to_string_lossy().starts_with(LISTING);
-        let digest = || fs::read_to_string(entry.path()).ok()?.trim().parse::<Digest>().ok();
-        if is_note && digest().is_none_or(|digest| !there.contains(&short(&digest))) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let noted = || fs::read_to_string(entry.path()).ok()?.trim().parse::<Digest>().ok();
+        let copy = if name.starts_with(LISTING) {
+            noted().map(|digest| short(&digest))
+        } else if let Some(golden) = name.strip_prefix(GOLDEN) {
+            golden.split_once('-').map(|(copy, _)| copy.to_owned())
+        } else {
+            continue;
+        };
+        if copy.is_none_or(|copy| !there.contains(&copy)) {
             absent(fs::remove_file(entry.path()))?;
         }
     }

@@ -54,7 +54,11 @@ fn what_a_known_user_relies_on_stays_however_old_it_is() {
         (&["a.b.1", "a.c.1"], Some(&["a.c.1"]), 9 * HOUR, Fate::Needed),
         (&["a.b.1"], Some(&["a.b.2"]), HOUR / 2, Fate::InGrace),
         (&["a.b.1"], Some(&["a.b.2"]), 9 * HOUR, Fate::Removed),
-        (&["a.b.1"], Some(&[]), HOUR, Fate::Removed),
+        (&["a.b.1"], Some(&["a.c.1"]), HOUR, Fate::Removed),
+        // Who looks at one namespace knows nothing of the users in another.
+        (&["a.b.1", "z.b.1"], Some(&["a.c.1"]), 9 * HOUR, Fate::Needed),
+        (&["a.b.1"], Some(&[]), 9 * HOUR, Fate::Needed),
+        (&[], Some(&[]), HOUR, Fate::Removed),
         (&[], None, HOUR / 2, Fate::InGrace),
         (&[], None, 9 * HOUR, Fate::Removed),
     ] {
@@ -80,7 +84,7 @@ fn two_deployments_on_one_volume_keep_each_what_they_rely_on() {
     assert!(on.find(&both).is_some() && on.find(&old).is_none());
     assert!(Shelf::new(cache, "other", "1").unwrap().find(&other).is_some());
 
-    let found = collect(cache, &policy(Some(&[]), Duration::ZERO)).unwrap();
+    let found = collect(cache, &policy(Some(&["ns.three.1"]), Duration::ZERO)).unwrap();
     assert_eq!(fates(&found), [Fate::Removed; 2]);
     assert_eq!(fs::read_dir(cache).unwrap().count(), 0, "nothing is left of it");
 }
@@ -114,7 +118,7 @@ fn what_is_being_loaded_stays() {
 fn a_dry_run_says_the_same_and_removes_nothing() {
     let cache = tempfile::tempdir().unwrap();
     let digest = put(cache.path(), "a", b"x", &["ns.one.1"]);
-    let dry = Policy { dry_run: true, ..policy(Some(&[]), Duration::ZERO) };
+    let dry = Policy { dry_run: true, ..policy(Some(&["ns.two.1"]), Duration::ZERO) };
     let found = collect(cache.path(), &dry).unwrap();
     assert_eq!(fates(&found), [Fate::Removed]);
     assert_eq!(found[0].users, ["ns.one.1"]);
@@ -141,10 +145,44 @@ fn what_a_download_left_goes_when_nobody_came_back_for_it() {
 #[test]
 fn what_is_none_of_ours_stays() {
     let cache = tempfile::tempdir().unwrap();
-    for folder in ["lost+found", "model/1/by-hand", ".hidden/1"] {
+    let theirs = ["lost+found", "model/1/by-hand", ".hidden/1", "data/empty", "empty"];
+    for folder in theirs {
         fs::create_dir_all(cache.path().join(folder)).unwrap();
     }
     assert!(collect(cache.path(), &policy(Some(&[]), Duration::ZERO)).unwrap().is_empty());
-    assert!(cache.path().join("model/1/by-hand").is_dir());
+    for folder in theirs {
+        assert!(cache.path().join(folder).is_dir(), "{folder}");
+    }
     assert!(collect(&cache.path().join("nowhere"), &policy(None, HOUR)).unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_looked_at_or_removed_does_not_end_the_clean_up() {
+    let cache = tempfile::tempdir().unwrap();
+    fs::create_dir_all(cache.path().join("a/no\nversion")).unwrap();
+    put(cache.path(), "b", b"x", &[]);
+    put(cache.path(), "c", b"y", &[]);
+    // A record that nobody may open for writing: a program that runs.
+    let on = Shelf::new(cache.path(), "b", "1").unwrap();
+    let record = on.root().join(&on.published_names().unwrap()[0]).join(RECORD_FILE);
+    fs::remove_file(&record).unwrap();
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &record).unwrap();
+
+    let found = collect(cache.path(), &policy(Some(&[]), Duration::ZERO)).unwrap();
+    assert_eq!(fates(&found), [Fate::Stuck, Fate::Removed]);
+    assert!(record.is_symlink());
+    assert!(cache.path().join("a/no\nversion").is_dir());
+    assert!(!cache.path().join("c").exists());
+}
+
+#[test]
+fn a_golden_file_goes_with_its_copy() {
+    let cache = tempfile::tempdir().unwrap();
+    let digest = put(cache.path(), "a", b"x", &[]);
+    let on = Shelf::new(cache.path(), "a", "1").unwrap();
+    let golden = on.keep_golden(&digest, "name", b"{}").unwrap();
+    collect(cache.path(), &policy(None, HOUR)).unwrap();
+    assert!(golden.is_file(), "its copy is there");
+    collect(cache.path(), &policy(None, Duration::ZERO)).unwrap();
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is left of it");
 }

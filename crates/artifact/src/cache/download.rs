@@ -1,36 +1,26 @@
 //! From a store into the cache.
 
-use std::cmp::Reverse;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sha2::Digest as _;
 use tokio::time::Instant;
 
 use super::entry::Published;
-use super::journal::Journal;
+use super::golden;
 use super::partial::Partial;
+use super::receive::{Sink, receive};
 use super::room;
-use super::shelf::{Found, Shelf};
+use super::shelf::{Come, Found, Shelf};
 use super::steady::Steady;
 use crate::Progress;
-use crate::digest::{Digest, FileRecord, Sha256Sum};
+use crate::digest::{Digest, GOLDEN_FILE, Sha256Sum};
 use crate::error::ArtifactError;
 use crate::fetch::{Fetched, Sums};
 use crate::folder::Folder;
 use crate::source::{Activity, Object, Origin, Remote};
-
-/// Most files are small: with that many at a time, their latencies overlap. What large ones may hold
-/// in memory is bounded by the budget.
-const FILES_AT_A_TIME: usize = 8;
-const REQUESTS_PER_FILE: usize = 4;
-const REQUEST_BYTES: u64 = 8 << 20;
 
 /// How often it is looked whether another process has come further.
 const GLANCE: Duration = Duration::from_millis(250);
@@ -39,7 +29,8 @@ const GLANCE: Duration = Duration::from_millis(250);
 const WAIT: Duration = Duration::from_mins(5);
 
 /// Brings the files of the remote address into the cache, unless they are there. A copy with the
-/// expected digest is right whatever the store holds now, so then the store is not asked.
+/// expected digest is right whatever the store holds now, so then the store is only asked for
+/// another golden file, and not waited for.
 pub(crate) async fn fetch(
     remote: &Remote,
     shelf: &Shelf,
@@ -50,7 +41,8 @@ pub(crate) async fn fetch(
     if let Some(&digest) = expected {
         let on = shelf.clone();
         if let Some(published) = activity.local(move || Ok(on.find(&digest))).await? {
-            return open(remote, shelf, published, Sums::Recorded);
+            let golden = golden::current(remote, shelf, digest).await;
+            return open(remote, shelf, published, Sums::Recorded, golden);
         }
     }
     let objects = match remote.patient(&activity, remote.list(&activity)).await {
@@ -96,49 +88,63 @@ pub(crate) async fn bring(
                 if waiting.is_some() {
                     steady.reached(total(objects));
                 }
-                return open(remote, shelf, published, Sums::Recorded);
+                let golden = golden_of(remote, shelf, objects, &published);
+                return open(remote, shelf, published, Sums::Recorded, golden);
             }
             Found::Missing(partial) => {
                 steady.anew();
                 let (published, is_ours) =
                     complete(remote, shelf, &key, objects, partial, &steady, &activity).await?;
                 let sums = if is_ours { Sums::Fresh } else { Sums::Recorded };
-                return open(remote, shelf, published, sums);
+                let golden = golden_of(remote, shelf, objects, &published);
+                return open(remote, shelf, published, sums, golden);
             }
-            Found::Elsewhere(bytes) => {
+            Found::Elsewhere(come) => {
                 steady.total(total(objects));
-                steady.reached(bytes);
-                waiting.get_or_insert_with(|| Waiting::begin(shelf)).saw(bytes, shelf)?;
+                steady.reached(come.bytes);
+                waiting.get_or_insert_with(|| Waiting::begin(shelf)).saw(come, shelf)?;
                 tokio::time::sleep(GLANCE).await;
             }
         }
     }
 }
 
+/// The golden file that was listed for a copy.
+fn golden_of(
+    remote: &Remote,
+    shelf: &Shelf,
+    objects: &[Object],
+    published: &Published,
+) -> Option<PathBuf> {
+    let (_, name) = golden::of(&remote.origin, objects)?;
+    shelf.golden(&published.digest(), &name)
+}
+
 /// Another process downloads; when it last came further.
 struct Waiting {
-    bytes: u64,
+    come: Come,
     since: Instant,
 }
 
 impl Waiting {
     fn begin(shelf: &Shelf) -> Self {
         tracing::info!(shelf = %shelf.root().display(), "another process downloads it: waiting");
-        Self { bytes: 0, since: Instant::now() }
+        Self { come: Come::default(), since: Instant::now() }
     }
 
-    fn saw(&mut self, bytes: u64, on: &Shelf) -> Result<(), ArtifactError> {
-        if bytes != self.bytes {
-            *self = Self { bytes, since: Instant::now() };
+    fn saw(&mut self, come: Come, on: &Shelf) -> Result<(), ArtifactError> {
+        if come != self.come {
+            *self = Self { come, since: Instant::now() };
         }
         if self.since.elapsed() < WAIT {
             return Ok(());
         }
-        Err(ArtifactError::CacheBusy { path: on.root().to_owned(), seconds: WAIT.as_secs(), bytes })
+        let (path, bytes) = (on.root().to_owned(), come.bytes);
+        Err(ArtifactError::CacheBusy { path, seconds: WAIT.as_secs(), bytes })
     }
 }
 
-fn total(objects: &[Object]) -> u64 {
+pub(super) fn total(objects: &[Object]) -> u64 {
     objects.iter().map(|object| object.size).sum()
 }
 
@@ -180,9 +186,16 @@ async fn complete(
         }
     };
     let (on, of, origin) = (shelf.clone(), key.to_owned(), remote.origin.clone());
+    let golden = golden::of(&remote.origin, objects).map(|(_, name)| name);
     activity
         .local(move || {
+            let content = fs::read(partial.path().join(GOLDEN_FILE)).ok();
             let published = on.publish(&partial, &of, &origin, &files)?;
+            if let Some((name, content)) = golden.zip(content)
+                && let Err(error) = on.keep_golden(&published.digest(), &name, &content)
+            {
+                tracing::warn!(%error, "the golden file is not kept beside its copy");
+            }
             let is_ours = published.files == files;
             Ok((published, is_ours))
         })
@@ -205,10 +218,12 @@ fn open(
     shelf: &Shelf,
     published: Published,
     sums: fn(Arc<Published>) -> Sums,
+    golden: Option<PathBuf>,
 ) -> Result<Fetched, ArtifactError> {
     Ok(Fetched {
         folder: Folder::open(&published.folder, shelf.root(), &remote.origin.uri)?,
         sums: sums(Arc::new(published)),
+        golden,
     })
 }
 
@@ -226,164 +241,6 @@ fn key(origin: &Origin, objects: &[Object]) -> String {
     let mut key = Sha256Sum::of(hasher).to_string();
     key.truncate(16);
     key
-}
-
-/// The sums of objects that are read and not kept.
-pub(crate) async fn sum(
-    remote: &Remote,
-    objects: &[Object],
-    progress: &dyn Progress,
-    activity: &Activity,
-) -> Result<Vec<FileRecord>, ArtifactError> {
-    receive(remote, objects, Sink::Nothing, progress, activity).await
-}
-
-/// Where bytes go when they have been summed.
-#[derive(Clone, Copy)]
-enum Sink<'a> {
-    Folder(&'a Path, &'a Arc<Journal>),
-    Nothing,
-}
-
-async fn receive(
-    remote: &Remote,
-    objects: &[Object],
-    into: Sink<'_>,
-    progress: &dyn Progress,
-    activity: &Activity,
-) -> Result<Vec<FileRecord>, ArtifactError> {
-    progress.total(total(objects));
-    // The largest first: what is begun last must not be what takes longest.
-    let mut objects: Vec<&Object> = objects.iter().collect();
-    objects.sort_by_key(|object| Reverse(object.size));
-    let files: Vec<_> = objects
-        .into_iter()
-        .map(|object| receive_file(remote, object, into, progress, activity))
-        .collect();
-    stream::iter(files).buffer_unordered(FILES_AT_A_TIME).try_collect().await
-}
-
-async fn receive_file(
-    remote: &Remote,
-    object: &Object,
-    into: Sink<'_>,
-    progress: &dyn Progress,
-    activity: &Activity,
-) -> Result<FileRecord, ArtifactError> {
-    let size = object.size;
-    let begin = Received::begin(object, into);
-    let mut received = activity.local(begin).await?;
-    progress.add(received.length);
-    let step = if object.is_whole { size.max(1) } else { REQUEST_BYTES };
-    let first = received.length;
-    let ranges = (0..(size - first).div_ceil(step)).map(|index| {
-        let begin = first + index * step;
-        begin..size.min(begin + step)
-    });
-    let request = async |range: Range<u64>| -> Result<_, ArtifactError> {
-        let length = range.end - range.start;
-        let share = activity.queued(remote.in_flight.take(length, 0)).await;
-        let read = remote.read(object, range, progress, activity);
-        Ok((activity.asked(read).await?, share))
-    };
-    let mut pieces = stream::iter(ranges.map(request)).buffered(REQUESTS_PER_FILE);
-    while let Some((piece, share)) = pieces.try_next().await? {
-        received = activity.local(move || received.append(&piece)).await?;
-        drop(share);
-    }
-    let sha256 = activity.local(move || received.finish()).await?;
-    match object.sha256 {
-        Some(stated) if stated.sum != sha256 => Err(ArtifactError::SumMismatch {
-            file: object.path.clone(),
-            by: stated.by,
-            expected: stated.sum,
-            found: sha256,
-        }),
-        _ => Ok(FileRecord { path: object.path.clone(), size, sha256 }),
-    }
-}
-
-/// A file that is being summed, and written if it is to be kept.
-struct Received {
-    kept: Option<Kept>,
-    hasher: sha2::Sha256,
-    /// How many bytes were summed.
-    length: u64,
-}
-
-struct Kept {
-    name: String,
-    path: PathBuf,
-    file: File,
-    journal: Arc<Journal>,
-}
-
-impl Received {
-    /// Prepares to receive an object: after what an earlier attempt left, as far as that is proven
-    /// to be right.
-    fn begin(
-        object: &Object,
-        into: Sink<'_>,
-    ) -> impl FnOnce() -> Result<Self, ArtifactError> + Send + 'static {
-        let into = match into {
-            Sink::Nothing => None,
-            Sink::Folder(folder, journal) => Some((folder.join(&object.path), Arc::clone(journal))),
-        };
-        let (name, size) = (object.path.clone(), object.size);
-        move || {
-            let Some((path, journal)) = into else {
-                return Ok(Self { kept: None, hasher: sha2::Sha256::new(), length: 0 });
-            };
-            let opened = open_to_append(&path, &journal, &name, size);
-            let (file, length, hasher) =
-                opened.map_err(|error| ArtifactError::writing(&path, error))?;
-            Ok(Self { kept: Some(Kept { name, path, file, journal }), hasher, length })
-        }
-    }
-
-    fn append(mut self, pieces: &[Bytes]) -> Result<Self, ArtifactError> {
-        for piece in pieces {
-            self.hasher.update(piece);
-            self.length += piece.len() as u64;
-            if let Some(Kept { path, file, .. }) = &mut self.kept {
-                file.write_all(piece).map_err(|error| ArtifactError::writing(path, error))?;
-            }
-        }
-        if let Some(Kept { name, path, journal, .. }) = &self.kept {
-            journal
-                .note(name, self.length, Sha256Sum::of(self.hasher.clone()))
-                .map_err(|error| ArtifactError::writing(path, error))?;
-        }
-        Ok(self)
-    }
-
-    fn finish(self) -> Result<Sha256Sum, ArtifactError> {
-        if let Some(Kept { path, file, .. }) = self.kept {
-            file.sync_all().map_err(|error| ArtifactError::writing(&path, error))?;
-        }
-        Ok(Sha256Sum::of(self.hasher))
-    }
-}
-
-/// The file at the end of what is proven of it, how much that is, and the sum up to there.
-fn open_to_append(
-    path: &Path,
-    journal: &Journal,
-    name: &str,
-    size: u64,
-) -> io::Result<(File, u64, sha2::Sha256)> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let (mut length, mut hasher) = journal.prove(name, &file, &|_| {})?;
-    if length > size {
-        (length, hasher) = (0, sha2::Sha256::new());
-        file.set_len(0)?;
-    }
-    file.seek(SeekFrom::Start(length))?;
-    Ok((file, length, hasher))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
@@ -10,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use super::super::journal::Journal;
+use super::super::receive::{FILES_AT_A_TIME, REQUEST_BYTES, open_to_append};
 use super::*;
 use crate::source::{Bucket, PATIENCE};
 use crate::verify;
@@ -145,7 +149,7 @@ async fn files_arrive_whole_summed_and_counted() {
     let weights = fs::read(artifact.root.join("model.safetensors")).unwrap();
     assert!(weights == safetensors(bytes), "the parts are not in order");
     assert_eq!(artifact.files.len(), 5);
-    assert_eq!(artifact.golden, Some(artifact.root.join("golden.json")));
+    assert_eq!(fs::read(artifact.golden.unwrap()).unwrap(), b"{}");
     assert_eq!(artifact.digest, crate::Digest::of(&artifact.files));
 }
 
@@ -411,6 +415,38 @@ async fn another_download_that_gets_no_further_is_not_waited_for_for_ever() {
     assert!(begun.elapsed() < WAIT + Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_sums_what_is_there_is_waited_for() {
+    let (_cache, shelf) = shelf();
+    let mut waiting = Waiting::begin(&shelf);
+    for beat in 0..10 {
+        let at_work = Some(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(beat));
+        waiting.saw(Come { bytes: 7, at_work }, &shelf).unwrap();
+        tokio::time::advance(WAIT / 2).await;
+    }
+    tokio::time::advance(WAIT).await;
+    let at_work = Some(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    let error = waiting.saw(Come { bytes: 7, at_work }, &shelf).unwrap_err();
+    assert!(matches!(error, ArtifactError::CacheBusy { bytes: 7, .. }), "{error:?}");
+}
+
+#[test]
+fn summing_what_is_there_is_seen_in_the_journals_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, content) = (folder.path().join("a"), b"what is there");
+    fs::write(&path, content).unwrap();
+    let journal = Journal::open(folder.path()).unwrap();
+    journal.note("a", content.len() as u64, Sha256Sum::of_bytes(content)).unwrap();
+    let journal = Journal::open(folder.path()).unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_hours(1);
+    let ranges = folder.path().join(".ranges");
+    File::open(&ranges).unwrap().set_modified(long_ago).unwrap();
+    let (_, length, _) = open_to_append(&path, &journal, "a", 99).unwrap();
+    assert_eq!(length, content.len() as u64);
+    let age = ranges.metadata().unwrap().modified().unwrap().elapsed().unwrap_or_default();
+    assert!(age < Duration::from_mins(1), "{age:?}");
+}
+
 /// Under which name the listing is downloaded.
 async fn key_of(store: &InMemory) -> String {
     let remote = remote(Arc::new(store.fork()));
@@ -605,4 +641,139 @@ async fn a_copy_with_the_expected_digest_needs_no_store() {
     let other: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
     let error = super::fetch(&down, &shelf, Some(&other), &Counts::default()).await.unwrap_err();
     assert!(error.to_string().contains("no cached copy has the expected digest"), "{error}");
+}
+
+fn golden_of(digest: &Digest, words: &str) -> Vec<u8> {
+    serde_json::json!({"artifactDigest": digest.to_string(), "words": words})
+        .to_string()
+        .into_bytes()
+}
+
+#[tokio::test]
+async fn a_corrected_golden_file_is_read_and_the_copy_is_left_to_who_loads_it() {
+    let (_cache, shelf) = shelf();
+    let store = store(&model(99)).await;
+    let up = remote(Arc::clone(&store) as Arc<dyn ObjectStore>);
+    let first = fetch(&up, &shelf, &Counts::default()).await.unwrap();
+    let loading = verify(first, None, &Counts::default()).await.unwrap();
+    let digest = loading.digest;
+    let read = async |remote: &Remote, expected: Option<&Digest>| {
+        let fetched = super::fetch(remote, &shelf, expected, &Counts::default()).await.unwrap();
+        let artifact = verify(fetched, expected, &Counts::default()).await.unwrap();
+        assert_eq!((&artifact.root, artifact.digest), (&loading.root, digest));
+        loading.unchanged().unwrap();
+        fs::read(artifact.golden.unwrap()).unwrap()
+    };
+    assert_eq!(read(&up, Some(&digest)).await, b"{}");
+
+    for (words, expected) in [("second", None), ("third", Some(&digest)), ("fourth", None)] {
+        let corrected = golden_of(&digest, words);
+        put(&store, &[("minilm/golden.json", corrected.clone())]).await;
+        assert!(read(&up, expected).await == corrected, "{words}");
+        assert!(read(&up, Some(&digest)).await == corrected, "{words}, again");
+    }
+    let corrected = golden_of(&digest, "fourth");
+    let other: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    put(&store, &[("minilm/config.json", b"{ }".to_vec())]).await;
+    put(&store, &[("minilm/golden.json", golden_of(&other, "of other files"))]).await;
+    assert!(read(&up, Some(&digest)).await == corrected, "it was for other files");
+    let down = remote(serve(|_| response("503 Slow Down", "")).await);
+    assert!(read(&down, Some(&digest)).await == corrected, "the last one that was read");
+    assert_eq!(copies(&shelf), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_says_nothing_about_a_golden_file_is_not_waited_for() {
+    let (_cache, shelf) = shelf();
+    let memory = InMemory::new();
+    put(&memory, &model(99)).await;
+    let first = fetch(&remote(Arc::new(memory.fork())), &shelf, &Counts::default()).await.unwrap();
+    let first = verify(first, None, &Counts::default()).await.unwrap();
+    put(&memory, &[("minilm/golden.json", golden_of(&first.digest, "new"))]).await;
+    let begun = Instant::now();
+    let expected = Some(&first.digest);
+    let silent = remote(stuck(memory));
+    super::fetch(&silent, &shelf, expected, &Counts::default()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+/// A store that does not say that it hands out parts.
+#[derive(Debug)]
+struct Undivided {
+    inner: InMemory,
+    /// Where the bytes of the weights go to.
+    root: PathBuf,
+    /// By how many bytes the weights that were handed out were at most ahead of those on the disk.
+    ahead: Arc<AtomicU64>,
+    /// How often the weights were asked for.
+    times: Arc<AtomicU64>,
+}
+
+const PIECE: usize = 1 << 20;
+
+impl crate::source::Source for Undivided {
+    fn list<'a>(
+        &'a self,
+        activity: &'a Activity,
+    ) -> futures::future::BoxFuture<'a, Result<crate::source::Listing, ArtifactError>> {
+        Box::pin(async move {
+            let inner = remote(Arc::new(self.inner.fork()));
+            let mut listing = inner.source.list(activity).await?;
+            listing.objects.iter_mut().for_each(|object| object.is_whole = true);
+            Ok(listing)
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        object: &'a Object,
+        range: std::ops::Range<u64>,
+    ) -> futures::future::BoxFuture<'a, Result<crate::source::Body<'a>, ArtifactError>> {
+        Box::pin(async move {
+            let path = format!("minilm/{}", object.path);
+            let content = self.inner.get(&path.as_str().into()).await.unwrap();
+            let content = content.bytes().await.unwrap();
+            let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            let content = content.slice(range);
+            let is_weights = object.path == "model.safetensors";
+            self.times.fetch_add(u64::from(is_weights), Ordering::Relaxed);
+            let starts = (0..content.len()).step_by(PIECE);
+            let pieces = starts.map(move |start| {
+                let end = content.len().min(start + PIECE);
+                let there = super::super::partial::size(&self.root);
+                let ahead = (end as u64).saturating_sub(there);
+                if is_weights {
+                    self.ahead.fetch_max(ahead, Ordering::Relaxed);
+                }
+                Ok(content.slice(start..end))
+            });
+            Ok(stream::iter(pieces).boxed())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_comes_whole_is_written_as_it_comes() {
+    let (_cache, shelf) = shelf();
+    let bytes = 4 * REQUEST_BYTES + 5;
+    let memory = InMemory::new();
+    put(&memory, &model(bytes)).await;
+    let [ahead, times] = [0, 0].map(|zero| Arc::new(AtomicU64::new(zero)));
+    let source = Box::new(Undivided {
+        inner: memory,
+        root: shelf.root().to_owned(),
+        ahead: Arc::clone(&ahead),
+        times: Arc::clone(&times),
+    });
+    let in_flight = Arc::new(crate::Budget::for_downloads());
+    let remote = Remote { source, origin: origin("http://one"), patience: PATIENCE, in_flight };
+    let counts = Counts::default();
+    let fetched = fetch(&remote, &shelf, &counts).await.unwrap();
+    let weights = fs::read(fetched.root().join("model.safetensors")).unwrap();
+    assert!(weights == safetensors(bytes), "the parts do not fit together");
+    let ahead = ahead.load(Ordering::Relaxed);
+    assert!(ahead <= REQUEST_BYTES + PIECE as u64, "{ahead} bytes were in memory");
+    assert_eq!(times.load(Ordering::Relaxed), 1, "each request brings the whole");
+    let [total, added] = [&counts.total, &counts.added].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(total, added);
 }

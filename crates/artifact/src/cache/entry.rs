@@ -69,7 +69,7 @@ impl Published {
 }
 
 /// Writes the record into a complete folder and publishes it by renaming. When another process was
-/// faster, its folder is the result.
+/// faster, its folder is the result: one that can be used is never replaced.
 pub(super) fn publish(
     from: &Path,
     onto: &Path,
@@ -79,7 +79,10 @@ pub(super) fn publish(
     let record = Record { format: FORMAT, origin: origin.clone(), files: files.to_vec() };
     let (stamp, in_use) = write_record(from, &record)?;
     if let Err(error) = fs::rename(from, onto) {
-        if let Some(published) = Published::open(onto).filter(|found| found.files == files) {
+        if let Some(published) =
+            Published::open(onto).filter(|found| found.digest() == Digest::of(files))
+        {
+            absent(fs::remove_dir_all(from))?;
             return Ok(published);
         }
         if !onto.is_dir() {

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use sha2::Digest as _;
 
@@ -50,6 +51,15 @@ impl Journal {
     pub(crate) fn note(&self, path: &str, length: u64, sum: Sha256Sum) -> io::Result<()> {
         let line = format!("\n{sum} {length} {path}\n");
         self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+    }
+
+    /// Gives the journal the time of now: whoever keeps it is at work. That it cannot be given one
+    /// costs others patience.
+    pub(crate) fn touch(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.set_modified(SystemTime::now()) {
+            tracing::debug!(%error, "a journal has no new time");
+        }
     }
 
     /// How many bytes of a file are proven, and the state of their sum. The file is cut off after

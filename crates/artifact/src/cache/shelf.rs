@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::entry::{self, PARTIAL, Published, absent, aside, random};
+use super::golden::GOLDEN;
 use super::lock::{Lock, try_exclusive};
 use super::partial::{self, Partial};
 use crate::digest::{Digest, FileRecord};
@@ -22,6 +23,7 @@ const LEFTOVER: Duration = Duration::from_hours(1);
 /// The part of the cache that holds one version of one model.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
+    cache: PathBuf,
     folder: PathBuf,
 }
 
@@ -32,8 +34,17 @@ pub(crate) enum Found {
     Published(Published),
     /// It is to be downloaded, by this process.
     Missing(Partial),
-    /// Another process downloads it; so many bytes of it are there.
-    Elsewhere(u64),
+    /// Another process downloads it, and has come so far.
+    Elsewhere(Come),
+}
+
+/// How far another process has come with a download.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Come {
+    /// What is there, in bytes.
+    pub(crate) bytes: u64,
+    /// When it last said that it is at work, by its journal.
+    pub(crate) at_work: Option<SystemTime>,
 }
 
 impl Shelf {
@@ -51,7 +62,7 @@ impl Shelf {
                 problem,
             });
         }
-        Ok(Self { folder: cache.join(model).join(version) })
+        Ok(Self { cache: cache.to_owned(), folder: cache.join(model).join(version) })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -70,6 +81,18 @@ impl Shelf {
 
     /// What there is of the listing `key`. Does not wait.
     pub(crate) fn claim(&self, key: &str) -> Result<Found, ArtifactError> {
+        match self.claim_once(key) {
+            // The clean-up removed the folder while it was still empty; it comes by only once.
+            Err(ArtifactError::Write { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                self.claim_once(key)
+            }
+            claimed => claimed,
+        }
+    }
+
+    fn claim_once(&self, key: &str) -> Result<Found, ArtifactError> {
         let failed = |error| ArtifactError::writing(&self.folder, error);
         if let Some(published) = self.listed(key) {
             return Ok(Found::Published(published));
@@ -79,7 +102,10 @@ impl Shelf {
         let path = self.folder.join(format!("{LOCK}{key}"));
         let folder = self.folder.join(format!("{PARTIAL}{key}"));
         match try_exclusive(&path).map_err(failed)? {
-            Lock::Busy => Ok(Found::Elsewhere(partial::size(&folder))),
+            Lock::Busy => Ok(Found::Elsewhere(Come {
+                bytes: partial::size(&folder),
+                at_work: modified(&folder.join(super::journal::JOURNAL_FILE)),
+            })),
             Lock::Unsupported => {
                 absent(fs::remove_file(&path)).map_err(failed)?;
                 let folder = self.folder.join(format!("{PARTIAL}{}", random()));
@@ -110,17 +136,14 @@ impl Shelf {
     ) -> Result<Published, ArtifactError> {
         let failed = |error| ArtifactError::writing(&self.folder, error);
         let digest = Digest::of(files);
-        let published = match self.find(&digest) {
-            // The same bytes from elsewhere. What is no part of a digest may differ.
-            Some(published) if published.files == files => {
-                absent(fs::remove_dir_all(&partial.folder)).map_err(failed)?;
-                published
-            }
-            _ => {
-                super::journal::Journal::remove(&partial.folder).map_err(failed)?;
-                entry::publish(&partial.folder, &self.entry(&digest), origin, files)
-                    .map_err(failed)?
-            }
+        // The same bytes from elsewhere. What is no part of a digest may differ, but others may be
+        // loading what is there.
+        let published = if let Some(published) = self.find(&digest) {
+            absent(fs::remove_dir_all(&partial.folder)).map_err(failed)?;
+            published
+        } else {
+            super::journal::Journal::remove(&partial.folder).map_err(failed)?;
+            entry::publish(&partial.folder, &self.entry(&digest), origin, files).map_err(failed)?
         };
         self.note_listing(key, &digest).and_then(|()| partial.unlock()).map_err(failed)?;
         Ok(published)
@@ -138,10 +161,49 @@ impl Shelf {
         .map_err(|error| ArtifactError::writing(&path, error))
     }
 
-    /// Removes what no running process writes. Room is short.
+    /// Removes what no running process writes, of any model: room on the volume is short.
     pub(crate) fn make_room(&self, key: &str) -> Result<(), ArtifactError> {
+        for other in self.others() {
+            if let Err(error) = other.sweep(None, Duration::ZERO) {
+                let on = other.folder.display();
+                tracing::warn!(shelf = %on, %error, "what an interrupted download left stays");
+            }
+        }
         self.sweep(Some(key), Duration::ZERO)
             .map_err(|error| ArtifactError::writing(&self.folder, error))
+    }
+
+    /// The other parts of the cache; of what cannot be read, none.
+    fn others(&self) -> Vec<Self> {
+        let within = |folder: &Path| -> Vec<String> {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        let mut others = Vec::new();
+        for model in within(&self.cache) {
+            for version in within(&self.cache.join(&model)) {
+                others.extend(Self::new(&self.cache, &model, &version));
+            }
+        }
+        others.retain(|other| other.folder != self.folder && other.folder.is_dir());
+        others
+    }
+
+    /// Whether anything in the folder is the cache's own: other folders of a volume that others use,
+    /// too, may be two deep as well.
+    pub(super) fn is_ours(&self) -> io::Result<bool> {
+        let marks = [PARTIAL, LOCK, LISTING, USERS, GOLDEN];
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if marks.iter().any(|mark| name.starts_with(mark))
+                || entry.path().join(entry::RECORD_FILE).is_file()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn entry(&self, digest: &Digest) -> PathBuf {
@@ -212,12 +274,15 @@ pub(super) fn short(digest: &Digest) -> String {
 /// Whether nothing was made or written in a folder for that long. Its own time changes when files
 /// are made in it, the journal's whenever something arrived.
 fn is_older(folder: &Path, age: Duration) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
     let times = [modified(folder), modified(&folder.join(super::journal::JOURNAL_FILE))];
     match times.into_iter().flatten().max() {
         Some(last) => last.elapsed().is_ok_and(|idle| idle >= age),
         None => true,
     }
+}
+
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
 #[cfg(test)]

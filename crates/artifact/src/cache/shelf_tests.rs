@@ -1,4 +1,6 @@
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::digest::Sha256Sum;
@@ -63,10 +65,17 @@ fn a_listing_is_downloaded_by_one_and_gone_on_with_by_the_next() {
     let (_cache, shelf) = shelf();
     let partial = begin(&shelf, "key");
     fs::write(partial.path().join("config.json"), b"12345").unwrap();
-    let Found::Elsewhere(bytes) = shelf.claim("key").unwrap() else {
-        panic!("two write the same folder");
+    let come = || match shelf.claim("key").unwrap() {
+        Found::Elsewhere(come) => come,
+        other => panic!("two write the same folder: {other:?}"),
     };
-    assert_eq!(bytes, 5);
+    let first = come();
+    assert_eq!(first.bytes, 5);
+    let journal = File::open(partial.path().join(".ranges")).unwrap();
+    journal.set_modified(SystemTime::now() - LEFTOVER).unwrap();
+    assert_ne!(come(), first, "the time is part of how far it is");
+    partial.journal.touch();
+    assert!(come().at_work.unwrap() >= first.at_work.unwrap());
     begin(&shelf, "another");
     drop(partial);
     let next = begin(&shelf, "key");
@@ -97,6 +106,43 @@ fn only_what_nobody_writes_and_nobody_wrote_for_a_while_is_swept() {
 }
 
 #[test]
+fn room_is_made_of_what_downloads_of_other_models_left() {
+    let (cache, ours) = shelf();
+    drop(begin(&ours, "mine"));
+    let other = Shelf::new(cache.path(), "b", "1.0.0").unwrap();
+    drop(begin(&other, "dead"));
+    let alive = begin(&other, "alive");
+    fs::create_dir_all(cache.path().join("of-somebody/else")).unwrap();
+    fs::write(cache.path().join("a-file"), b"").unwrap();
+
+    ours.make_room("mine").unwrap();
+    assert_eq!(names(&other), [".lock-alive", ".partial-alive"]);
+    assert!(alive.path().is_dir() && cache.path().join("of-somebody/else").is_dir());
+    assert_eq!(names(&ours), [".lock-mine", ".partial-mine"], "it goes on with that");
+}
+
+/// The clean-up may come between the making of a shelf and the lock in it.
+#[test]
+fn a_shelf_that_is_removed_while_it_is_empty_is_made_anew() {
+    let (_cache, shelf) = shelf();
+    for number in 0..500 {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && fs::remove_dir(shelf.root()).is_err() {
+                    std::hint::spin_loop();
+                }
+            });
+            let claimed = shelf.claim(&number.to_string());
+            is_over.store(true, Ordering::Relaxed);
+            let Ok(Found::Missing(partial)) = claimed else { panic!("{claimed:?}") };
+            partial.remove().unwrap();
+        });
+        drop(fs::remove_dir(shelf.root()));
+    }
+}
+
+#[test]
 fn the_same_contents_are_published_once() {
     let (_cache, shelf) = shelf();
     let first = publish(&shelf, "one", b"{}");
@@ -104,6 +150,34 @@ fn the_same_contents_are_published_once() {
     assert_eq!(first.folder, second.folder);
     let short = short(&first.digest());
     assert_eq!(names(&shelf), [".listing-one".to_owned(), ".listing-two".to_owned(), short]);
+}
+
+/// Another process may be loading it.
+#[test]
+fn a_copy_that_can_be_used_is_never_replaced() {
+    let (_cache, shelf) = shelf();
+    let loading = publish(&shelf, "one", b"{}");
+    let inode = || fs::metadata(&loading.folder).unwrap().ino();
+    let was = inode();
+    for key in ["two", "three"] {
+        let partial = begin(&shelf, key);
+        let mut all = files(b"{}");
+        for (path, content) in [("config.json", "{}"), ("golden.json", key)] {
+            fs::write(partial.path().join(path), content).unwrap();
+        }
+        let (size, sha256) = (key.len() as u64, Sha256Sum::of_bytes(key.as_bytes()));
+        all.push(FileRecord { path: "golden.json".to_owned(), size, sha256 });
+        let published = if key == "two" {
+            shelf.publish(&partial, key, &origin(), &all).unwrap()
+        } else {
+            // As if the first one had appeared in the same moment.
+            let onto = shelf.entry(&loading.digest());
+            entry::publish(partial.path(), &onto, &origin(), &all).unwrap()
+        };
+        assert_eq!((&published.folder, &published.files), (&loading.folder, &loading.files));
+        assert_eq!(inode(), was, "{key}");
+        assert!(!partial.path().exists(), "{key}");
+    }
 }
 
 #[test]

@@ -134,10 +134,7 @@ impl Site {
         let url = self.url(&path)?;
         let answer = match self.web.send(&Method::HEAD, &url, &HeaderMap::new()).await {
             Err(Refusal::Status { status: StatusCode::NOT_FOUND, .. }) => {
-                return Err(ArtifactError::FileMissing {
-                    file: path,
-                    remedy: "SHA256SUMS lists it: upload it, or write SHA256SUMS anew",
-                });
+                return Err(sums::missing(path));
             }
             answer => answer.map_err(|refusal| self.web.error(Some(&path), refusal))?,
         };

@@ -202,23 +202,25 @@ impl Hub {
 
 /// The files without weights for other programs, if there are weights for this one.
 fn without_foreign(files: Vec<File>) -> Vec<File> {
-    let extension = |path: &str| {
-        let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
-        extension.map(str::to_ascii_lowercase)
-    };
     let is_safe = |file: &File| {
         !file.path.contains('/') && extension(&file.path).as_deref() == Some("safetensors")
     };
     if !files.iter().any(is_safe) {
         return files;
     }
-    let is_foreign = |file: &File| {
-        let folder = file.path.split_once('/').map(|(folder, _)| folder);
-        folder.is_some_and(|folder| FOREIGN_FOLDERS.contains(&folder))
-            || extension(&file.path).is_some_and(|found| FOREIGN.contains(&found.as_str()))
-            || file.path.ends_with(".bin.index.json")
-    };
-    files.into_iter().filter(|file| !is_foreign(file)).collect()
+    files.into_iter().filter(|file| !is_foreign(&file.path)).collect()
+}
+
+/// Whether a file is for other programs.
+pub(crate) fn is_foreign(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(folder, _)| FOREIGN_FOLDERS.contains(&folder))
+        || extension(path).is_some_and(|found| FOREIGN.contains(&found.as_str()))
+        || path.ends_with(".bin.index.json")
+}
+
+fn extension(path: &str) -> Option<String> {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    extension.map(str::to_ascii_lowercase)
 }
 
 #[cfg(test)]

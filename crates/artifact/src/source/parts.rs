@@ -71,9 +71,7 @@ impl Read for Parts<'_> {
 impl Parts<'_> {
     /// Empty at the end.
     fn next_part(&mut self) -> Result<Bytes, ArtifactError> {
-        // What is not handed out in parts is small, or is read to its end in any case.
-        let step = if self.object.is_whole { u64::MAX } else { self.step };
-        let end = self.object.size.min(self.position.saturating_add(step));
+        let end = self.object.size.min(self.position.saturating_add(self.step));
         if end == self.position {
             return Ok(Bytes::new());
         }

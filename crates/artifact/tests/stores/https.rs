@@ -146,8 +146,18 @@ async fn a_server_that_hands_out_no_parts_is_read_as_a_whole() {
     let site = Site::start(with_sums()).await;
     site.server.misbehave(WEIGHTS, Fault::NoRanges, 100);
     let scene = site.scene();
+    scene.look(&Counts::default()).await.unwrap();
+    let asked = || -> Vec<Option<String>> {
+        let asked = site.server.asked();
+        let weights = asked
+            .iter()
+            .filter(|request| request.method == "GET" && request.path.ends_with(WEIGHTS));
+        weights.map(|request| request.header("range").map(str::to_owned)).collect()
+    };
+    assert_eq!(asked(), [Some("bytes=0-65535".to_owned())], "only the header is read");
     let artifact = scene.load(&Counts::default()).await.unwrap();
     assert_is(&artifact, &with_sums());
+    assert_eq!(asked().len(), 1, "each request brings the whole file");
 }
 
 #[tokio::test]

@@ -152,6 +152,22 @@ async fn a_branch_is_the_commit_that_it_was_when_it_was_resolved() {
     }
 }
 
+/// What was resolved of a branch is still there when the branch moves on.
+#[tokio::test]
+async fn a_branch_that_moves_on_does_not_break_what_was_resolved_of_it() {
+    let hub = Hub::start(files()).await;
+    let resolved = hub.scene("@main").look(&Counts::default()).await.unwrap();
+    let mut changed = files();
+    changed.insert("README.md".to_owned(), b"read this, too".to_vec());
+    hub.commits.lock().unwrap().push(changed);
+
+    let error = hub.scene("@main").load_pinned(&resolved, None).await.unwrap_err();
+    assert!(matches!(error, ArtifactError::DigestMismatch { .. }), "{error:?}");
+    let scene = hub.scene("@main");
+    let pinned = scene.load_pinned(&resolved, resolved.commit.as_deref()).await.unwrap();
+    assert_is(&pinned, &files());
+}
+
 #[tokio::test]
 async fn a_commit_that_changes_no_file_is_not_downloaded_again() {
     let hub = Hub::start(files()).await;

@@ -98,6 +98,21 @@ impl Scene {
         verify(fetched, None, counts).await
     }
 
+    /// As a pod does that is held to what was resolved, with a cache of its own.
+    pub(crate) async fn load_pinned(
+        &self,
+        resolved: &Resolved,
+        commit: Option<&str>,
+    ) -> Result<Artifact, ArtifactError> {
+        let location = match commit {
+            Some(commit) => self.location.clone().at(commit),
+            None => self.location.clone(),
+        };
+        let (counts, digest) = (Counts::default(), Some(&resolved.digest));
+        let fetched = fetch(&location, "minilm", "1", digest, &self.places, &counts).await?;
+        verify(fetched, digest, &counts).await
+    }
+
     pub(crate) async fn look(&self, counts: &Counts) -> Result<Resolved, ArtifactError> {
         let drop = Unsummed::Drop;
         resolve(&self.location, "minilm", "1", None, &self.places, drop, counts).await

@@ -88,7 +88,7 @@ pub(crate) enum Fault {
     Stall(usize),
     /// Sends a body in which one bit is another.
     Flip,
-    /// Sends all of the file, whichever part was asked for.
+    /// Sends all of the file, whichever part was asked for, and does not say that it has parts.
     NoRanges,
     /// Sends a part that begins later than was asked for.
     WrongPart,
@@ -264,6 +264,7 @@ impl Site {
                 let mut whole = request.clone();
                 whole.headers.retain(|(name, _)| name != "range");
                 *answer = (self.handler)(&whole);
+                answer.headers.retain(|(name, _)| name != "accept-ranges");
             }
             Fault::WrongPart => {
                 for (name, value) in &mut answer.headers {

@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use lamplighter_plan::rollout::{Environment, Plan, World};
 
-pub use pod::Digests;
+pub use pod::{Digests, Pinned};
 
 use super::blueprint::{Blueprint, Identity};
 use super::fetch::Fetched;

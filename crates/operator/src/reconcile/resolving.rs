@@ -17,7 +17,7 @@ use lamplighter_protocol::ResolveRecord;
 use super::fetch::Fetched;
 use super::fitting::misfit;
 use super::observe::{Ages, end, end_of_pod, reader_held_up, revision_of, said_at_end};
-use super::render::Digests;
+use super::render::{Digests, Pinned};
 use super::revision::Snapshot;
 use super::validate::Valid;
 
@@ -225,7 +225,7 @@ pub fn is_recorded(fetched: &Fetched, revision: &RevisionId) -> bool {
     record.is_some_and(|record| recorded(record, fetched).is_some())
 }
 
-/// The digests that the models of a revision had when they were resolved.
+/// What the models of a revision were when they were resolved.
 pub fn digests(fetched: &Fetched, revision: &RevisionId) -> Digests {
     let mut records = fetched.records.iter();
     let record = records.find(|record| revision_of(record.as_ref()).as_ref() == Some(revision));
@@ -233,7 +233,11 @@ pub fn digests(fetched: &Fetched, revision: &RevisionId) -> Digests {
         let read = || outcome(resolver(fetched, revision)?)?.ok();
         recorded(record, fetched).or_else(read)
     });
-    known.into_iter().flatten().map(|record| (record.model, record.digest)).collect()
+    let pinned = |record: ResolveRecord| {
+        let ResolveRecord { model, digest, commit, .. } = record;
+        (model, Pinned { digest, commit })
+    };
+    known.into_iter().flatten().map(pinned).collect()
 }
 
 /// What the record says.

@@ -1,5 +1,7 @@
 //! What the children look like, byte by byte: these snapshots are what a cluster sees.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use lamplighter_operator::reconcile::fetch::Fetched;
 use lamplighter_operator::reconcile::memory::Remembered;
@@ -33,13 +35,37 @@ fn rendered_from(fetched: &Fetched, remembered: &Remembered) -> Rendered {
 }
 
 fn workload_of(valid: &Valid) -> ReplicaSet {
+    workload_at(valid, None)
+}
+
+fn workload_at(valid: &Valid, commit: Option<&str>) -> ReplicaSet {
     let model = ModelKey { name: "embedder".to_owned(), version: "2.1.0".to_owned() };
-    let digests = render::Digests::from([(model, format!("sha256:{}", "0".repeat(64)))]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pinned = render::Pinned { digest, commit: commit.map(str::to_owned) };
+    let digests = render::Digests::from([(model, pinned)]);
     render::workload(&valid.wanted, &digests, Environment::Blue, valid.replicas, 7)
 }
 
 fn workload() -> ReplicaSet {
     workload_of(&valid())
+}
+
+/// The variables of the pods, by name.
+fn variables(workload: &ReplicaSet) -> BTreeMap<String, Option<String>> {
+    let template = workload.spec.as_ref().unwrap().template.as_ref().unwrap();
+    let container = &template.spec.as_ref().unwrap().containers[0];
+    let variables = container.env.iter().flatten();
+    variables.map(|variable| (variable.name.clone(), variable.value.clone())).collect()
+}
+
+#[test]
+fn a_commit_goes_along_where_there_is_one_and_changes_nothing_else() {
+    let commit = "c".repeat(40);
+    let without = variables(&workload());
+    let mut with = variables(&workload_at(&valid(), Some(&commit)));
+    let told = with.remove("LAMPLIGHTER_EXPECTED_COMMITS").flatten();
+    assert_eq!(told, Some(format!("embedder:2.1.0={commit}")));
+    assert_eq!(with, without);
 }
 
 #[test]

@@ -121,5 +121,21 @@ fn record(
 fn no_scratch(error: &io::Error) -> Failure {
     let folder = std::env::temp_dir();
     let message = format!("{} cannot be written: {error}", folder.display());
-    Failure::new(Reason::DiskFull, message)
+    let is_full =
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind());
+    let reason = if is_full { Reason::DiskFull } else { Reason::VolumeUnwritable };
+    Failure::new(reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_folder_that_is_full_is_told_from_one_that_may_not_be_written() {
+        // ENOSPC and EROFS, as errno(3) numbers them on Linux.
+        for (code, reason) in [(28, Reason::DiskFull), (30, Reason::VolumeUnwritable)] {
+            assert_eq!(no_scratch(&io::Error::from_raw_os_error(code)).reason, reason);
+        }
+    }
 }

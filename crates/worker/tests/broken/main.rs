@@ -27,6 +27,7 @@ async fn every_fault_has_its_reason_and_harms_nobody_else() {
     }
     rows.extend(stage.disks().await);
     rows.push(kills::killed_at_random_moments(&stage).await);
+    rows.push(kills::killed_when_something_is_proven(&stage).await);
     // The first row is of no fault.
     let faults: std::collections::BTreeSet<&str> =
         rows[1..].iter().map(|row| row.fault.as_str()).collect();
@@ -42,7 +43,8 @@ async fn every_fault_has_its_reason_and_harms_nobody_else() {
 }
 
 fn table(rows: &[Row]) -> String {
-    let head = ["FAULT", "COMMAND", "EXPECTED", "GOT", "NAMED", "PARTIAL LEFT", "NEIGHBOUR"];
+    let head =
+        ["FAULT", "COMMAND", "EXPECTED", "GOT", "NAMED", "FIELDS", "PARTIAL LEFT", "NEIGHBOUR"];
     let mut cells = vec![head.map(str::to_owned).to_vec()];
     cells.extend(rows.iter().map(Row::cells));
     let mut text = String::new();

@@ -29,6 +29,8 @@ pub(crate) struct Row {
     got: Result<Option<Reason>, String>,
     /// Whether the failure names the thing.
     is_named: bool,
+    /// The fields that a failure with this reason has and that this one lacks.
+    lacks: Vec<&'static str>,
     /// What is visible and not whole.
     partial: Vec<PathBuf>,
     is_neighbour_intact: bool,
@@ -38,6 +40,7 @@ impl Row {
     pub(crate) fn is_right(&self) -> bool {
         self.got.as_ref() == Ok(&self.expected)
             && self.is_named
+            && self.lacks.is_empty()
             && self.partial.is_empty()
             && self.is_neighbour_intact
     }
@@ -53,6 +56,7 @@ impl Row {
             word(&self.expected),
             self.got.as_ref().map_or_else(Clone::clone, word),
             yes(self.is_named),
+            if self.lacks.is_empty() { "all".to_owned() } else { format!("no {:?}", self.lacks) },
             if self.partial.is_empty() { "no".to_owned() } else { format!("{:?}", self.partial) },
             if self.is_neighbour_intact { "intact" } else { "HARMED" }.to_owned(),
         ]
@@ -111,7 +115,7 @@ impl Stage {
             None if ended.status.success() => Ok(None),
             other => Err(format!("{other:?} {ended:?}")),
         };
-        self.row("nothing is broken", "both", None, got, true, &place)
+        self.row("nothing is broken", "both", None, got, (true, Vec::new()), &place)
     }
 
     /// Both commands' rows for a fault.
@@ -126,7 +130,8 @@ impl Stage {
         let place = self.place(&name, |folder| Self::damage(folder, fault.damage), change);
         let cache = cache_of(&place);
         let (said, record) = self.resolve(&place, &name, &cache).await;
-        let resolved = self.judged(fault, "resolve", fault.resolve, said.as_ref(), &place);
+        let named = (fault.name, fault.names);
+        let resolved = self.judged(named, "resolve", fault.resolve, said.as_ref(), &place);
         if let Damage::Later(change) = fault.damage {
             // The copy that resolving made would be right.
             fs::remove_dir_all(cache.join(&name)).unwrap();
@@ -137,7 +142,7 @@ impl Stage {
         let more: Vec<&str> = expected.iter().map(String::as_str).collect();
         let ends = ends(&place, &more).await;
         let said = last_words(&place);
-        let mut served = self.judged(fault, "serve", Some(fault.serve), said.as_ref(), &place);
+        let mut served = self.judged(named, "serve", Some(fault.serve), said.as_ref(), &place);
         if !ends {
             served.got = Err("it serves".to_owned());
         }
@@ -148,17 +153,20 @@ impl Stage {
     /// their own; whoever is not root needs user namespaces for that.
     pub(crate) async fn disks(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (fault, options, reason) in [
-            ("read-only cache", "ro", Reason::DownloadFailed),
-            ("full cache", "size=16k", Reason::DiskFull),
-            ("cache without inodes", "nr_inodes=3", Reason::DiskFull),
+        // Whoever is root may write anything; without his capabilities he is an owner like others.
+        let as_owner = "setpriv --bounding-set=-all";
+        for (fault, options, through, reason) in [
+            ("read-only cache", "ro", "", Reason::VolumeUnwritable),
+            ("cache of somebody else", "mode=0555", as_owner, Reason::VolumeUnwritable),
+            ("full cache", "size=16k", "", Reason::DiskFull),
+            ("cache without inodes", "nr_inodes=3", "", Reason::DiskFull),
         ] {
             let name = slug(fault);
             let place = self.place(&name, |_| {}, |_| {});
             let cache = cache_of(&place);
             fs::create_dir_all(&cache).unwrap();
             let script = format!(
-                "mount -t tmpfs -o {options} tmpfs {} && exec {BINARY} resolve --manifest {} \
+                "mount -t tmpfs -o {options} tmpfs {} && exec {through} {BINARY} resolve --manifest {} \
                  --model {name}:1 --termination-log {} --cache-dir {}",
                 cache.display(),
                 place.path().join("manifest.json").display(),
@@ -176,9 +184,8 @@ impl Stage {
             let ended = process::to_end(command).await;
             assert!(place.termination_log().exists(), "unshare and mount work here: {ended:?}");
             let said = last_words(&place);
-            let is_named = said.as_ref().is_some_and(|failure| failure.message.contains("cache"));
-            let got = Ok(said.map(|failure| failure.reason));
-            rows.push(self.row(fault, "resolve", Some(reason), got, is_named, &place));
+            let words = cache.display().to_string();
+            rows.push(self.judged((fault, &words), "resolve", Some(reason), said.as_ref(), &place));
         }
         rows
     }
@@ -230,16 +237,18 @@ impl Stage {
 
     fn judged(
         &self,
-        fault: &Fault,
+        (fault, names): (&str, &str),
         command: &'static str,
         expected: Option<Reason>,
         said: Option<&Failure>,
         place: &Place,
     ) -> Row {
+        assert!(!names.is_empty(), "{fault}: every failure names something");
         let says = |failure: &Failure| serde_json::to_string(failure).unwrap();
-        let is_named = said.is_none_or(|failure| says(failure).contains(fault.names));
+        let is_named = said.is_none_or(|failure| says(failure).contains(names));
+        let lacks = said.map(lacks).unwrap_or_default();
         let got = Ok(said.map(|failure| failure.reason));
-        self.row(fault.name, command, expected, got, is_named, place)
+        self.row(fault, command, expected, got, (is_named, lacks), place)
     }
 
     pub(crate) fn row(
@@ -248,7 +257,7 @@ impl Stage {
         command: &'static str,
         expected: Option<Reason>,
         got: Result<Option<Reason>, String>,
-        is_named: bool,
+        (is_named, lacks): (bool, Vec<&'static str>),
         place: &Place,
     ) -> Row {
         let cache = cache_of(place);
@@ -258,6 +267,7 @@ impl Stage {
             expected,
             got,
             is_named,
+            lacks,
             partial: partial(&cache),
             is_neighbour_intact: same(&self.cache.path().join(NEIGHBOUR), &cache.join(NEIGHBOUR)),
         }
@@ -297,6 +307,35 @@ async fn ends(place: &Place, more: &[&str]) -> bool {
     let mut command = process::serving(BINARY.as_ref(), place.path(), more);
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     tokio::time::timeout(PATIENCE, child.wait()).await.is_ok()
+}
+
+/// Which of the fields a failure lacks that every one with its reason has.
+fn lacks(failure: &Failure) -> Vec<&'static str> {
+    use Reason::*;
+    let is_there = |field: &str| match field {
+        "file" => failure.file.is_some(),
+        "tensor" => failure.tensor.is_some(),
+        "expected" => failure.expected.is_some(),
+        "found" => failure.found.is_some() && failure.found != failure.expected,
+        other => panic!("there is no field {other}"),
+    };
+    let fields: &[&'static str] = match failure.reason {
+        ArtifactTruncated | HeaderInvalid | ConfigInvalid | PoolingUnknown => {
+            &["file", "expected", "found"]
+        }
+        IndexMissingShard | TensorShapeMismatch | UnsupportedDtype | WeightsNonFinite => {
+            &["file", "tensor", "expected", "found"]
+        }
+        TensorMissing => &["tensor"],
+        UnsafeFormat | TokenizerInvalid | GoldenInvalid | DiskFull | VolumeUnwritable => &["file"],
+        DigestMismatch | UnsupportedArchitecture | TokenizerVocabMismatch | ValidationFailed => {
+            &["expected", "found"]
+        }
+        // A file, or the whole address.
+        ArtifactNotFound if failure.file.is_some() => &["expected", "found"],
+        _ => &[],
+    };
+    fields.iter().copied().filter(|field| !is_there(field)).collect()
 }
 
 /// What the process left; nothing if it went well.

@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use axum::http::StatusCode;
 use lamplighter_protocol::{Failure, Phase, Reason};
 use serde_json::json;
 
 use crate::support::artifact::{Place, Tiny, WEIGHTS};
-use crate::support::process::{self, Ended};
+use crate::support::client::Http;
+use crate::support::process::{self, Ended, Process};
+use crate::support::store::{BUCKET, Store};
 
 /// Runs the worker, which must fail, and returns its last words.
 async fn last_words(place: &Place, more: &[&str]) -> (Failure, Ended) {
@@ -147,4 +150,33 @@ async fn what_is_wrong_before_any_model_is_named_as_well() {
     let (failure, _) = last_words(&place, &[]).await;
     assert_eq!(failure.reason, Reason::DeviceUnavailable);
     assert_eq!(failure.phase, Some(Phase::Transfer));
+}
+
+#[tokio::test]
+async fn models_of_the_image_and_of_a_store_are_served_side_by_side() {
+    let store = Store::start().await;
+    let place = Place::new(&Tiny::new());
+    Tiny::new().write(&store.folder("minilm"));
+    let case = json!({"cases": [{"name": "near", "check": {"similarity": {
+        "texts": ["the lamp", "the lamp light"], "atLeast": "0.1",
+    }}}]});
+    let (mut near, mut far) = (place.entry("near"), place.entry("far"));
+    far["source"] =
+        json!({"uri": format!("s3://{BUCKET}/minilm"), "credentials": store.credentials(true)});
+    near["validation"] = case.clone();
+    far["validation"] = case;
+    place.write_manifest(&[near, far]);
+    let worker = Process::start(place.path(), &[]).await;
+    let http = Http::one();
+    http.ready_is(worker.admin, StatusCode::OK).await;
+    let mut vectors = Vec::new();
+    for model in ["near", "far"] {
+        let answer = http.embed_with(worker.serving, model, "winter river").await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        vectors.push(answer.json()["data"][0]["embedding"].clone());
+    }
+    assert_eq!(vectors[0], vectors[1], "they are the same model");
+    let cached = fs::read_dir(place.path().join("cache")).unwrap();
+    let cached: Vec<_> = cached.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(cached, ["far"], "what is in the image is used where it is");
 }

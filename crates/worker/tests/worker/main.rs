@@ -12,6 +12,7 @@ mod descriptors;
 mod documents;
 mod drain;
 mod handover;
+mod hub;
 mod inference;
 mod keys;
 mod life;

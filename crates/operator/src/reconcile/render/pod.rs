@@ -19,8 +19,17 @@ use lamplighter_protocol::{ModelKey, place};
 use crate::reconcile::blueprint::{Blueprint, image_folder};
 use crate::reconcile::observe::CONTAINER;
 
-/// The digest of each model when it was resolved.
-pub type Digests = BTreeMap<ModelKey, String>;
+/// What each model was when it was resolved.
+pub type Digests = BTreeMap<ModelKey, Pinned>;
+
+/// What a model was when it was resolved.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pinned {
+    /// The identity of its contents.
+    pub digest: String,
+    /// The commit that its address stood for, where the store has such.
+    pub commit: Option<String>,
+}
 
 /// Name of the port for requests.
 pub(super) const SERVING: &str = "serving";
@@ -211,12 +220,19 @@ fn environment(blueprint: &Blueprint, digests: &Digests) -> Vec<EnvVar> {
     all
 }
 
-/// What was resolved is what is loaded, whatever the store holds by then.
-fn expected(digests: &Digests) -> Option<EnvVar> {
-    let pairs: Vec<String> =
-        digests.iter().map(|(model, digest)| format!("{model}={digest}")).collect();
-    (!pairs.is_empty()).then(|| EnvVar {
-        name: place::ENV_DIGESTS.to_owned(),
+/// What was resolved is what is loaded, whatever the store holds by then: the digests say which
+/// bytes, and the commits where they still are when a branch has moved on.
+fn expected(digests: &Digests) -> impl Iterator<Item = EnvVar> {
+    let pair = |(model, value): (&ModelKey, &String)| format!("{model}={value}");
+    let contents = digests.iter().map(|(model, pinned)| pair((model, &pinned.digest))).collect();
+    let commits = digests
+        .iter()
+        .filter_map(|(model, pinned)| Some(pair((model, pinned.commit.as_ref()?))))
+        .collect();
+    let pairs: [(&str, Vec<String>); 2] =
+        [(place::ENV_DIGESTS, contents), (place::ENV_COMMITS, commits)];
+    pairs.into_iter().filter(|(_, pairs)| !pairs.is_empty()).map(|(name, pairs)| EnvVar {
+        name: name.to_owned(),
         value: Some(pairs.join(",")),
         ..EnvVar::default()
     })

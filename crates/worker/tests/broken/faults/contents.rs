@@ -30,7 +30,7 @@ pub(super) const FAULTS: &[Fault] = &[
     both(
         "another digest than expected",
         DigestMismatch,
-        "sha256:",
+        "sha256:0000000000000000",
         Damage::Entry(|entry| {
             entry["expectedDigest"] = json!(format!("sha256:{}", "0".repeat(64)));
         }),
@@ -62,11 +62,17 @@ pub(super) const FAULTS: &[Fault] = &[
             replace(f, "SHA256SUMS", &format!("{}  config.json\n", "0".repeat(64)));
         }),
         resolve: Some(DigestMismatch),
-        // Without having been resolved, it is a file like any other, and the golden file is of
-        // other bytes.
-        serve: GoldenInvalid,
-        names: "",
+        serve: DigestMismatch,
+        names: "config.json",
     },
+    both(
+        "a listed file that is not there",
+        ArtifactNotFound,
+        "2_Dense/model.safetensors",
+        Damage::Files(|f| {
+            replace(f, "SHA256SUMS", &format!("{}  2_Dense/model.safetensors\n", "0".repeat(64)));
+        }),
+    ),
     // Answers.
     loading(
         "no case and no golden file",
@@ -105,6 +111,7 @@ pub(super) const FAULTS: &[Fault] = &[
             });
         }),
     ),
+    // One scaled by 1.01 leaves these answers within 0.999999: only the digest sees that.
     loading(
         "one tensor turned around, golden file renamed",
         ValidationFailed,
@@ -119,7 +126,7 @@ pub(super) const FAULTS: &[Fault] = &[
     both(
         "wrong credentials",
         AuthDenied,
-        "models",
+        "s3://models/wrong-credentials",
         Damage::Entry(|entry| {
             let right = entry["source"]["credentials"].as_str().unwrap();
             entry["source"]["credentials"] = json!(right.replace("true", "false"));
