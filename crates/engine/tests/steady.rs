@@ -68,7 +68,7 @@ fn a_warm_engine_takes_no_memory_but_that_of_the_answer() {
         let engine = transfer_to(built, Device::Cpu, processor).unwrap();
         assert_eq!(engine.runtime().precision, precision, "{:?}", engine.compared());
         let batch = |lengths: &&[usize]| lengths.iter().map(|length| text(*length, 3)).collect();
-        let batches: Vec<_> = REAL_BATCHES.iter().cycle().take(24).map(batch).collect();
+        let batches: Vec<_> = REAL_BATCHES.iter().cycle().take(12).map(batch).collect();
         takes_no_memory(engine.as_ref(), &batches, 1);
     }
     // On one core and on two.
