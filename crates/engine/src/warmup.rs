@@ -144,6 +144,19 @@ pub(crate) fn samples(
     Ok(numbered.map(|(shape, number)| batch(&material, shape.0, shape.1, number)).collect())
 }
 
+/// A few pairs of texts of the warm-up's words: short ones and long ones, with the special tokens
+/// between them that the model knows pairs by.
+pub(crate) fn pairs(tokenizer: &Tokenizer) -> Result<Vec<Tokens>, EngineError> {
+    let words: Vec<&str> = WORDS.split_whitespace().collect();
+    let texts: Vec<[String; 2]> = [(3, 8), (8, 3), (6, 40)]
+        .into_iter()
+        .map(|(first, second)| [words[..first].join(" "), words[words.len() - second..].join(" ")])
+        .collect();
+    let pairs: Vec<Text<'_>> =
+        texts.iter().map(|[first, second]| Text::Pair(first, second)).collect();
+    tokenizer.encode(&pairs, TooLong::CutEnd)
+}
+
 /// The special tokens around a text and many different tokens to put between them.
 struct Material {
     begin: Vec<u32>,

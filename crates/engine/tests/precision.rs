@@ -10,8 +10,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use lamplighter_engine::{
-    Device, Engine, Gives, Kernel, Precision, Processor, Text, Tokens, answer_texts, build,
-    embed_texts, prepare, read, transfer, transfer_judged, transfer_to,
+    Compared, Device, Engine, Gives, Kernel, Precision, Processor, Text, Tokens, answer_texts,
+    build, embed_texts, prepare, read, transfer, transfer_judged, transfer_to,
 };
 use serde::Deserialize;
 use support::{HIDDEN, INNER, LAYERS, Tensor, Tiny, distance};
@@ -136,8 +136,10 @@ enum Expected {
 }
 
 /// These networks are small and their weights by lot, so that what rounding does to a number is not
-/// lost among many. Some are at the bound and may be computed in floats.
-const AT_THE_BOUND: [&str; 4] =
+/// lost among many. Of these four, the worker's own texts come to a cosine between 0.9995 and 0.9999 in
+/// software, so that they are computed in floats there. What is computed in bf16 keeps the bound,
+/// whatever it is called.
+const MAY_FALL_BACK: [&str; 4] =
     ["bert-dense", "camembert-classes", "distilbert-classes", "mpnet-reranker"];
 
 #[test]
@@ -161,18 +163,16 @@ fn near_to_torch(folder: &Path, kernel: Kernel) {
     let built = build(weights, prepare(folder).unwrap()).unwrap();
     let engine = transfer_to(built, Device::Cpu, Processor::with(kernel)).unwrap();
     let name = folder.file_name().unwrap().to_str().unwrap();
-    let is_at_the_bound = AT_THE_BOUND.contains(&name);
     let in_bf16 = engine.runtime().precision == Precision::BF16;
-    assert!(in_bf16 || is_at_the_bound, "{name} {:?}", engine.compared());
+    assert!(in_bf16 || MAY_FALL_BACK.contains(&name), "{name} {:?}", engine.compared());
     let expected = fs::read(folder.join("expected.json")).unwrap();
     match (serde_json::from_slice(&expected).unwrap(), &engine.facts().gives) {
         (Expected::Embedded { texts, vectors }, _) => {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let found = embed_texts(engine.as_ref(), &texts).unwrap();
-            let least = if is_at_the_bound { 0.9998 } else { 0.9999 };
             for (found, expected) in found.iter().zip(&vectors) {
                 let cosine = cosine(found, expected);
-                assert!(cosine >= least, "{name} {kernel}: {cosine}");
+                assert!(cosine >= Compared::LEAST, "{name} {kernel}: {cosine}");
             }
         }
         (Expected::Scored { texts, scaled }, Gives::Scores { scale, .. }) => {

@@ -396,6 +396,25 @@ fn outputs_that_overflow_are_an_error() {
     assert!(matches!(error, EngineError::OutputNonFinite { index: 0, .. }), "{error:?}");
 }
 
+/// Queries and keys so large that their products are infinite: no token has a weight then, and an answer
+/// from equal ones would be a wrong one.
+#[test]
+fn scores_that_overflow_are_an_error_with_every_kernel() {
+    let mut tiny = Tiny::new();
+    for name in ["query", "key"] {
+        let weight = tiny.tensor(&format!("encoder.layer.0.attention.self.{name}.weight"));
+        let values: Vec<f32> = weight.values().iter().map(|value| value * 1e30).collect();
+        *weight = Tensor::floats(&[HIDDEN, HIDDEN], values);
+    }
+    for kernel in Kernel::available() {
+        let built = tiny.build().unwrap();
+        let engine = transfer_to(built, Device::Cpu, Processor::with(kernel)).unwrap();
+        let error = engine.embed(&engine.tokenize(&["the lamp"]).unwrap()).unwrap_err();
+        let named = matches!(error, EngineError::OutputNonFinite { index: 0, .. });
+        assert!(named, "{kernel}: {error:?}");
+    }
+}
+
 #[test]
 fn a_failed_text_is_named_by_its_place_among_all_texts() {
     let mut tiny = Tiny::new();

@@ -20,7 +20,9 @@ const RELOADS: u32 = 50;
 #[derive(Args, Debug)]
 pub(crate) struct SoakArgs {
     /// How long. Below two hours, resident memory may span 8 MB and rise by 2 MB once it has
-    /// settled; from then on its slope, with the 95 % that it is sure to, must be below 1 MB an hour.
+    /// settled; from then on its slope, of means of five minutes and with the 95 % that it is sure to, must
+    /// be below 1 MB an hour. In any case the peak of the later reloads may be 2 MB above that of the
+    /// earlier ones.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(2..=10_080))]
     minutes: u32,
     /// What is served.

@@ -2,6 +2,10 @@
 //!
 //! Closures would not be compiled with the vector instructions of whoever calls them, so there are
 //! none here, and functions are handed on as types.
+//!
+//! What is no number stays none. The maximum and the minimum of most instruction sets would hide it: of a
+//! NaN and a number they are the number, or whichever comes second. So they are taken only where a NaN
+//! goes another way, too.
 
 use pulp::Simd;
 
@@ -16,15 +20,18 @@ const FRACTION: u32 = 23;
 /// of it are exact (W. J. Cody, W. Waite: Software Manual for the Elementary Functions, 1980).
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
-/// Below it, the exponential is next to no number that a float can be; above, it is infinite.
+/// Below it, the exponential is next to no number that a float can be.
 const LOWEST: f32 = -87.0;
-const HIGHEST: f32 = 88.0;
+/// From here on, it is infinite: nearly the largest number that a float can be.
+const HIGHEST: f32 = 88.5;
 
 /// e to the power of each number, within 3 units in the last place; of those below −87 as of −87, of
-/// those above 88 as of 88.
+/// those from 88.5 on infinity, and of what is no number none.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let x = simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(LOWEST)), simd.splat_f32s(HIGHEST));
+    let is_finite = simd.less_than_f32s(x, simd.splat_f32s(HIGHEST));
+    let otherwise = simd.add_f32s(x, simd.splat_f32s(f32::INFINITY));
+    let x = simd.max_f32s(x, simd.splat_f32s(LOWEST));
     let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(LOG2_E), simd.splat_f32s(ROUNDING));
     let whole = simd.sub_f32s(shifted, simd.splat_f32s(ROUNDING));
     let rest = simd.mul_add_e_f32s(whole, simd.splat_f32s(-LN_2_HIGH), x);
@@ -40,7 +47,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let bits = simd.transmute_u32s_f32s(shifted);
     let exponent = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(FRACTION));
     let bits = simd.add_u32s(simd.transmute_u32s_f32s(sum), exponent);
-    simd.transmute_f32s_u32s(bits)
+    simd.select_f32s(is_finite, simd.transmute_f32s_u32s(bits), otherwise)
 }
 
 /// A function between the halves of a feed-forward layer.
@@ -64,7 +71,8 @@ impl Activated for Same {
 impl Activated for Relu {
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-        simd.max_f32s(x, simd.splat_f32s(0.0))
+        let zero = simd.splat_f32s(0.0);
+        simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
     }
 }
 
@@ -73,6 +81,7 @@ impl Activated for Gelu {
     /// error function is the eighth power of one over a polynomial, the form of approximation 7.1.28
     /// of Abramowitz and Stegun, Handbook of Mathematical Functions, with one square less and two
     /// terms more: fitted to |x| erfc(|x| / √2) / 2 between 0 and 7, where it is off by at most 5e-8.
+    /// Of an infinite number there is none.
     #[inline(always)]
     fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         let zero = simd.splat_f32s(0.0);
@@ -115,6 +124,7 @@ impl Activated for GeluTanh {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use pulp::WithSimd;
 
     use super::*;
@@ -185,6 +195,9 @@ mod tests {
         assert!(far < 3.0 * f64::from(f32::EPSILON), "{far:e}");
         let low = farthest(&Exp, &between(-1e9, -100.0), |_| 0.0, |found, _| found);
         assert!(low < 2e-38, "{low:e}");
+        let is_infinite = |found: f64, _| if found == f64::INFINITY { 0.0 } else { 1.0 };
+        let high = farthest(&Exp, &between(88.5, 1e9), f64::exp, is_infinite);
+        assert!(high == 0.0, "there is one that is no infinity");
     }
 
     /// The error function by its series, which converges everywhere.
@@ -199,23 +212,84 @@ mod tests {
         sum * std::f64::consts::FRAC_2_SQRT_PI
     }
 
+    fn gelu(x: f64) -> f64 {
+        // Beyond, its terms are so large that nothing is left of their sum.
+        let phi = if x.abs() < 6.0 { erf(x / std::f64::consts::SQRT_2) } else { x.signum() };
+        0.5 * x * (1.0 + phi)
+    }
+
+    fn gelu_tanh(x: f64) -> f64 {
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+        0.5 * x * (1.0 + inner.tanh())
+    }
+
     #[test]
     fn the_activations_are_those_of_their_definitions() {
         let apart = |found: f64, expected: f64| (found - expected).abs();
-        let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
         let far = farthest(&Of(Gelu), &between(-6.0, 6.0), gelu, apart);
         assert!(far < 3e-7, "{far:e}");
-        let tanh = |x: f64| {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
-            0.5 * x * (1.0 + inner.tanh())
-        };
-        let far = farthest(&Of(GeluTanh), &between(-10.0, 10.0), tanh, apart);
+        let far = farthest(&Of(GeluTanh), &between(-10.0, 10.0), gelu_tanh, apart);
         assert!(far < 3e-6, "{far:e}");
         let far = farthest(&Of(Relu), &between(-10.0, 10.0), |x| x.max(0.0), apart);
         assert!(far == 0.0, "{far:e}");
         for (x, expected) in [(-60.0, 0.0), (60.0, 60.0)] {
             let far = farthest(&Of(Gelu), &[x; 32], |_| expected, apart);
             assert!(far < 1e-30, "{x}: {far:e}");
+        }
+    }
+
+    /// Of a number that may be none, or infinite: what comes out is the definition's, or no finite number
+    /// where that has none.
+    fn check_any(number: f32) {
+        fn found(kernel: Kernel, number: f32, function: &impl Function) -> f32 {
+            // One of them is another, so that no vector is of one kind alone.
+            let mut numbers = [number; 32];
+            numbers[1] = 1.0;
+            kernel.dispatch(Map(&mut numbers, function));
+            for at in 2..32 {
+                assert_eq!(numbers[at].to_bits(), numbers[0].to_bits(), "{number:e} at {at}");
+            }
+            numbers[0]
+        }
+        let wide = f64::from(number);
+        for kernel in Kernel::available() {
+            let of = |name: &str, found: f32, expected: f64, allowed: f64| {
+                let is_right = if number.is_nan() {
+                    found.is_nan()
+                } else if number.is_infinite() && !expected.is_finite() {
+                    !found.is_finite()
+                } else if expected > f64::from(f32::MAX) {
+                    found == f32::INFINITY
+                } else {
+                    (f64::from(found) - expected).abs() <= allowed
+                };
+                assert!(is_right, "{kernel}: {name} of {number:e} is {found:e}, not {expected:e}");
+            };
+            let expected = if number >= 88.5 { f64::INFINITY } else { wide.exp() };
+            of("exp", found(kernel, number, &Exp), expected, expected * 4e-7 + 2e-38);
+            of("relu", found(kernel, number, &Of(Relu)), if wide < 0.0 { 0.0 } else { wide }, 0.0);
+            of("gelu", found(kernel, number, &Of(Gelu)), gelu(wide), 3e-7);
+            let allowed = 3e-6 * wide.abs().clamp(1.0, 10.0);
+            of("gelu_tanh", found(kernel, number, &Of(GeluTanh)), gelu_tanh(wide), allowed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none_and_no_infinity_becomes_a_number() {
+        let mut numbers = vec![f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001)];
+        // A quiet one whose lowest bits are set: the exponential adds to bits.
+        numbers.extend([0x7fc0_0001, 0xffff_ffff, 0x7fff_ffff].map(f32::from_bits));
+        for size in [0.0, 1e-45, 1e-40, f32::MIN_POSITIVE, 1.0, 88.0, 88.6, 100.0, 1e30, f32::MAX] {
+            numbers.extend([size, -size]);
+        }
+        numbers.extend([f32::INFINITY, f32::NEG_INFINITY]);
+        numbers.into_iter().for_each(check_any);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bits_at_all_come_out_as_defined(bits: u32) {
+            check_any(f32::from_bits(bits));
         }
     }
 }

@@ -11,9 +11,10 @@ use crate::tokenizer::Tokenizer;
 use crate::validation::cosine;
 use crate::{Facts, Gives, Output, Tokens, warmup};
 
-/// Texts of how many tokens, and how many of each: a few hundred tokens in all, which take far less
-/// than a warm-up.
-const SHAPES: [(usize, usize); 3] = [(8, 3), (24, 3), (96, 3)];
+/// Texts of how many tokens, and how many of each: at most as long as the model reads, and about a
+/// thousand tokens in all, which take far less than a warm-up. The more tokens there are, the more
+/// rounding errors a vector is made of, and the more attention looks away from.
+const SHAPES: [(usize, usize); 4] = [(8, 3), (24, 3), (96, 3), (512, 1)];
 
 /// Runs texts with both kernels that the encoder was loaded for, and leaves it with the one of lower
 /// precision. The smallest cosine, of all texts, between what the two made of one.
@@ -24,11 +25,10 @@ pub(super) fn measure(
     finish: &Finish,
     facts: &Facts,
 ) -> Result<f64, EngineError> {
-    let shapes = SHAPES.map(|(length, texts)| (length.min(facts.max_tokens), texts));
     let lower = encoder.kernel();
     let mut scratch = Scratch::default();
     let mut least = 1.0_f64;
-    for batch in warmup::samples(tokenizer, &shapes)? {
+    for batch in batches(tokenizer, facts.max_tokens, &facts.gives)? {
         let mut vectors = |kernel| {
             encoder.compute_with(kernel);
             vectors(encoder, &batch, &mut scratch, finish, facts)
@@ -40,6 +40,20 @@ pub(super) fn measure(
     }
     encoder.compute_with(lower);
     Ok(least)
+}
+
+/// What is run: texts, and pairs for a model that may be asked for them.
+fn batches(
+    tokenizer: &Tokenizer,
+    max_tokens: usize,
+    gives: &Gives,
+) -> Result<Vec<Vec<Tokens>>, EngineError> {
+    let shapes = SHAPES.map(|(length, texts)| (length.min(max_tokens), texts));
+    let mut batches = warmup::samples(tokenizer, &shapes)?;
+    if matches!(gives, Gives::Scores { .. }) {
+        batches.push(warmup::pairs(tokenizer)?);
+    }
+    Ok(batches)
 }
 
 /// Of each text the vector that it is given; where it is given scores, the one that these are made of.
@@ -76,7 +90,37 @@ fn nearness(found: &[f32], expected: &[f32]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
+    use crate::recipe::Recipe;
+
+    #[test]
+    fn the_longest_text_is_compared_too_and_pairs_of_a_model_that_reads_them() {
+        let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+        for (family, reads_pairs) in [("bert-mean", false), ("bert-reranker", true)] {
+            let dir = families.join(family);
+            let config = Config::read(&dir).unwrap();
+            let recipe = Recipe::read(&dir, &config).unwrap();
+            let tokenizer = Tokenizer::read(&dir, &config.encoder, &recipe).unwrap();
+            for (max_tokens, longest) in [(12, 12), (300, 300), (512, 512), (8192, 512)] {
+                let batches = batches(&tokenizer, max_tokens, &recipe.gives).unwrap();
+                let texts: Vec<&Tokens> = batches.iter().flatten().collect();
+                let lengths = texts.iter().map(|text| text.ids.len());
+                assert_eq!(lengths.clone().max(), Some(longest.max(pairs_length(&texts))));
+                assert!(lengths.sum::<usize>() < 1_200, "it stays cheap");
+                let pairs = texts.iter().filter(|text| text.second.is_some()).count();
+                assert_eq!(pairs, if reads_pairs { 3 } else { 0 }, "{family}");
+            }
+        }
+    }
+
+    /// Of pairs, the tokenizer knows itself how long they may be.
+    fn pairs_length(texts: &[&Tokens]) -> usize {
+        let pairs = texts.iter().filter(|text| text.second.is_some());
+        pairs.map(|pair| pair.ids.len()).max().unwrap_or_default()
+    }
 
     #[test]
     fn a_cosine_is_a_number_whatever_the_vectors_hold() {

@@ -12,7 +12,7 @@ use crate::layout::{Network, Weight, needed};
 use crate::{Dtype, Tokens};
 
 pub(crate) const VOCABULARY: u32 = 50;
-pub(crate) const POSITIONS: usize = 40;
+pub(crate) const POSITIONS: usize = 110;
 
 /// An encoder with weights by lot, and the same one as candle runs it.
 pub(crate) fn both(

@@ -50,7 +50,8 @@ fn compare_with_candle(kernel: Kernel, compare: impl Fn(&[f32], &[f32])) {
         (130, 5, 33, "gelu_pytorch_tanh"),
     ] {
         let (own, candle) = both(hidden, heads, inner, act, kernel);
-        for length in [1, 2, 6, 7, 17, POSITIONS] {
+        // Of attention, 48 queries are looked at together.
+        for length in [1, 2, 6, 7, 17, 40, 48, 49, 97, POSITIONS] {
             let text = text(length, 3);
             let found = run(&own, std::slice::from_ref(&text));
             let expected = candle.forward(&[text]).unwrap().flatten_all().unwrap();
@@ -71,7 +72,7 @@ fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
 fn alone_and_in_batches(kernel: Kernel) {
     let (own, _) = both(48, 3, 100, "gelu", kernel);
     let texts: Vec<Tokens> =
-        [5, 1, 40, 17, 8].into_iter().zip(0..).map(|(l, s)| text(l, s)).collect();
+        [5, 1, POSITIONS, 17, 8].into_iter().zip(0..).map(|(l, s)| text(l, s)).collect();
     let alone: Vec<Vec<f32>> =
         texts.iter().map(|text| run(&own, std::slice::from_ref(text))).collect();
     for order in [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]] {

@@ -76,7 +76,9 @@ fn normalize<S: Simd>(simd: S, row: &mut [f32], gain: &[f32], bias: &[f32], epsi
 
 /// Of each row, the first `length` numbers become the exponentials of what they were, over their
 /// sum. A row has `stride` numbers, a multiple of the lanes of every instruction set; what is behind
-/// `length` becomes 0.
+/// `length` counts for nothing, and nothing is to be read of it.
+///
+/// A row in which one is no number or infinite, or all are −∞, has no weights: all become NaN.
 pub(crate) struct Softmax<'a> {
     pub(crate) rows: &'a mut [f32],
     pub(crate) stride: usize,
@@ -89,9 +91,10 @@ impl WithSimd for Softmax<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for row in self.rows.chunks_exact_mut(self.stride) {
-            row[self.length..].fill(f32::MIN);
+            row[self.length..].fill(f32::NEG_INFINITY);
             let (vectors, _) = S::as_mut_simd_f32s(row);
-            let mut largest = simd.splat_f32s(f32::MIN);
+            // Whether this sees a NaN depends on where it stands; the exponential of one is always one.
+            let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
             for vector in &*vectors {
                 largest = simd.max_f32s(largest, *vector);
             }
@@ -110,59 +113,5 @@ impl WithSimd for Softmax<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::kernel::Kernel;
-
-    fn numbers(count: u16) -> Vec<f32> {
-        (0..count).map(|at| f32::from(at * 37 % 101) / 10.0 - 5.0).collect()
-    }
-
-    #[test]
-    fn rows_are_normalized_as_defined_whatever_their_length() {
-        for length in [1, 4, 7, 8, 19, 64, 385] {
-            let row = numbers(length);
-            let added: Vec<f32> = row.iter().map(|x| x * 0.25 + 1.0).collect();
-            let (gain, bias) = (numbers(length), vec![0.5; row.len()]);
-            let wide: Vec<f64> =
-                row.iter().zip(&added).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
-            let count = f64::from(length);
-            let mean = wide.iter().sum::<f64>() / count;
-            let variance = wide.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-            for kernel in Kernel::available() {
-                let mut rows = [row.clone(), row.clone()].concat();
-                kernel.dispatch(Normalize {
-                    rows: &mut rows,
-                    added: &[added.clone(), added.clone()].concat(),
-                    gain: &gain,
-                    bias: &bias,
-                    epsilon: 1e-6,
-                });
-                for (at, found) in rows.iter().enumerate() {
-                    let at = at % row.len();
-                    let scaled = (wide[at] - mean) / (variance + 1e-6).sqrt();
-                    let expected = scaled * f64::from(gain[at]) + 0.5;
-                    assert!((f64::from(*found) - expected).abs() < 1e-4, "{length} at {at}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_softmax_is_of_the_first_numbers_alone() {
-        for length in [1, 5, 16, 31, 32] {
-            let row = numbers(32);
-            let exponentials: Vec<f64> =
-                row[..length].iter().map(|x| f64::from(*x).exp()).collect();
-            let sum: f64 = exponentials.iter().sum();
-            for kernel in Kernel::available() {
-                let mut rows = row.repeat(2);
-                kernel.dispatch(Softmax { rows: &mut rows, stride: 32, length });
-                for (at, found) in rows.iter().enumerate() {
-                    let expected = exponentials.get(at % 32).map_or(0.0, |x| x / sum);
-                    assert!((f64::from(*found) - expected).abs() < 1e-6, "{length} at {at}");
-                }
-            }
-        }
-    }
-}
+#[path = "rows_tests.rs"]
+mod tests;

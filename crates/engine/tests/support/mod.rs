@@ -22,6 +22,19 @@ pub(crate) const POSITIONS: usize = 40;
 pub(crate) const MAX_TOKENS: usize = 32;
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
+/// How large a model is.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) hidden: usize,
+    pub(crate) heads: usize,
+    pub(crate) inner: usize,
+    pub(crate) positions: usize,
+    pub(crate) max_tokens: usize,
+}
+
+const TINY: Size =
+    Size { hidden: HIDDEN, heads: 2, inner: INNER, positions: POSITIONS, max_tokens: MAX_TOKENS };
+
 /// In the order of their ids.
 const SPECIAL: [&str; 4] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
 
@@ -60,22 +73,26 @@ impl Tensor {
 
 impl Tiny {
     pub(crate) fn new() -> Self {
+        Self::of(TINY)
+    }
+
+    pub(crate) fn of(size: Size) -> Self {
         let vocabulary = vocabulary();
         let config = json!({
             "architectures": ["BertModel"],
             "model_type": "bert",
             "hidden_act": "gelu",
-            "hidden_size": HIDDEN,
-            "intermediate_size": INNER,
+            "hidden_size": size.hidden,
+            "intermediate_size": size.inner,
             "layer_norm_eps": 1e-12,
-            "max_position_embeddings": POSITIONS,
-            "num_attention_heads": 2,
+            "max_position_embeddings": size.positions,
+            "num_attention_heads": size.heads,
             "num_hidden_layers": LAYERS,
             "pad_token_id": 0,
             "type_vocab_size": 2,
             "vocab_size": vocabulary.len(),
         });
-        let tensors = tensors(vocabulary.len());
+        let tensors = tensors(vocabulary.len(), size);
         let module = |index: usize, path: &str, kind: &str| {
             let kind = format!("sentence_transformers.models.{kind}");
             json!({"idx": index, "name": index.to_string(), "path": path, "type": kind})
@@ -92,7 +109,7 @@ impl Tiny {
             (
                 "1_Pooling/config.json",
                 json!({
-                    "word_embedding_dimension": HIDDEN,
+                    "word_embedding_dimension": size.hidden,
                     "pooling_mode_cls_token": false,
                     "pooling_mode_mean_tokens": true,
                     "pooling_mode_max_tokens": false,
@@ -100,7 +117,7 @@ impl Tiny {
             ),
             (
                 "sentence_bert_config.json",
-                json!({"max_seq_length": MAX_TOKENS, "do_lower_case": false}),
+                json!({"max_seq_length": size.max_tokens, "do_lower_case": false}),
             ),
         ];
         Self {
@@ -207,24 +224,28 @@ fn tokenizer(vocabulary: &[String]) -> Value {
     })
 }
 
-fn tensors(vocabulary: usize) -> BTreeMap<String, Tensor> {
+/// Sums are as large as those of the tiny model, however many numbers they are made of.
+fn tensors(vocabulary: usize, size: Size) -> BTreeMap<String, Tensor> {
+    let Size { hidden, inner, positions, .. } = size;
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let scale = (HIDDEN as f32 / hidden as f32).sqrt();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut shapes = vec![
-        ("embeddings.word_embeddings.weight".to_owned(), vec![vocabulary, HIDDEN]),
-        ("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, HIDDEN]),
-        ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, HIDDEN]),
-        ("pooler.dense.weight".to_owned(), vec![HIDDEN, HIDDEN]),
+        ("embeddings.word_embeddings.weight".to_owned(), vec![vocabulary, hidden]),
+        ("embeddings.position_embeddings.weight".to_owned(), vec![positions, hidden]),
+        ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, hidden]),
+        ("pooler.dense.weight".to_owned(), vec![hidden, hidden]),
     ];
     let mut norms = vec!["embeddings".to_owned()];
     for layer in 0..LAYERS {
         let layer = format!("encoder.layer.{layer}");
         for (part, rows, columns) in [
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", INNER, HIDDEN),
-            ("output.dense", HIDDEN, INNER),
+            ("attention.self.query", hidden, hidden),
+            ("attention.self.key", hidden, hidden),
+            ("attention.self.value", hidden, hidden),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", inner, hidden),
+            ("output.dense", hidden, inner),
         ] {
             shapes.push((format!("{layer}.{part}.weight"), vec![rows, columns]));
             shapes.push((format!("{layer}.{part}.bias"), vec![rows]));
@@ -233,21 +254,21 @@ fn tensors(vocabulary: usize) -> BTreeMap<String, Tensor> {
         norms.push(format!("{layer}.output"));
     }
     for norm in norms {
-        shapes.push((format!("{norm}.LayerNorm.weight"), vec![HIDDEN]));
-        shapes.push((format!("{norm}.LayerNorm.bias"), vec![HIDDEN]));
+        shapes.push((format!("{norm}.LayerNorm.weight"), vec![hidden]));
+        shapes.push((format!("{norm}.LayerNorm.bias"), vec![hidden]));
     }
     let mut tensors: BTreeMap<String, Tensor> = shapes
         .into_iter()
         .map(|(name, shape)| {
             let count = shape.iter().product();
-            let values: Vec<f32> = (0..count).map(|_| random.next()).collect();
+            let values: Vec<f32> = (0..count).map(|_| scale * random.next()).collect();
             (name, Tensor::floats(&shape, values))
         })
         .collect();
     // What older checkpoints carry along: not a weight, and not a float.
-    let positions = (0_i64..).take(POSITIONS).flat_map(i64::to_le_bytes).collect();
-    let positions = Tensor { dtype: "I64", shape: vec![1, POSITIONS], data: positions };
-    tensors.insert("embeddings.position_ids".to_owned(), positions);
+    let ids = (0_i64..).take(positions).flat_map(i64::to_le_bytes).collect();
+    let ids = Tensor { dtype: "I64", shape: vec![1, positions], data: ids };
+    tensors.insert("embeddings.position_ids".to_owned(), ids);
     tensors
 }
 

@@ -9,6 +9,7 @@ mod load;
 mod plot;
 mod reload;
 mod samples;
+mod slope;
 #[expect(dead_code, unused_imports, reason = "the worker's own tests use more of it")]
 #[path = "../worker/support/mod.rs"]
 mod support;

@@ -85,6 +85,7 @@ mod tests {
         let at = |second: u32| Sample {
             seconds: f64::from(second),
             resident_bytes: 1e8,
+            peak_bytes: 0.0,
             descriptors: 12.0,
             threads: 7.0,
             is_reloading: false,

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 
+use super::slope::slope;
+
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// What comes before settles: allocator, pools, connections.
 const SETTLING: f64 = 0.2;
 /// Above this, a slope says more than a span.
 const LONG: f64 = 2.0 * 3600.0;
-/// 97.5 % of a normal distribution.
-const QUANTILE: f64 = 1.96;
+/// Of reloads, of which the later ones are compared with the earlier ones.
+const FEWEST_RELOADS: usize = 4;
 
 /// What was seen at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +20,8 @@ pub(crate) struct Sample {
     /// Since the load began.
     pub(crate) seconds: f64,
     pub(crate) resident_bytes: f64,
+    /// The most resident memory since the sample before.
+    pub(crate) peak_bytes: f64,
     pub(crate) descriptors: f64,
     pub(crate) threads: f64,
     /// A second version was there or on its way, and took memory of its own.
@@ -39,6 +43,8 @@ pub(crate) struct Verdict {
     pub(crate) span_bytes: f64,
     /// How much the median of the second half is above that of the first.
     pub(crate) rise_bytes: f64,
+    /// How much more the later half of the reloads took at most than the earlier half did.
+    pub(crate) reloads_rise_bytes: f64,
     /// Of the resident memory in an hour, and what is left open on either side of it.
     pub(crate) slope_bytes_per_hour: f64,
     pub(crate) slope_open: f64,
@@ -49,7 +55,7 @@ pub(crate) struct Verdict {
 }
 
 impl Sample {
-    /// Of a process that runs.
+    /// Of a process that runs; its peak begins anew (`man proc_pid_clear_refs`).
     pub(crate) fn take(pid: i32, seconds: f64) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
@@ -57,11 +63,13 @@ impl Sample {
             let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
             number.ok_or_else(|| io::Error::other(format!("no {name} in its status")))
         };
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
         Ok(Self {
             is_reloading: false,
             seconds,
             resident_bytes: field("VmRSS:")? * 1024.0,
+            peak_bytes: field("VmHWM:")? * 1024.0,
             descriptors: f64::from(u32::try_from(descriptors).unwrap_or(u32::MAX)),
             threads: field("Threads:")?,
         })
@@ -88,10 +96,12 @@ impl Verdict {
         let middle = |half: &[Sample]| median(half.iter().map(resident).collect());
         let most = settled.iter().map(resident).fold(f64::MIN, f64::max);
         let least = settled.iter().map(resident).fold(f64::MAX, f64::min);
-        let (slope, open) = slope(&settled);
+        let at = |at: &Sample| (at.seconds, at.resident_bytes);
+        let (slope, open) = slope(&settled.iter().map(at).collect::<Vec<_>>());
         Some(Self {
             span_bytes: most - least,
             rise_bytes: middle(second) - middle(first),
+            reloads_rise_bytes: reloads_rise(samples, SETTLING * seconds),
             slope_bytes_per_hour: slope * 3600.0,
             slope_open: open * 3600.0,
             more_descriptors: after.descriptors - before.descriptors,
@@ -115,6 +125,8 @@ impl Verdict {
             at_most("resident memory spans", self.span_bytes / MEBIBYTE, 8.0, "MB");
             at_most("resident memory rose by", self.rise_bytes / MEBIBYTE, 2.0, "MB");
         }
+        let reloads = self.reloads_rise_bytes / MEBIBYTE;
+        at_most("the peak of reloads rose by", reloads, 2.0, "MB");
         at_most(
             "descriptors left after the load:",
             self.more_descriptors,
@@ -129,10 +141,11 @@ impl Verdict {
         let mut line = String::new();
         let _ = write!(
             line,
-            "resident memory spans {:.2} MB and rose by {:.2} MB; slope {:.3} ± {:.3} MB/h; \
-             at rest descriptors {:+.0}, threads {:+.0}",
+            "resident memory spans {:.2} MB and rose by {:.2} MB, the peak of reloads by {:.2} MB; \
+             slope {:.3} ± {:.3} MB/h; at rest descriptors {:+.0}, threads {:+.0}",
             self.span_bytes / MEBIBYTE,
             self.rise_bytes / MEBIBYTE,
+            self.reloads_rise_bytes / MEBIBYTE,
             self.slope_bytes_per_hour / MEBIBYTE,
             self.slope_open / MEBIBYTE,
             self.more_descriptors,
@@ -142,20 +155,19 @@ impl Verdict {
     }
 }
 
-/// Least squares: bytes a second, and 95 % of where it may lie on either side.
-fn slope(samples: &[Sample]) -> (f64, f64) {
-    let count = f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
-    let mean = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
-    let (middle, level) = (mean(|at| at.seconds), mean(|at| at.resident_bytes));
-    let spread: f64 = samples.iter().map(|at| (at.seconds - middle).powi(2)).sum();
-    if spread <= 0.0 || count <= 2.0 {
-        return (0.0, f64::INFINITY);
+/// By how much the highest peak of the later half of the reloads is above that of the earlier half, of
+/// those after the process has settled. 0 of few.
+fn reloads_rise(samples: &[Sample], settled: f64) -> f64 {
+    let settled = samples.iter().filter(|at| at.seconds >= settled).collect::<Vec<_>>();
+    let reloads = settled.chunk_by(|before, after| before.is_reloading == after.is_reloading);
+    let peak = |reload: &[&Sample]| reload.iter().map(|at| at.peak_bytes).fold(f64::MIN, f64::max);
+    let peaks: Vec<f64> = reloads.filter(|reload| reload[0].is_reloading).map(peak).collect();
+    if peaks.len() < FEWEST_RELOADS {
+        return 0.0;
     }
-    let together = |at: &Sample| (at.seconds - middle) * (at.resident_bytes - level);
-    let slope = samples.iter().map(together).sum::<f64>() / spread;
-    let rest = |at: &Sample| (at.resident_bytes - level - slope * (at.seconds - middle)).powi(2);
-    let variance = samples.iter().map(rest).sum::<f64>() / (count - 2.0);
-    (slope, QUANTILE * (variance / spread).sqrt())
+    let (first, second) = peaks.split_at(peaks.len() / 2);
+    let most = |peaks: &[f64]| peaks.iter().copied().fold(f64::MIN, f64::max);
+    most(second) - most(first)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -171,7 +183,14 @@ mod tests {
         let at = |second: u32| {
             let seconds = f64::from(second);
             let resident_bytes = bytes(seconds) * MEBIBYTE;
-            Sample { seconds, resident_bytes, descriptors: 20.0, threads: 9.0, is_reloading: false }
+            Sample {
+                seconds,
+                resident_bytes,
+                peak_bytes: resident_bytes,
+                descriptors: 20.0,
+                threads: 9.0,
+                is_reloading: false,
+            }
         };
         (0..seconds).map(at).collect()
     }
@@ -218,6 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn what_later_reloads_take_more_than_earlier_ones_is_a_leak() {
+        let with_peaks = |peak: fn(f64) -> f64| {
+            let mut reloads = samples(100, |_| 60.0);
+            for at in reloads.iter_mut().filter(|at| at.seconds % 10.0 < 1.0) {
+                at.is_reloading = true;
+                at.peak_bytes = peak(at.seconds) * MEBIBYTE;
+            }
+            problems(&reloads)
+        };
+        assert_eq!(with_peaks(|_| 160.0), "");
+        // What the first ones take more than the last ones is a process that settles.
+        assert_eq!(with_peaks(|second| 160.0 - second / 10.0), "");
+        let told = with_peaks(|second| 160.0 + second / 10.0);
+        assert_eq!(told, "the peak of reloads rose by 4.00 MB, at most 2 are allowed");
+    }
+
+    #[test]
     fn a_long_run_is_judged_by_its_slope() {
         let wave = |second: f64| (second / 10.0).sin() * 5.0;
         let flat = samples(9_000, wave);
@@ -256,6 +292,7 @@ mod tests {
     #[test]
     fn a_process_can_be_looked_at() {
         let own = Sample::take(i32::try_from(std::process::id()).unwrap(), 1.0).unwrap();
+        assert!(own.peak_bytes >= own.resident_bytes, "{own:?}");
         assert!(own.resident_bytes > MEBIBYTE && own.descriptors >= 3.0 && own.threads >= 1.0);
     }
 }

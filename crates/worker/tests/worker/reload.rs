@@ -214,6 +214,12 @@ async fn ask(
     answers
 }
 
+/// How many times what answers take without one they may take while a version loads. At rest it is twice
+/// at most (`cargo xtask bench reload`); here, clients and other tests share the cores.
+const LONGER: u32 = 4;
+/// What answers may take in any case: a slice of the scheduler or two.
+const SHORT: Duration = Duration::from_millis(10);
+
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times.get(times.len() * percent / 100).copied().unwrap_or_default()
@@ -259,19 +265,19 @@ async fn versions_replace_each_other_under_load_and_no_request_is_lost() {
         answers.iter().filter(within).map(|timed| timed.took).collect::<Vec<_>>()
     };
     let mut without = between(calm, loads[0].0);
+    let without_count = without.len();
+    let without = percentile(&mut without, 99);
     let mut during = Vec::new();
     for (from, to) in &loads {
-        let of_load = between(*from, *to);
+        let mut of_load = between(*from, *to);
         assert!(!of_load.is_empty(), "requests are answered while a version loads");
-        during.extend(of_load);
+        during.push((percentile(&mut of_load, 99), of_load.len()));
     }
-    println!(
-        "p99 without loads {:?} of {}, during loads {:?} of {}",
-        percentile(&mut without, 99),
-        without.len(),
-        percentile(&mut during, 99),
-        during.len(),
-    );
+    println!("p99 without loads {without:?} of {without_count}, during each load {during:?}");
+    // Of the large model's loads the best one: what a neighbour does to the machine falls on one and not
+    // on all, and what a load does to requests falls on each.
+    let best = during.iter().step_by(2).map(|(p99, _)| *p99).min().unwrap_or_default();
+    assert!(best < LONGER * without.max(SHORT), "{best:?} while a version loads, else {without:?}");
     for key in right.keys() {
         assert!(answers.iter().any(|timed| timed.model == *key), "{key} answered");
     }

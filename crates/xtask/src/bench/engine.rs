@@ -70,7 +70,7 @@ pub(super) fn run(workspace: &Workspace, args: &EngineArgs) -> Result<()> {
         programs: measured,
     };
     if args.json {
-        term::line(&serde_json::to_string(&figures)?);
+        term::line(&serde_json::to_string(&figures.report())?);
     } else {
         term::line(&figures.tables());
     }

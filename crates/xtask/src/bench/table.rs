@@ -23,9 +23,34 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
 }
 
+/// Per cent of the peak, which is that of 32-bit multiply-adds: what computes in fewer bits, by its name
+/// or its kernel's, may be above it, so that it has no share.
+pub(crate) fn share_of_peak(computes_in: &str, flops: Option<f64>, peak: f64) -> String {
+    match flops {
+        Some(_) if !computes_in.ends_with("f32") => "-".to_owned(),
+        Some(flops) => format!("{:.0}", 100.0 * flops / peak),
+        None => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_computes_in_fewer_bits_has_no_share_of_the_peak_of_32() {
+        for (name, flops, shown) in [
+            ("avx2-f32", Some(20.0), "10"),
+            ("st-f32", Some(250.0), "125"),
+            ("st-f32", None, ""),
+            ("amx-bf16", Some(800.0), "-"),
+            ("st-bf16", Some(800.0), "-"),
+            ("st-autocast", Some(800.0), "-"),
+            ("ort-int8", Some(800.0), "-"),
+        ] {
+            assert_eq!(share_of_peak(name, flops, 200.0), shown, "{name}");
+        }
+    }
 
     #[test]
     fn names_stand_to_the_left_and_figures_to_the_right() {

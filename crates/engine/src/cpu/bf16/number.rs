@@ -69,6 +69,17 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_bits_at_all_stay_what_they_are_no_number_infinite_or_neither(bits: u32) {
+            let number = f32::from_bits(bits);
+            let rounded = widen(round(number));
+            prop_assert_eq!(rounded.is_nan(), number.is_nan(), "{:e}", number);
+            prop_assert!(rounded.is_infinite() || !number.is_infinite());
+            // Half a step above the largest one.
+            prop_assert!(rounded.is_infinite() == (number.abs() >= f32::from_bits(0x7f7f_8000)));
+            prop_assert!(number.is_nan() || rounded.is_sign_negative() == number.is_sign_negative());
+        }
+
+        #[test]
         fn no_other_number_is_nearer(bits: u32) {
             let number = f32::from_bits(bits);
             prop_assume!(number.is_normal() && number.abs() < 3e38);

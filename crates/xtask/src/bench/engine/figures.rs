@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::bench::peer::Took;
-use crate::bench::table::{aligned, row};
+use crate::bench::table::{aligned, row, share_of_peak};
 use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
@@ -57,6 +57,17 @@ pub(crate) struct Figures {
     pub(crate) programs: BTreeMap<String, Measured>,
 }
 
+/// What is printed as JSON: the figures, what they come to, and the line that sums them up.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report<'a> {
+    #[serde(flatten)]
+    figures: &'a Figures,
+    /// By workload and other program: the engine's tokens a second over the other's, or where queries
+    /// are timed its milliseconds of the median; the median over the runs.
+    ratios: BTreeMap<&'a str, BTreeMap<&'a str, f64>>,
+    line: String,
+}
+
 type Values = fn(&Measured) -> &BTreeMap<String, Vec<f64>>;
 
 impl Figures {
@@ -66,12 +77,29 @@ impl Figures {
     }
 
     /// The engine's figures over another's of the same run: the median.
-    fn ratio(&self, values: Values, workload: &str, other: &str) -> String {
+    fn ratio(&self, values: Values, workload: &str, other: &str) -> Option<f64> {
         let of = |program: &str| values(self.programs.get(program)?).get(workload);
-        let ratio = of(OURS).zip(of(other)).map(|(ours, theirs)| {
+        of(OURS).zip(of(other)).map(|(ours, theirs)| {
             median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
-        });
-        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        })
+    }
+
+    /// With ratios to all others, and the last line.
+    pub(crate) fn report(&self) -> Report<'_> {
+        let mut ratios: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
+        let values: [Values; 2] = [|of| &of.tokens_per_second, |of| &of.p50];
+        for values in values {
+            for (other, measured) in &self.programs {
+                for workload in values(measured).keys().filter(|_| other != OURS) {
+                    let ratio = self.ratio(values, workload, other);
+                    ratios
+                        .entry(workload)
+                        .or_default()
+                        .extend(ratio.map(|ratio| (&**other, ratio)));
+                }
+            }
+        }
+        Report { figures: self, ratios, line: self.verdict() }
     }
 
     /// Of the two ways in which torch computes in 16 bits, the faster one in this workload.
@@ -112,9 +140,10 @@ impl Figures {
             let number = |value: Option<f64>, digits: usize| {
                 value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
             };
+            let computes_in = if program == OURS { &self.kernel } else { program };
             let share = |tokens: Option<f64>, workload: &str, peak: f64| {
                 let (of_all, flops) = self.sizes.get(workload).copied().unwrap_or_default();
-                number(tokens.map(|tokens| 100.0 * tokens * flops / of_all / peak), 0)
+                share_of_peak(computes_in, tokens.map(|tokens| tokens * flops / of_all), peak)
             };
             let speed = |workload| self.of(program, |of| &of.tokens_per_second, workload);
             let alone = self.of(program, |of| &of.tokens_per_processor_second, "W2");
@@ -155,8 +184,12 @@ impl Figures {
 
     /// More tokens, and fewer milliseconds, than the others: so many times.
     fn verdict(&self) -> String {
-        let speed = |workload, other| self.ratio(|of| &of.tokens_per_second, workload, other);
-        let time = |other| self.ratio(|of| &of.p50, "W3", other);
+        let shown = |ratio: Option<f64>| {
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        };
+        let speed =
+            |workload, other| shown(self.ratio(|of| &of.tokens_per_second, workload, other));
+        let time = |other| shown(self.ratio(|of| &of.p50, "W3", other));
         let cosine = self.programs.get(OURS).and_then(|ours| ours.min_cosine);
         let cosine = cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.6}"));
         format!(
@@ -216,10 +249,20 @@ mod tests {
             "engine: kernel avx2-f32; W1 0.62 st-bf16 3.12 ort-f32 3.00 st-f32; W2 0.62 st-bf16; \
              W3 0.50 ort-f32 - ort-int8; cosine 0.999999"
         );
+        let json = serde_json::to_value(figures.report()).unwrap_or_default();
+        assert_eq!(json["line"], figures.verdict());
+        assert_eq!(json["kernel"], "avx2-f32", "beside the figures");
+        // 10 / 5 and 40 / 10.
+        assert_eq!(json["ratios"]["W1"]["st-f32"], 3.0);
+        assert_eq!(json["ratios"]["W3"]["ort-f32"], 0.5);
+        assert_eq!(json["ratios"]["W3"].get(OURS), None);
         // 25 tokens of 10 operations a second are more than the processor can do.
         let table = figures.tokens(200.0);
         let ours = table.lines().find(|line| line.starts_with(OURS)).unwrap_or_default();
         let cells: Vec<&str> = ours.split_whitespace().collect();
         assert_eq!(cells[1..8], ["25", "125", "25", "125", "50", "500", "2.00"], "{table}");
+        let theirs = table.lines().find(|line| line.starts_with("st-bf16")).unwrap_or_default();
+        let cells: Vec<&str> = theirs.split_whitespace().collect();
+        assert_eq!(cells[1..8], ["20", "-", "20", "-", "40", "-", "9.00"], "{table}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::bench::peer::Took;
-use crate::bench::table::{aligned, row};
+use crate::bench::table::{aligned, row, share_of_peak};
 use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
@@ -117,10 +117,11 @@ impl Figures {
             };
             let speed = middle(&measured.pairs_per_second, "R");
             let flops = self.size.flops / self.size.pairs as f64;
+            let computes_in = if program == OURS { &self.kernel } else { program };
             rows.push(row([
                 program,
                 &number(speed, 1),
-                &number(speed.map(|speed| 100.0 * speed * flops / peak), 0),
+                &share_of_peak(computes_in, speed.map(|speed| speed * flops), peak),
                 &number(middle(&measured.pairs_per_processor_second, "R"), 1),
                 &time("R", 0.50),
                 &time("R", 0.99),
