@@ -207,11 +207,13 @@ impl Acceptor {
         self.accept_rest(listener).await;
     }
 
-    /// Until others have ended that hold what was missing, or the listener closes.
+    /// Until others have ended that hold what was missing, or the listener closes. One that is idle
+    /// ends at once.
     async fn pause(&self) {
         tokio::select! {
             () = tokio::time::sleep(ACCEPT_PAUSE) => {}
             () = self.signals.closing.cancelled() => {}
+            never = self.idlers.send_away(PAUSE) => match never {},
         }
     }
 

@@ -51,7 +51,8 @@ pub struct LimitArgs {
     pub request_timeout_seconds: Option<Duration>,
 
     /// How long a client may take for 64 KiB of its answer, or for what is left of it, before its
-    /// connection is closed. By default that closes those that read less than about 6.5 kB a second.
+    /// connection is closed. By default that closes those that read less than about 6.5 kB a second, and
+    /// some that read up to twice that, where their systems take much at once.
     #[arg(long, env = "LAMPLIGHTER_WRITE_TIMEOUT_SECONDS", default_value = "10", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub write_timeout_seconds: Duration,
 
