@@ -91,7 +91,7 @@ async fn without_descriptors_connections_wait_and_it_is_told_once() {
 
 #[tokio::test]
 async fn a_descriptor_of_an_idle_connection_goes_to_one_that_waits() {
-    let (mut worker, _http) = start().await;
+    let (worker, _http) = start().await;
     leave(1, &worker).await;
     let mut idle = accepted(worker.serving).await;
     let answer = waiting(worker.serving).await.answer("}}").await;
