@@ -329,3 +329,35 @@ impl AsyncWrite for Wire {
         linger.get_or_insert_with(Linger::begin).poll(stream, context).map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_telemetry::idle::Idlers;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Whether a reader that takes so many bytes four times in its patience is cut off.
+    async fn is_cut_off(bytes: usize) -> bool {
+        let flights = Flights::new(Gauge::default(), Idlers::default().enter());
+        let _written = flights.begin().write(Body::empty(), true);
+        let reading = async {
+            for _ in 0..40 {
+                tokio::time::sleep(PATIENCE / 4).await;
+                flights.wrote(bytes);
+            }
+        };
+        tokio::select! {
+            () = flights.stalled(PATIENCE) => true,
+            () = reading => false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_is_no_progress_and_the_least_is() {
+        assert!(is_cut_off(1).await);
+        assert!(is_cut_off(LEAST / 8).await);
+        assert!(!is_cut_off(LEAST / 2).await);
+    }
+}
