@@ -1,6 +1,7 @@
 //! A worker process from its command line to its exit code.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -37,7 +38,10 @@ pub fn main() -> ExitCode {
 /// Help and version are what was asked for; anything else that clap says is a failure, which the
 /// kubelet is told like any other.
 fn refuse(error: &clap::Error, line: &[OsString]) -> ExitCode {
-    if let Err(lost) = error.print() {
+    // Who has read enough of the help closes the pipe.
+    if let Err(lost) = error.print()
+        && lost.kind() != io::ErrorKind::BrokenPipe
+    {
         eprintln!("{error}\n{lost}");
     }
     if !error.use_stderr() {

@@ -34,6 +34,9 @@ use crate::server::{Cut, Drain, Figures, Patience, Server, Tls};
 /// How much longer than a request may take an unload waits for those that have the model.
 const UNLOAD_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long the head of a request may take from its first byte. Clients send one at once.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
 /// Reads the manifest, loads its models, serves them until `stop` is cancelled, and drains.
 pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Failure> {
     let manifest = manifest::read(&args.manifest)?;
@@ -195,6 +198,7 @@ impl Worker {
 
         let patience = Patience {
             idle: limits.idle_timeout_seconds,
+            head: HEAD_TIME,
             age: limits.max_connection_age_seconds,
             write: limits.write_timeout_seconds,
             connections: count(limits.max_connections),

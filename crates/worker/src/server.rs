@@ -12,11 +12,13 @@
 //!
 //! A connection is told to close earlier when it is old enough or when it is shed.
 //!
-//! When as many connections are open as may be, others wait in the system's queue, and those
-//! that are open are told to close with their next answer.
+//! When as many connections are open as may be, others wait in the system's queue. Those that are
+//! open are told to close with their next answer, and those that are idle to close at once, the
+//! longest idle first, as many as are needed.
 
 mod connection;
 mod flight;
+mod head;
 mod linger;
 mod shedding;
 mod tls;
@@ -29,19 +31,25 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use futures::FutureExt as _;
+use lamplighter_telemetry::idle::Idlers;
 use prometheus_client::metrics::gauge::Gauge;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use connection::{Accepted, Signals};
+use connection::{Accepted, PAUSE, Signals};
 use flight::Flights;
 pub use shedding::Shedding;
 pub use tls::{Tls, TlsError};
 
 /// After an accept that failed for want of file descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How much of its answers a connection may have in the system that was not sent yet. The system's
+/// own bound is megabytes, of which it tells nothing until a third is gone: a slow reader would look
+/// like one that has stopped.
+const UNSENT: u32 = 128 << 10;
 /// How often it is told while it lasts.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// How often those are tried that waited when the listener closed: the drain's own time begins
@@ -53,10 +61,12 @@ const LAST_TRIES: usize = 10;
 pub struct Patience {
     /// How long to wait for the whole head of a connection's next request.
     pub idle: Duration,
+    /// How long a head may take from its first byte.
+    pub head: Duration,
     /// After which time a connection is closed with its next answer. Each connection gets up
     /// to a fifth less, so that those that came together do not go together.
     pub age: Duration,
-    /// How long a client may take nothing of its answer.
+    /// How long a client may take for 64 KiB of its answer, or for its rest.
     pub write: Duration,
     /// How many may be open.
     pub connections: usize,
@@ -121,6 +131,7 @@ impl Server {
             patience,
             places: Arc::new(Semaphore::new(patience.connections)),
             crowded: Arc::clone(&crowded),
+            idlers: Idlers::default(),
             figures,
             signals: signals.clone(),
             connections: connections.clone(),
@@ -164,6 +175,7 @@ struct Acceptor {
     places: Arc<Semaphore>,
     /// A connection waits for the place of another one.
     crowded: Arc<AtomicBool>,
+    idlers: Idlers,
     figures: Figures,
     signals: Signals,
     connections: TaskTracker,
@@ -195,11 +207,13 @@ impl Acceptor {
         self.accept_rest(listener).await;
     }
 
-    /// Until others have ended that hold what was missing, or the listener closes.
+    /// Until others have ended that hold what was missing, or the listener closes. One that is idle
+    /// ends at once.
     async fn pause(&self) {
         tokio::select! {
             () = tokio::time::sleep(ACCEPT_PAUSE) => {}
             () = self.signals.closing.cancelled() => {}
+            never = self.idlers.send_away(PAUSE) => match never {},
         }
     }
 
@@ -214,6 +228,7 @@ impl Acceptor {
             biased;
             () = self.signals.closing.cancelled() => None,
             place = Arc::clone(&self.places).acquire_owned() => place.ok(),
+            never = self.idlers.send_away(PAUSE) => match never {},
         };
         self.crowded.store(false, Ordering::Release);
         place
@@ -247,7 +262,9 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) {
-        if let Err(error) = stream.set_nodelay(true) {
+        let set = stream.set_nodelay(true);
+        let set = set.and_then(|()| SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT));
+        if let Err(error) = set {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
@@ -260,7 +277,7 @@ impl Acceptor {
             self.signals.clone(),
             Arc::clone(&self.crowded),
             self.figures.shedding.enter(),
-            Flights::new(self.figures.in_flight.clone()),
+            Flights::new(self.figures.in_flight.clone(), self.idlers.enter()),
         );
         self.connections.spawn(async move {
             // A panic in one connection must not leave the gauge above its truth.
@@ -279,6 +296,9 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+#[cfg(test)]
+#[path = "server_limits_tests.rs"]
+mod limits_tests;
 #[cfg(test)]
 #[path = "server_tests.rs"]
 mod tests;

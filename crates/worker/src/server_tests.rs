@@ -11,23 +11,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-const PATIENCE: Patience = Patience {
+pub(super) const PATIENCE: Patience = Patience {
     idle: Duration::from_secs(10),
+    head: Duration::from_secs(10),
     age: Duration::from_secs(10),
     write: Duration::from_secs(10),
     connections: 8,
 };
-const DRAIN: Drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(10) };
+pub(super) const DRAIN: Drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(10) };
 /// More than the system buffers of one connection on both sides.
-const LARGE: usize = 64 << 20;
+pub(super) const LARGE: usize = 64 << 20;
 
-struct Served {
-    server: Server,
-    figures: Figures,
-    address: SocketAddr,
+pub(super) struct Served {
+    pub(super) server: Server,
+    pub(super) figures: Figures,
+    pub(super) address: SocketAddr,
 }
 
-async fn serve(patience: Patience) -> Served {
+pub(super) async fn serve(patience: Patience) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let figures = Figures::default();
     let router = Router::new()
@@ -38,14 +39,14 @@ async fn serve(patience: Patience) -> Served {
     Served { address: server.address(), server, figures }
 }
 
-async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+pub(super) async fn ask(address: SocketAddr, path: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
     client
 }
 
-async fn until(holds: impl Fn() -> bool) {
+pub(super) async fn until(holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -55,7 +56,7 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 /// The head of an answer, and the connection to read the body from.
-async fn head(client: &mut TcpStream) -> String {
+pub(super) async fn head(client: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.unwrap());
@@ -64,7 +65,7 @@ async fn head(client: &mut TcpStream) -> String {
 }
 
 /// An answer's head, when its short body was read too.
-async fn answer(client: &mut TcpStream) -> String {
+pub(super) async fn answer(client: &mut TcpStream) -> String {
     let head = head(client).await;
     let mut body = [0; "lit".len()];
     client.read_exact(&mut body).await.unwrap();

@@ -18,8 +18,9 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_MAX_QUEUED_TEXTS", default_value = "4096", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "TEXTS")]
     pub max_queued_texts: u32,
 
-    /// How many connections may be open; above that, others wait to be accepted, and those that
-    /// are open are closed with their next answer.
+    /// How many connections may be open; above that, others wait to be accepted. Those that are open
+    /// are then closed with their next answer, and those that have had no request for a second at once,
+    /// the longest idle first.
     #[arg(long, env = "LAMPLIGHTER_MAX_CONNECTIONS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "CONNECTIONS")]
     pub max_connections: u32,
 
@@ -50,11 +51,14 @@ pub struct LimitArgs {
     #[arg(long, env = "LAMPLIGHTER_REQUEST_TIMEOUT_SECONDS", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub request_timeout_seconds: Option<Duration>,
 
-    /// How long a client may take nothing of its answer before its connection is closed.
+    /// How long a client may take for 64 KiB of its answer, or for what is left of it, before its
+    /// connection is closed. By default that closes those that read less than about 6.5 kB a second, and
+    /// some that read up to twice that, where their systems take much at once.
     #[arg(long, env = "LAMPLIGHTER_WRITE_TIMEOUT_SECONDS", default_value = "10", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub write_timeout_seconds: Duration,
 
-    /// How long a connection may wait for the next request's whole head before it is closed.
+    /// How long a connection may wait for the next request's whole head before it is closed. A head
+    /// that has begun to come has 10 seconds at most, and 64 KiB.
     #[arg(long, env = "LAMPLIGHTER_IDLE_TIMEOUT_SECONDS", default_value = "75", value_parser = seconds(1..=HOUR), value_name = "SECONDS")]
     pub idle_timeout_seconds: Duration,
 

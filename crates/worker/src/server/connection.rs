@@ -2,8 +2,8 @@
 //!
 //! In HTTP/1.1 a server that closes an idle connection may cross a request on its way. So a
 //! connection is told to close with an answer (`Connection: close`) wherever there is one, and
-//! closed while idle only at the very end, or when it is shed, and then after a moment: whoever asks
-//! all the time hears of it in an answer. In HTTP/2 GOAWAY says which requests will still be
+//! closed while idle only at the very end, when it is shed or when others wait for its place, and then
+//! after a moment: whoever asks all the time hears of it in an answer. In HTTP/2 GOAWAY says which requests will still be
 //! answered, so it is sent at once
 //! (<https://www.rfc-editor.org/rfc/rfc9113#section-6.8>).
 
@@ -30,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::Patience;
-use super::flight::{Flights, Wire, Written};
+use super::flight::{Flights, LEAST, Wire, Written};
+use super::head::{Head, Headed};
 use super::linger::Leftover;
 use super::shedding::Member;
 
@@ -39,11 +40,18 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A client whose next request does not come within this time is idle. One that asks at least so
 /// often never has a request cross the close; one that asks less often may, as with every server
 /// that closes an idle connection (<https://www.rfc-editor.org/rfc/rfc9112#section-9.5>).
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// What is left of a body of so many bytes has mostly come with its head, and is read after all.
 const SHORT: u64 = 4 << 10;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the head of a request may be. Unfinished ones are the only bytes of a client that no
+/// budget counts.
+const HEAD_BYTES: usize = 64 << 10;
+/// The same in HTTP/2, where fields are counted before they are compressed.
+const HTTP2_HEAD_BYTES: u32 = 16 << 10;
+/// How long a connection that was told to go and has no request may take to close.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// How often an HTTP/2 client must show that it is still there.
 const PING: Duration = Duration::from_secs(20);
 /// How many requests of one HTTP/2 connection run at once.
@@ -74,6 +82,7 @@ struct Connection {
     member: Member,
     flights: Arc<Flights>,
     leftover: Leftover,
+    head: Arc<Head>,
     idle: Duration,
     retires: Instant,
     used: AtomicBool,
@@ -98,6 +107,7 @@ pub(super) async fn serve(
         member,
         flights: Arc::clone(&flights),
         leftover: leftover.clone(),
+        head: Arc::default(),
         idle: patience.idle,
         retires: Instant::now() + jittered(patience.age),
         used: AtomicBool::new(false),
@@ -126,10 +136,18 @@ async fn talk(
     let service = service_fn(move |request: Request<Incoming>| {
         answer(Arc::clone(&answering), router.clone(), request)
     });
+    let wire = Headed {
+        wire,
+        head: Arc::clone(&state.head),
+        flights: Arc::clone(&state.flights),
+        leftover: state.leftover.clone(),
+    };
     let builder = builder(patience.idle);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut farewell = pin!(state.farewell());
     let mut stalled = pin!(state.flights.stalled(patience.write));
+    let mut late = pin!(state.head.is_late(patience.head));
+    let mut overstayed = pin!(state.overstayed());
     let mut told = false;
     let ended = loop {
         tokio::select! {
@@ -138,9 +156,18 @@ async fn talk(
             () = state.signals.cut.cancelled() => return,
             () = stalled.as_mut() => {
                 let seconds = patience.write.as_secs();
-                tracing::warn!(seconds, "a client took nothing of its answer: connection closed");
+                tracing::warn!(
+                    seconds,
+                    bytes = LEAST,
+                    "a client took less of its answer than it must in that time: connection closed"
+                );
                 return;
             }
+            () = late.as_mut() => {
+                tracing::debug!("a client began the head of a request and did not end it");
+                return;
+            }
+            () = overstayed.as_mut(), if told => return,
             () = farewell.as_mut(), if !told => {
                 serving.as_mut().graceful_shutdown();
                 told = true;
@@ -155,12 +182,13 @@ async fn talk(
 
 fn builder(idle: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
+        .max_header_list_size(HTTP2_HEAD_BYTES)
         .max_concurrent_streams(STREAMS);
     builder
 }
@@ -210,6 +238,7 @@ impl Connection {
     }
 
     fn saw_request(&self, http2: bool) {
+        self.head.is_whole(http2);
         self.used.store(true, Ordering::Release);
         self.first_request.notify_one();
         if http2 {
@@ -234,6 +263,7 @@ impl Connection {
             () = self.goaway() => {}
             () = self.dismissal() => {}
             () = self.silence() => {}
+            () = self.flights.sent_away() => {}
         }
     }
 
@@ -267,18 +297,23 @@ impl Connection {
     }
 
     /// The read timeout of HTTP/1 begins when the protocol is known, which a client that sends
-    /// nothing never makes it. Where others wait for its place, such a client gets less time.
+    /// nothing never makes it.
     async fn silence(&self) {
-        let begun = Instant::now();
-        while !self.used.load(Ordering::Acquire) {
-            let left = self.idle.saturating_sub(begun.elapsed());
-            let is_tolerated = begun.elapsed() < FIRST_REQUEST || !self.is_crowded();
-            if left.is_zero() || !is_tolerated {
+        tokio::time::sleep(self.idle).await;
+        if self.used.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// To be waited for when the connection was told to go. An HTTP/2 client that does not answer a
+    /// GOAWAY, or one with half a head, would stay.
+    async fn overstayed(&self) {
+        loop {
+            tokio::time::sleep(GOODBYE).await;
+            if self.flights.are_none() {
                 return;
             }
-            tokio::time::sleep(left.min(FIRST_REQUEST)).await;
         }
-        std::future::pending::<()>().await;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! hyper lets go of an answer's body when it has buffered the last of it, which is long before a
 //! slow reader has taken it. So a request counts until a flush of the connection came to its
-//! end, and a reader that takes nothing for too long is told apart from one that is slow.
+//! end, and a reader that takes next to nothing for too long is told apart from one that is slow.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use lamplighter_telemetry::idle::Idler;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -26,11 +27,15 @@ use super::linger::{Leftover, Linger};
 /// may leave untaken without being noticed. The largest frame that every HTTP/2 peer takes:
 /// <https://www.rfc-editor.org/rfc/rfc9113#section-4.2>.
 const PIECE: usize = 16 << 10;
+/// What a reader must take in the time that it has, or else the rest of its answer. A byte now and
+/// then would hold the answer's memory for as long as the client likes.
+pub(super) const LEAST: usize = 64 << 10;
 
 /// What of one connection is not written yet.
 #[derive(Debug)]
 pub(super) struct Flights {
     in_flight: Gauge,
+    idler: Idler,
     requests: Mutex<Requests>,
     /// An answer begins to be written.
     writing: Notify,
@@ -53,16 +58,18 @@ enum Stage {
 /// How far an answer is with its reader.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    /// When the reader took something last.
+    /// When the reader had last taken [`LEAST`] more.
     progress: Instant,
+    /// Bytes since then.
+    taken: usize,
     /// Bytes of an HTTP/2 connection may belong to any of its answers.
     alone: bool,
 }
 
 impl Flights {
-    /// `in_flight` counts requests of all connections.
-    pub(super) fn new(in_flight: Gauge) -> Arc<Self> {
-        Arc::new(Self { in_flight, requests: Mutex::default(), writing: Notify::new() })
+    /// `in_flight` counts requests of all connections; `idler` is this one.
+    pub(super) fn new(in_flight: Gauge, idler: Idler) -> Arc<Self> {
+        Arc::new(Self { in_flight, idler, requests: Mutex::default(), writing: Notify::new() })
     }
 
     /// A request's head was parsed.
@@ -70,14 +77,25 @@ impl Flights {
         let mut requests = self.lock();
         let id = requests.next;
         requests.next += 1;
+        self.idler.is_busy();
         requests.stages.insert(id, Stage::Answering);
         self.in_flight.inc();
         Flight { flights: Arc::clone(self), id }
     }
 
-    /// Returns when a reader has taken nothing of an answer for `patience`. Over HTTP/2 that is
-    /// when the connection took nothing at all: a client may read its answers one after another,
-    /// and each of them is worth as much as the one that waits.
+    /// Whether every request was answered.
+    pub(super) fn are_none(&self) -> bool {
+        self.lock().stages.is_empty()
+    }
+
+    /// Returns when another connection needs the place of this one, which was idle.
+    pub(super) async fn sent_away(&self) {
+        self.idler.sent_away().await;
+    }
+
+    /// Returns when a reader has taken less than [`LEAST`] of an answer in `patience`, and not its
+    /// rest. Over HTTP/2 that is when the connection took less: a client may read its answers one
+    /// after another, and each of them is worth as much as the one that waits.
     pub(super) async fn stalled(&self, patience: Duration) {
         loop {
             let Some(progress) = self.slowest() else {
@@ -98,11 +116,10 @@ impl Flights {
     }
 
     /// The system took bytes of this connection.
-    fn wrote(&self) {
-        let now = Instant::now();
+    fn wrote(&self, bytes: usize) {
         for stage in self.lock().stages.values_mut() {
             if let Stage::Writing(sent) | Stage::Buffered(sent) = stage {
-                sent.progress = now;
+                sent.took(bytes);
             }
         }
     }
@@ -112,11 +129,14 @@ impl Flights {
         let mut requests = self.lock();
         let before = requests.stages.len();
         requests.stages.retain(|_, stage| !matches!(stage, Stage::Buffered(_)));
-        self.gone(before - requests.stages.len());
+        self.gone(before - requests.stages.len(), &requests);
     }
 
-    fn gone(&self, requests: usize) {
-        self.in_flight.dec_by(i64::try_from(requests).unwrap_or(i64::MAX));
+    fn gone(&self, gone: usize, left: &Requests) {
+        self.in_flight.dec_by(i64::try_from(gone).unwrap_or(i64::MAX));
+        if gone > 0 && left.stages.is_empty() {
+            self.idler.rests();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {
@@ -127,7 +147,17 @@ impl Flights {
 impl Drop for Flights {
     fn drop(&mut self) {
         let left = self.lock().stages.len();
-        self.gone(left);
+        self.in_flight.dec_by(i64::try_from(left).unwrap_or(i64::MAX));
+    }
+}
+
+impl Sent {
+    fn took(&mut self, bytes: usize) {
+        self.taken += bytes;
+        if self.taken >= LEAST {
+            self.taken = 0;
+            self.progress = Instant::now();
+        }
     }
 }
 
@@ -154,16 +184,10 @@ pub(super) struct Flight {
 impl Flight {
     /// The answer, to be written piece by piece. `alone`: no other answer is written meanwhile.
     pub(super) fn write(self, body: Body, alone: bool) -> Written {
-        let sent = Sent { progress: Instant::now(), alone };
+        let sent = Sent { progress: Instant::now(), taken: 0, alone };
         self.flights.lock().stages.insert(self.id, Stage::Writing(sent));
         self.flights.writing.notify_one();
-        Written { body, rest: Bytes::new(), flight: self }
-    }
-
-    fn took_a_piece(&self) {
-        if let Some(Stage::Writing(sent)) = self.flights.lock().stages.get_mut(&self.id) {
-            sent.progress = Instant::now();
-        }
+        Written { body, rest: Bytes::new(), _flight: self }
     }
 }
 
@@ -177,7 +201,7 @@ impl Drop for Flight {
             // The client went away before there was an answer.
             Some(Stage::Answering) => {
                 requests.stages.remove(&self.id);
-                self.flights.gone(1);
+                self.flights.gone(1, &requests);
             }
             Some(Stage::Buffered(_)) | None => {}
         }
@@ -189,7 +213,7 @@ impl Drop for Flight {
 pub(super) struct Written {
     body: Body,
     rest: Bytes,
-    flight: Flight,
+    _flight: Flight,
 }
 
 impl HttpBody for Written {
@@ -200,7 +224,6 @@ impl HttpBody for Written {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.flight.took_a_piece();
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -247,8 +270,8 @@ impl Wire {
     }
 
     fn heard(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.flights.wrote();
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.flights.wrote(bytes);
         }
         written
     }
@@ -304,5 +327,37 @@ impl AsyncWrite for Wire {
             }
         }
         linger.get_or_insert_with(Linger::begin).poll(stream, context).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lamplighter_telemetry::idle::Idlers;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Whether a reader that takes so many bytes four times in its patience is cut off.
+    async fn is_cut_off(bytes: usize) -> bool {
+        let flights = Flights::new(Gauge::default(), Idlers::default().enter());
+        let _written = flights.begin().write(Body::empty(), true);
+        let reading = async {
+            for _ in 0..40 {
+                tokio::time::sleep(PATIENCE / 4).await;
+                flights.wrote(bytes);
+            }
+        };
+        tokio::select! {
+            () = flights.stalled(PATIENCE) => true,
+            () = reading => false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_is_no_progress_and_the_least_is() {
+        assert!(is_cut_off(1).await);
+        assert!(is_cut_off(LEAST / 8).await);
+        assert!(!is_cut_off(LEAST / 2).await);
     }
 }

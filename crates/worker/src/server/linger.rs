@@ -24,14 +24,19 @@ const LONGEST: Duration = Duration::from_secs(1);
 const MOST: usize = 8 << 20;
 const PIECE: usize = 16 << 10;
 
-/// Whether a connection's last request was answered before all of its body was read. Clones share
-/// one state.
+/// Whether a connection's last request was answered before all of its body was read, or has a head
+/// that was never whole. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leftover(Arc<AtomicBool>);
 
 impl Leftover {
     pub(super) fn is_there(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// What follows belongs to no request that was seen.
+    pub(super) fn begins(&self) {
+        self.0.store(true, Ordering::Release);
     }
 
     /// Watches the body of the next request: that there is one shows that nothing is left of the

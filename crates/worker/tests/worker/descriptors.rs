@@ -16,8 +16,10 @@ use crate::support::raw::Raw;
 
 const WAITING: &str = "no connection can be accepted: they wait";
 
-/// A ready worker that has descriptors for `more` connections, beside that of the client.
-async fn start(more: u64) -> (Process, Http) {
+/// What a worker may take to close the connection of an answer on its admin port.
+const CLOSED: Duration = Duration::from_millis(300);
+
+async fn start() -> (Process, Http) {
     let place = Place::new(&Tiny::new());
     let mut entry = place.entry("embedder");
     entry["validation"] = json!({"mode": "Disabled"});
@@ -25,21 +27,25 @@ async fn start(more: u64) -> (Process, Http) {
     let worker = Process::start(place.path(), &["--drain-delay-seconds", "0"]).await;
     let http = Http::one();
     http.ready_is(worker.admin, StatusCode::OK).await;
-    let limit = limit_for(more, &worker);
-    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
-    prlimit(Some(worker.id()), Resource::Nofile, limit).unwrap();
     (worker, http)
 }
 
+/// From now on the worker has descriptors for `more` connections.
+async fn leave(more: usize, worker: &Process) {
+    tokio::time::sleep(CLOSED).await;
+    let limit = limit_for(more, worker);
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    prlimit(Some(worker.id()), Resource::Nofile, limit).unwrap();
+}
+
 /// The limit is on a descriptor's number, and the lowest free one is taken.
-fn limit_for(more: u64, worker: &Process) -> u64 {
+fn limit_for(more: usize, worker: &Process) -> u64 {
     let open = format!("/proc/{}/fd", worker.id().as_raw_pid());
     let number = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.unwrap().file_name().into_string().unwrap().parse::<u64>().unwrap()
     };
     let open: BTreeSet<u64> = std::fs::read_dir(open).unwrap().map(number).collect();
-    let free = (0..).filter(|number| !open.contains(number));
-    free.take(usize::try_from(more).unwrap()).last().unwrap() + 1
+    (0..).filter(|number| !open.contains(number)).nth(more).unwrap()
 }
 
 async fn accepted(address: SocketAddr) -> Raw {
@@ -61,7 +67,8 @@ fn times_told(ended: &Ended) -> usize {
 
 #[tokio::test]
 async fn without_descriptors_connections_wait_and_it_is_told_once() {
-    let (mut worker, _http) = start(2).await;
+    let (mut worker, _http) = start().await;
+    leave(2, &worker).await;
     let first = accepted(worker.serving).await;
     let _second = accepted(worker.serving).await;
     let mut third = waiting(worker.serving).await;
@@ -83,13 +90,26 @@ async fn without_descriptors_connections_wait_and_it_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_descriptor_of_an_idle_connection_goes_to_one_that_waits() {
+    let (worker, _http) = start().await;
+    leave(1, &worker).await;
+    let mut idle = accepted(worker.serving).await;
+    let answer = waiting(worker.serving).await.answer("}}").await;
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    idle.is_closed().await;
+    worker.terminate();
+    assert_eq!(worker.ended().await.status.code(), Some(0));
+}
+
+#[tokio::test]
 async fn who_waits_for_a_descriptor_is_answered_though_the_listener_closes() {
-    let (mut worker, http) = start(2).await;
+    let (mut worker, http) = start().await;
     let mut busy = [Raw::connect(worker.serving).await, Raw::connect(worker.serving).await];
     for client in &mut busy {
         client.begin_to_embed(1).await;
     }
     http.status_when(worker.admin, |report| report.in_flight == 2).await;
+    leave(0, &worker).await;
     let mut third = waiting(worker.serving).await;
     worker.logged(WAITING).await;
     worker.terminate();

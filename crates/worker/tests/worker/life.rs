@@ -214,3 +214,13 @@ async fn a_command_line_that_cannot_be_used_leaves_its_reason() {
         assert!(!place.termination_log().exists(), "{asked} is no failure");
     }
 }
+
+#[test]
+fn help_whose_reader_has_gone_away_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(process::BINARY);
+    let ended = command.args(["serve", "--help"]).stdout(writer).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
+}
