@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::interrupt::Running;
 use crate::term;
 
 /// How often a long command says that it is still at work.
@@ -117,7 +118,7 @@ impl Exec {
         })?;
         // The command holds the write ends of the pipe; dropping it lets the reader see the end.
         drop(command);
-        let pid = child.id();
+        let running = Running::new(child.id());
 
         let (lines, received) = mpsc::channel();
         let reading = std::thread::spawn(move || read_lines(reader, &lines));
@@ -158,7 +159,7 @@ impl Exec {
                 ));
             }
             if status.is_none() && started.elapsed() > self.deadline {
-                end_group(pid);
+                running.end();
                 bail!(
                     "{} took longer than {} s and was ended; the log is {}\n{}",
                     self.what,
@@ -180,19 +181,6 @@ impl Exec {
             drop(reading.join());
         }
         Ok((status, Output { text, log }))
-    }
-}
-
-/// Sends SIGTERM and then SIGKILL to the process group that a command of ours leads.
-fn end_group(pid: u32) {
-    for signal in ["-TERM", "-KILL"] {
-        let ended = Command::new("kill")
-            .args([signal, "--", &format!("-{pid}")])
-            .stderr(Stdio::null())
-            .status();
-        if let Err(error) = ended {
-            term::detail(&format!("cannot end process group {pid}: {error}"));
-        }
     }
 }
 

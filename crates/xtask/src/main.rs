@@ -15,6 +15,7 @@ mod fuzz;
 mod generate;
 mod guarantees;
 mod images;
+mod interrupt;
 mod model;
 mod mutants;
 mod python;
@@ -90,7 +91,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    match interrupt::watch().and_then(|()| run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             term::error(&format!("{error:#}"));

@@ -94,7 +94,8 @@ fn two_deployments_on_one_volume_keep_each_what_they_rely_on() {
 fn what_was_used_after_the_users_were_asked_stays() {
     let cache = tempfile::tempdir().unwrap();
     put(cache.path(), "a", b"x", &["ns.new.1"]);
-    let asked = |as_of| Policy { as_of: Some(as_of), ..policy(Some(&[]), Duration::ZERO) };
+    let known: &[&str] = &["ns.old.1"];
+    let asked = |as_of| Policy { as_of: Some(as_of), ..policy(Some(known), Duration::ZERO) };
     let now = SystemTime::now();
     let before = collect(cache.path(), &asked(now - HOUR)).unwrap();
     assert_eq!(fates(&before), [Fate::UsedSince]);

@@ -267,7 +267,7 @@ fn a_reader_that_cannot_begin_says_why_and_is_given_up_in_time() {
         unread(Some(pod))
     };
     let pulling = || waiting("ImagePullBackOff", "Back-off pulling image \"nowhere/worker:1\"");
-    assert_eq!(resolved(&held_up(pulling(), 599)), Resolved::Running(Seconds(599)));
+    assert_eq!(resolved(&held_up(pulling(), 299)), Resolved::Running(Seconds(299)));
     let report = report_on(&deployment(), &held_up(pulling(), 30), Applied::default());
     let (status, reason) = words(&report, ConditionType::Ready).unwrap();
     assert_eq!((status, reason), ("False", "ImagePullFailed"));
@@ -276,7 +276,7 @@ fn a_reader_that_cannot_begin_says_why_and_is_given_up_in_time() {
     for said in ["are being read, but", "ImagePullFailed", "nowhere/worker:1", &pod] {
         assert!(candidate.contains(said), "{said}: {candidate}");
     }
-    let Resolved::Failed(failure, since) = resolved(&held_up(pulling(), 603)) else {
+    let Resolved::Failed(failure, since) = resolved(&held_up(pulling(), 303)) else {
         panic!("not failed")
     };
     assert_eq!((failure.reason.as_str(), since), ("ImagePullFailed", Seconds(3)));

@@ -164,6 +164,8 @@ fn reason(error: &EngineError) -> Reason {
 fn contents(reason: Reason) -> Result<String, String> {
     match reason.class() {
         Class::Deterministic => Ok(reason.to_string()),
+        // A file that a damaged list names is missing, and may still be brought.
+        Class::Outside if reason == Reason::ArtifactNotFound => Ok(reason.to_string()),
         other => Err(format!("{reason} is {other:?}")),
     }
 }
