@@ -35,6 +35,7 @@ pub(crate) fn watch() -> Result<()> {
         for leader in std::mem::take(&mut *groups()) {
             end_group(leader);
         }
+        #[expect(clippy::disallowed_methods, reason = "the main thread waits for what was ended")]
         std::process::exit(INTERRUPTED);
     };
     std::thread::Builder::new()
