@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 mod toolkit;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,10 @@ pub(crate) struct CudaArgs {
     /// Also builds the tests of all families of models as a program for a machine with a GPU.
     #[arg(long)]
     test: bool,
+    /// Also starts the worker beside a driver's library that knows no GPU: it has to end with
+    /// `DeviceUnavailable`, before it fetches anything.
+    #[arg(long = "try")]
+    is_tried: bool,
     /// Builds with optimisation, as for publishing.
     #[arg(long)]
     release: bool,
@@ -54,6 +59,9 @@ pub(crate) fn run(workspace: &Workspace, args: &CudaArgs) -> Result<()> {
     let profile = if args.release { Profile::Release } else { Profile::Dev };
     let builder = Builder::new(workspace, args.chip, profile)?;
     let worker = builder.worker()?;
+    if args.is_tried {
+        trial::run(workspace, &builder.toolkit, &worker)?;
+    }
     let tests = args.test.then(|| builder.tests()).transpose()?;
     let said = |path: &Path| -> Result<String> {
         let size =

@@ -20,6 +20,10 @@ const FOLDER: &str = ".local/cuda/toolkit";
 /// The driver's library, which belongs to a machine's driver and is in no package.
 pub(super) const DRIVER: &str = "libcuda.so.1";
 
+/// Returns `CUDA_ERROR_NO_DEVICE`, on x86-64
+/// (<https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TYPES.html>).
+const NO_DEVICE: &str = "    movl $100, %eax\n    ret\n";
+
 /// A toolkit that is complete.
 pub(crate) struct Toolkit {
     root: PathBuf,
@@ -87,18 +91,35 @@ impl Toolkit {
     /// A library with the names of the driver's functions and nothing behind them: for the linker, which
     /// then says whether a name is misspelled. It is never loaded.
     fn stub(&self, workspace: &Workspace) -> Result<()> {
+        self.library_of_labels(workspace, &self.stubs(), "libcuda.so", "")
+    }
+
+    /// A folder with a driver's library that is loaded, and says to everything that there is no GPU.
+    pub(super) fn driver_without_gpu(&self, workspace: &Workspace) -> Result<PathBuf> {
+        let folder = self.root.join("lib/without-gpu");
+        self.library_of_labels(workspace, &folder, DRIVER, NO_DEVICE)?;
+        Ok(folder)
+    }
+
+    /// A library in which each of the driver's functions does this, in assembly.
+    fn library_of_labels(
+        &self,
+        workspace: &Workspace,
+        folder: &Path,
+        name: &str,
+        body: &str,
+    ) -> Result<()> {
         let header = self.root.join("include/cuda.h");
         let header = fs::read_to_string(&header)
             .with_context(|| format!("cannot read {}", header.display()))?;
-        let stubs = self.stubs();
-        let source = stubs.join("cuda.s");
-        fs::create_dir_all(&stubs)
-            .and_then(|()| fs::write(&source, assembly(&header)))
+        let source = folder.join("cuda.s");
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(&source, assembly(&header, body)))
             .with_context(|| format!("cannot write {}", source.display()))?;
         Exec::new("make a stub of the driver", "cc")
             .args(["-shared", "-nostdlib", "-Wl,--build-id=none"])
             .args([format!("-Wl,-soname,{DRIVER}")])
-            .args(["-o".into(), stubs.join("libcuda.so"), source])
+            .args(["-o".into(), folder.join(name), source])
             .deadline(Duration::from_mins(1))
             .run(&workspace.logs())?;
         Ok(())
@@ -132,9 +153,9 @@ fn links(libraries: &Path) -> Result<Vec<(String, String)>> {
     Ok(links.into_iter().collect())
 }
 
-/// The driver's functions as empty labels. The header also holds their older names, as parts of others
+/// The driver's functions as labels with this behind each. The header also holds their older names, as parts of others
 /// (`cuMemAlloc_v2`), and words that are none; both do no harm.
-fn assembly(header: &str) -> String {
+fn assembly(header: &str, body: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = header.split(|c| !is_part(c));
     let is_function = |word: &&str| {
@@ -144,7 +165,7 @@ fn assembly(header: &str) -> String {
     let names: BTreeSet<&str> = words.filter(is_function).collect();
     let mut text = ".section .note.GNU-stack,\"\",@progbits\n.text\n".to_owned();
     for name in names {
-        text.extend([".globl ", name, "\n.type ", name, ", @function\n", name, ":\n"]);
+        text.extend([".globl ", name, "\n.type ", name, ", @function\n", name, ":\n", body]);
     }
     text
 }
@@ -157,9 +178,10 @@ mod tests {
     fn each_function_of_the_driver_is_a_label() {
         let header =
             "#define cuMemAlloc cuMemAlloc_v2\nCUresult CUDAAPI cuInit(unsigned int Flags);\n";
-        let text = assembly(header);
+        let text = assembly(header, "");
         let labels: Vec<&str> = text.lines().filter(|line| line.ends_with(':')).collect();
         assert_eq!(labels, ["cuInit:", "cuMemAlloc:", "cuMemAlloc_v2:"]);
+        assert_eq!(assembly(header, NO_DEVICE).matches(NO_DEVICE).count(), 3);
     }
 
     #[test]
