@@ -72,7 +72,7 @@ pub(crate) fn all_steps() -> [Step; 17] {
     [
         step("format", "the code is formatted", Quick, 1, s::format),
         step("purity", "plan depends on nothing", Quick, 1, plan_purity::check),
-        step("build", "programs and tests compile", Quick, 17, s::build),
+        step("build", "programs and tests compile", Quick, 16, s::build),
         step("lint", "clippy has nothing to say", Quick, 3, s::lint),
         step("unit", "unit, golden, property and wire tests", Quick, 7, s::unit),
         step("generated", "committed files equal their source", Quick, 1, s::generated),
@@ -83,7 +83,7 @@ pub(crate) fn all_steps() -> [Step; 17] {
         step("tools", "Kubernetes, containerd, CoreDNS and helm are built", Ci, 16, s::tools),
         step("charts", "chart and kustomize render the same objects", Ci, 1, s::charts),
         step("cluster", "the local cluster is up", Ci, 2, s::cluster),
-        step("stories", "user stories on the cluster", Ci, 17, s::stories),
+        step("stories", "user stories on the cluster", Ci, 18, s::stories),
         step("rollouts", "eight rollouts under load, no request lost", Ci, 8, s::rollouts),
         step("properties", "property tests, 100 times as many cases", Long, 60, s::properties),
         step(
