@@ -11,6 +11,7 @@
 )]
 
 mod activation;
+mod attention;
 mod bf16;
 mod buffer;
 mod comparison;

@@ -1,7 +1,7 @@
 //! The engine, measured by whoever writes to its standard input: `cargo xtask bench engine`, `bench
 //! rerank` and `bench serve` do, in turns with other programs.
 //!
-//!     engine-bench ARTIFACT WORKLOADS OUTPUTS
+//!     engine-bench ARTIFACT WORKLOADS OUTPUTS [KERNEL]
 //!
 //! Writes the workloads to a file, so that others can be asked the same, and what comes out of the
 //! first one to another, as 32-bit floats. Then it answers each line with one of JSON. Of a model that
@@ -9,7 +9,8 @@
 //! texts. Of one that gives scores: `R` with what queries and their passages took as tokens, `Rt` as
 //! texts. Of both: `peak` with what the processor can do.
 //!
-//! It has as many threads as it may use cores: `taskset` says which.
+//! It computes with the fastest kernel, with the one that is named, or with the fastest one of a precision,
+//! `f32` or `bf16`, and has as many threads as it may use cores: `taskset` says which.
 
 #![expect(clippy::cast_precision_loss, reason = "counts become rates")]
 #![expect(clippy::inline_always, reason = "what is not inlined has no vector instructions")]
@@ -26,7 +27,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use lamplighter_engine::{Cores, Device, Gives, Processor, build, prepare, read, transfer_to};
+use lamplighter_engine::{
+    Cores, Device, Gives, Kernel, Precision, Processor, build, prepare, read, transfer_to,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -36,12 +39,18 @@ use rerank::Rerank;
 
 fn main() -> Result<()> {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [artifact, workloads, outputs] = args.as_slice() else {
-        bail!("usage: engine-bench ARTIFACT WORKLOADS OUTPUTS");
+    let [artifact, workloads, outputs, kernel @ ..] = args.as_slice() else {
+        bail!("usage: engine-bench ARTIFACT WORKLOADS OUTPUTS [KERNEL]");
+    };
+    let kernel = match kernel.first().map(|name| name.to_string_lossy()).as_deref() {
+        None => None,
+        Some("f32") => Some(Kernel::fastest_in(Precision::F32)),
+        Some("bf16") => Some(Kernel::fastest_in(Precision::BF16)),
+        Some(name) => Some(Kernel::named(name)?),
     };
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let weights = read(artifact, &["model.safetensors"], threads, &|_| {})?;
-    let processor = Processor { kernel: None, cores: Cores::new(threads)? };
+    let processor = Processor { kernel, cores: Cores::new(threads)? };
     let engine = transfer_to(build(weights, prepare(artifact)?)?, Device::Cpu, processor)?;
     let compute = Compute { engine: engine.as_ref(), threads: threads.get() };
     match &engine.facts().gives {

@@ -27,18 +27,18 @@ mod number;
 mod panels;
 mod product;
 mod proof;
+mod rounding;
 mod tiles;
 
 use pulp::{Simd, WithSimd};
 
-pub(crate) use panels::{Panels, Rounded, WIDTH};
+pub(crate) use panels::{Panels, WIDTH};
 pub(crate) use product::Product;
 pub use proof::WrongProduct;
 pub(crate) use proof::prove;
+pub(crate) use rounding::{Into, Rounded, Rounding};
 
-#[cfg(test)]
-use super::kernel::Kernel;
-use super::kernel::Vectors;
+use super::kernel::{Kernel, Vectors};
 use emulated::Emulated;
 use lanes::ByLanes;
 
@@ -85,6 +85,15 @@ impl Instructions {
         }
     }
 
+    /// Rounds numbers, on a machine with these vectors.
+    pub(crate) fn round(self, vectors: Vectors, rounding: Rounding<'_>) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(instructions) => instructions.round(rounding),
+            _ => Kernel::of(vectors, None).dispatch(RoundInSoftware(rounding)),
+        }
+    }
+
     /// Multiplies, on a machine with these vectors.
     pub(crate) fn multiply(self, vectors: Vectors, product: Product<'_>) {
         match self {
@@ -116,5 +125,16 @@ impl<const N: usize> WithSimd for InSoftware<'_, N> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         product::multiply(simd, &mut ByLanes(Emulated::<S, N>(simd)), self.0);
+    }
+}
+
+struct RoundInSoftware<'a>(Rounding<'a>);
+
+impl WithSimd for RoundInSoftware<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.run(&rounding::InSoftware);
     }
 }

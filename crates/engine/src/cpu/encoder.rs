@@ -8,19 +8,24 @@ mod load;
 
 use std::ops::Range;
 
+use super::attention::{self, Head};
 use super::buffer::Buffer;
 use super::kernel::Kernel;
-use super::linear::{Linear, Rounded};
-use super::panels::{Finish, Panels, Product, Rows};
+use super::linear::{Left, Linear, Rounded};
+use super::panels::Rows;
 use super::relative::Relative;
-use super::rows::{Normalize, Softmax};
+use super::rows::Normalize;
 use super::team::Share;
 use crate::Tokens;
 use crate::config::{Activation, as_index};
 
-/// Queries that are looked at together: their scores stay in the second-level cache, whatever the length
-/// of the text.
-const QUERIES: usize = 48;
+/// Bytes that are computed and read again before others are: they stay in the second-level cache.
+const CACHED: usize = 384 << 10;
+
+/// Rows of so many numbers that stay in the second-level cache.
+fn rows_at_once(width: usize) -> usize {
+    (CACHED / size_of::<f32>() / width.max(1)).max(1)
+}
 
 /// The weights of an encoder, in the order in which they are read.
 pub(crate) struct Encoder {
@@ -73,30 +78,11 @@ pub(crate) struct Scratch {
     added: Buffer,
     /// `[T, intermediate_size]`.
     inner: Buffer,
-    work: Work,
-}
-
-/// Memory of attention.
-#[derive(Default)]
-struct Work {
-    /// `[T, 3 H]`.
-    attended: Buffer,
-    /// `[QUERIES, L]`.
-    scores: Buffer,
-    keys: Panels,
-    values: Panels,
+    /// What layers are applied to, where they multiply pairs.
     rounded: Rounded,
-}
-
-/// A head of a text of `length` tokens, each `[length, size]`.
-struct Head<'a> {
-    /// Which one.
-    index: usize,
-    size: usize,
-    length: usize,
-    queries: Rows<'a>,
-    keys: Rows<'a>,
-    values: Rows<'a>,
+    /// `[T, 3 H]`, or of some of the heads at a time; then `[T, H]`.
+    attended: Buffer,
+    attention: attention::Memory,
 }
 
 impl Scratch {
@@ -208,23 +194,31 @@ impl Encoder {
         activation: Option<Activation>,
         share: &Share<'_>,
     ) -> Option<()> {
-        let rows = left.len() / linear.depth().max(1);
-        let left = Rows::new(left, linear.depth());
+        let depth = linear.depth();
+        let rows = left.len() / depth.max(1);
+        let left = Left::new(self.kernel, Rows::new(left, depth), rows, depth, rounded);
         share.fill(out, linear.columns(), Linear::width(self.kernel), |columns, out, stride| {
-            linear.apply(self.kernel, columns, left, rows, activation, rounded, out, stride);
+            linear.apply(self.kernel, columns, left, activation, out, stride);
         })
     }
 
     fn attend(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
         let (hidden, count) = (self.hidden, scratch.count);
-        let Scratch { tokens, added, work, lengths, .. } = scratch;
+        let Scratch { tokens, added, rounded, attended, attention, lengths, .. } = scratch;
         let tokens = tokens.take(count * hidden);
+        let left = Left::new(self.kernel, Rows::new(tokens, hidden), count, hidden, rounded);
         let added = added.take(count * hidden);
-        share.fill(added, hidden, self.together(), |columns, out, stride| {
-            self.attend_heads(layer, columns, tokens, lengths, work, out, stride);
+        let together = self.together();
+        let at_once = (rows_at_once(3 * count) / together * together).max(together);
+        share.fill(added, hidden, together, |columns, out, stride| {
+            for start in columns.clone().step_by(at_once) {
+                let part = start..columns.end.min(start + at_once);
+                let out = &mut out[start - columns.start..];
+                let numbers = attended.take(count * 3 * part.len());
+                self.project(layer, part.clone(), left, numbers);
+                self.attend_heads(part, numbers, lengths, attention, out, stride);
+            }
         })?;
-        // The queries' memory is free again.
-        let Work { attended, rounded, .. } = work;
         let attended = attended.take(count * hidden);
         self.apply_together(&layer.attention, added, rounded, attended, None, share)?;
         self.normalize(&layer.attention_norm, tokens, attended);
@@ -245,113 +239,68 @@ impl Encoder {
             .unwrap_or(self.hidden)
     }
 
+    /// Of these columns the queries, the keys and the values, beside each other.
+    fn project(&self, layer: &Layer, columns: Range<usize>, left: Left<'_>, out: &mut [f32]) {
+        let (hidden, span) = (self.hidden, columns.len());
+        let linear = &layer.attended;
+        if span == hidden {
+            linear.apply(self.kernel, 0..3 * hidden, left, None, out, 3 * span);
+            return;
+        }
+        for index in 0..3 {
+            let columns = index * hidden + columns.start..index * hidden + columns.end;
+            linear.apply(self.kernel, columns, left, None, &mut out[index * span..], 3 * span);
+        }
+    }
+
     /// The heads whose values these columns are, of all texts.
-    #[expect(clippy::too_many_arguments, reason = "where they come from and where they go")]
     fn attend_heads(
         &self,
-        layer: &Layer,
         columns: Range<usize>,
-        tokens: &[f32],
+        numbers: &[f32],
         lengths: &[usize],
-        work: &mut Work,
+        memory: &mut attention::Memory,
         out: &mut [f32],
         stride: usize,
     ) {
-        let (hidden, size, span) = (self.hidden, self.hidden / self.heads, columns.len());
-        let count = tokens.len() / hidden;
-        let mut attended = std::mem::take(&mut work.attended);
-        let numbers = attended.take(count * 3 * span);
-        let left = Rows::new(tokens, hidden);
-        let linear = &layer.attended;
-        if span == hidden {
-            let columns = 0..3 * hidden;
-            linear.apply(
-                self.kernel,
-                columns,
-                left,
-                count,
-                None,
-                &mut work.rounded,
-                numbers,
-                3 * span,
-            );
-        } else {
-            for index in 0..3 {
-                let columns = index * hidden + columns.start..index * hidden + columns.end;
-                let numbers = &mut numbers[index * span..];
-                linear.apply(
-                    self.kernel,
-                    columns,
-                    left,
-                    count,
-                    None,
-                    &mut work.rounded,
-                    numbers,
-                    3 * span,
-                );
-            }
-        }
+        let (size, span) = (self.hidden / self.heads, columns.len());
+        let relative = self.relative.as_ref();
         let mut first = 0;
         for &length in lengths {
-            for (index, head) in (columns.start / size..columns.end / size).enumerate() {
-                let at = |part: usize| {
-                    Rows::new(&numbers[first * 3 * span + part * span + index * size..], 3 * span)
+            for (at, index) in (columns.start / size..columns.end / size).enumerate() {
+                let part = |part: usize| {
+                    Rows::new(&numbers[first * 3 * span + part * span + at * size..], 3 * span)
                 };
-                let head =
-                    Head { index: head, size, length, queries: at(0), keys: at(1), values: at(2) };
-                self.attend_head(&head, work, &mut out[first * stride + index * size..], stride);
+                let (queries, keys, values) = (part(0), part(1), part(2));
+                let head = Head { index, size, length, queries, keys, values };
+                let out = &mut out[first * stride + at * size..];
+                head.attend(self.kernel, relative, memory, out, stride);
             }
             first += length;
-        }
-        work.attended = attended;
-    }
-
-    /// One head of one text.
-    fn attend_head(&self, head: &Head<'_>, work: &mut Work, out: &mut [f32], stride: usize) {
-        let Work { scores, keys, values, .. } = work;
-        let Head { size, length, .. } = *head;
-        let width = Panels::width(self.kernel);
-        keys.fill_columns(head.keys, length, size, width);
-        values.fill_rows(head.values, size, length, width);
-        // A whole number of vectors of every instruction set.
-        let columns = keys.padded_columns();
-        for query in (0..length).step_by(QUERIES) {
-            let queries = QUERIES.min(length - query);
-            let scores = scores.take(queries * columns);
-            self.kernel.dispatch(Product {
-                left: head.queries.from(query),
-                rows: queries,
-                right: keys.all(),
-                finish: Finish::Plain,
-                out: scores,
-                out_stride: columns,
-                padded: true,
-            });
-            if let Some(relative) = &self.relative {
-                relative.add(head.index, query, scores, columns, length);
-            }
-            self.kernel.dispatch(Softmax { rows: scores, stride: columns, length });
-            self.kernel.dispatch(Product {
-                left: Rows::new(scores, columns),
-                rows: queries,
-                right: values.all(),
-                finish: Finish::Plain,
-                out: &mut out[query * stride..],
-                out_stride: stride,
-                padded: false,
-            });
         }
     }
 
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
-        let Scratch { tokens, added, inner, count, work, .. } = scratch;
+        let Scratch { tokens, added, inner, count, rounded, .. } = scratch;
+        let width = layer.outer.depth();
         let tokens = tokens.take(*count * self.hidden);
-        let inner = inner.take(*count * layer.outer.depth());
-        let rounded = &mut work.rounded;
-        self.apply_together(&layer.inner, tokens, rounded, inner, Some(self.activation), share)?;
-        let added = added.take(*count * self.hidden);
-        self.apply_together(&layer.outer, inner, rounded, added, None, share)?;
-        self.normalize(&layer.outer_norm, tokens, added);
+        let rows = rows_at_once(width);
+        let added = added.take(rows.min(*count) * self.hidden);
+        let inner = inner.take(rows.min(*count) * width);
+        for tokens in tokens.chunks_mut(rows * self.hidden) {
+            let count = tokens.len() / self.hidden;
+            let (inner, added) = (&mut inner[..count * width], &mut added[..tokens.len()]);
+            self.apply_together(
+                &layer.inner,
+                tokens,
+                rounded,
+                inner,
+                Some(self.activation),
+                share,
+            )?;
+            self.apply_together(&layer.outer, inner, rounded, added, None, share)?;
+            self.normalize(&layer.outer_norm, tokens, added);
+        }
         Some(())
     }
 }

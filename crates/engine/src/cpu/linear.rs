@@ -26,6 +26,33 @@ enum Weights {
     Both(Panels, bf16::Instructions, bf16::Panels),
 }
 
+/// Rows that layers of one depth are applied to, as a kernel wants them.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    floats: Rows<'a>,
+    count: usize,
+    /// For kernels that multiply pairs.
+    rounded: &'a Rounded,
+}
+
+impl<'a> Left<'a> {
+    /// The first `count` rows, each of `depth` numbers; `rounded` is the memory for what is made of them.
+    pub(crate) fn new(
+        kernel: Kernel,
+        floats: Rows<'a>,
+        count: usize,
+        depth: usize,
+        rounded: &'a mut Rounded,
+    ) -> Self {
+        if let Some(instructions) = kernel.pairs() {
+            let into = bf16::Into::Left(&mut *rounded);
+            let rounding = bf16::Rounding { rows: floats, count, depth, into };
+            instructions.round(kernel.vectors(), rounding);
+        }
+        Self { floats, count, rounded }
+    }
+}
+
 impl Linear {
     /// Of weights `[bias.len(), depth]`, for a kernel; where that is one of lower precision, for one
     /// of 32-bit floats beside it, too, if there is such a one.
@@ -89,17 +116,14 @@ impl Linear {
         };
     }
 
-    /// These columns of `left × weights + bias`, activated, for so many rows, with a kernel that it was
-    /// packed for. In `out` one row begins `out_stride` after the one before.
-    #[expect(clippy::too_many_arguments, reason = "what a product is made of")]
+    /// These columns of `left × weights + bias`, activated, with a kernel that it was packed for and
+    /// `left` was made for. In `out` one row begins `out_stride` after the one before.
     pub(crate) fn apply(
         &self,
         kernel: Kernel,
         columns: Range<usize>,
-        left: Rows<'_>,
-        rows: usize,
+        left: Left<'_>,
         activation: Option<Activation>,
-        rounded: &mut Rounded,
         out: &mut [f32],
         out_stride: usize,
     ) {
@@ -108,6 +132,7 @@ impl Linear {
             None => Finish::Bias(bias),
             Some(activation) => Finish::Activated(bias, activation),
         };
+        let Left { floats: left, count: rows, rounded } = left;
         match (&self.weights, kernel.pairs()) {
             (Weights::Floats(right), _) | (Weights::Both(right, ..), None) => {
                 let (right, padded) = (right.part(columns), false);
@@ -115,7 +140,7 @@ impl Linear {
             }
             (Weights::Pairs(instructions, right) | Weights::Both(_, instructions, right), _) => {
                 let right = right.part(columns);
-                let product = bf16::Product { left, rows, right, finish, rounded, out, out_stride };
+                let product = bf16::Product { left: rounded, right, finish, out, out_stride };
                 instructions.multiply(kernel.vectors(), product);
             }
         }
@@ -134,7 +159,8 @@ mod tests {
         let bias = [0.5, -0.5, 1.5, 2.5];
         let apply = |linear: &Linear, kernel| {
             let (mut rounded, mut out) = (Rounded::default(), vec![0.0; 16]);
-            linear.apply(kernel, 0..4, Rows::new(left, 5), 4, None, &mut rounded, &mut out, 4);
+            let left = Left::new(kernel, Rows::new(left, 5), 4, 5, &mut rounded);
+            linear.apply(kernel, 0..4, left, None, &mut out, 4);
             out
         };
         let kernels = [Precision::F32, Precision::BF16].map(Kernel::fastest_in);

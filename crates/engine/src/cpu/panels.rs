@@ -17,9 +17,11 @@ use super::buffer::Buffer;
 use super::kernel::Kernel;
 use crate::config::Activation;
 
-/// Rows of a tile at most: with two vectors a row, as many sums as fit into sixteen registers beside
-/// what is read.
-const ROWS: usize = 6;
+/// Rows of a tile at most: with two vectors a row, as many sums as fit into the registers beside what is
+/// read. The more there are, the less often a panel is read.
+const fn most_rows<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
+}
 /// Bytes of left-hand rows that are used with one panel before the next: they stay in the second-level
 /// cache.
 const BLOCK: usize = 192 << 10;
@@ -225,7 +227,7 @@ fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) 
     let Product { left, rows, right, out, out_stride, padded, .. } = product;
     let Columns { depth, width, .. } = right;
     let columns = if padded { right.count.next_multiple_of(width.max(1)) } else { right.count };
-    let block = (BLOCK / size_of::<f32>() / depth.max(1)).next_multiple_of(ROWS);
+    let block = (BLOCK / size_of::<f32>() / depth.max(1)).next_multiple_of(most_rows::<S>());
     for begin in (0..rows).step_by(block) {
         let end = rows.min(begin + block);
         for (panel, right) in right.numbers.chunks_exact((depth * width).max(1)).enumerate() {
@@ -239,7 +241,7 @@ fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) 
             };
             let mut first = begin;
             while first < end {
-                let count = even(end - first);
+                let count = even(end - first, most_rows::<S>());
                 let out = &mut out[first * out_stride..];
                 match count {
                     1 => tile.compute::<S, A, 1>(simd, left, first, out),
@@ -247,7 +249,15 @@ fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) 
                     3 => tile.compute::<S, A, 3>(simd, left, first, out),
                     4 => tile.compute::<S, A, 4>(simd, left, first, out),
                     5 => tile.compute::<S, A, 5>(simd, left, first, out),
-                    _ => tile.compute::<S, A, ROWS>(simd, left, first, out),
+                    // Code for more rows is made only where there are registers for them.
+                    _ if most_rows::<S>() == 6 => tile.compute::<S, A, 6>(simd, left, first, out),
+                    6 => tile.compute::<S, A, 6>(simd, left, first, out),
+                    7 => tile.compute::<S, A, 7>(simd, left, first, out),
+                    8 => tile.compute::<S, A, 8>(simd, left, first, out),
+                    9 => tile.compute::<S, A, 9>(simd, left, first, out),
+                    10 => tile.compute::<S, A, 10>(simd, left, first, out),
+                    11 => tile.compute::<S, A, 11>(simd, left, first, out),
+                    _ => tile.compute::<S, A, 12>(simd, left, first, out),
                 }
                 first += count;
             }
@@ -257,8 +267,8 @@ fn multiply<S: Simd, A: Activated>(simd: S, product: Product<'_>, bias: &[f32]) 
 
 /// Rows of the next tile, of so many that are left: all tiles have as many or one less, because few
 /// sums at a time wait for each other.
-fn even(rows: usize) -> usize {
-    rows.div_ceil(rows.div_ceil(ROWS))
+fn even(rows: usize, most: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most))
 }
 
 /// What tiles below each other have in common.

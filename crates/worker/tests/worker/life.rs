@@ -40,7 +40,9 @@ async fn a_worker_lives_from_its_manifest_to_sigterm() {
     }}}]});
     place.write_manifest(&[entry]);
 
-    let worker = Process::start(place.path(), &["--drain-delay-seconds", "1"]).await;
+    // Vectors are recorded in 32 bits.
+    let more = ["--drain-delay-seconds", "1", "--precision", "f32"];
+    let worker = Process::start(place.path(), &more).await;
     let (serving, admin) = (worker.serving, worker.admin);
     let http = Http::one();
     http.ready_is(admin, StatusCode::OK).await;

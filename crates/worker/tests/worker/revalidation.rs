@@ -137,15 +137,22 @@ async fn rounds_are_counted_and_one_wrong_answer_alone_changes_nothing() {
 async fn no_answer_in_time_is_counted_and_never_a_failure() {
     let mut registry = lamplighter_telemetry::metrics::Registry::default();
     let metrics = Metrics::new(&mut registry);
-    let runner = Runner::new(1, 100, metrics.clone()).unwrap();
+    let runner = Arc::new(Runner::new(1, 100, metrics.clone()).unwrap());
     let manifest = manifest(&["embedder:1"]);
     let board = Board::new(identity(&manifest), &manifest, metrics);
     board.happened(Event::AllPassed);
     let engine = Arc::new(Fake::new());
     let cases = vec![case("slow", "wait"), case("first", "check")];
     let model = Model { cases, ..model(&manifest.models[0], Arc::clone(&engine)) };
-    let registry = Registry::new(vec![(manifest.models[0].clone(), model)]);
-    let (_keeps, served) = watch::channel(Some(Arc::new(registry)));
+    let registry = Arc::new(Registry::new(vec![(manifest.models[0].clone(), model)]));
+    let (_keeps, served) = watch::channel(Some(Arc::clone(&registry)));
+    // The engine's thread knows nothing of this clock: were it free, it might answer before the time
+    // is over.
+    let busy = tokio::spawn({
+        let (runner, model) = (Arc::clone(&runner), Arc::clone(&registry.models()[0]));
+        async move { runner.embed_giving_way(&model, vec!["wait".to_owned()]).await }
+    });
+    engine.waits().await;
     let rounds = async {
         // Each question takes all of its time: nothing else moves this clock.
         for rounds in 1..=4 {
@@ -164,6 +171,7 @@ async fn no_answer_in_time_is_counted_and_never_a_failure() {
     assert_eq!((counts.wrong, counts.inconclusive), (0, 8));
     assert_eq!(report.validated_seconds_ago, None, "not all cases passed");
     engine.release();
+    assert_eq!(busy.await.unwrap().unwrap(), [vector("wait")]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::figures::{Figures, Measured, OURS};
+use self::figures::{Figures, IN_FLOATS, Measured, OURS};
 use super::peer::{Peer, Took};
 use super::workloads::{self, floats};
 use super::{EngineArgs, build, machine, python};
@@ -32,8 +32,15 @@ const DEADLINE: Duration = Duration::from_mins(5);
 pub(super) fn run(workspace: &Workspace, args: &EngineArgs) -> Result<()> {
     let bench = Bench::prepare(workspace, args)?;
     let mut programs: Vec<(&str, Peer)> = Vec::new();
-    let (ours, started) = bench.start_ours(workspace)?;
+    let mut kernels = BTreeMap::new();
+    let (ours, started) = bench.start_ours(workspace, OURS, None)?;
     programs.push((OURS, ours));
+    if !started.kernel.ends_with("-f32") {
+        let (ours, started) = bench.start_ours(workspace, IN_FLOATS, Some("f32"))?;
+        programs.push((IN_FLOATS, ours));
+        kernels.insert(IN_FLOATS, started.kernel);
+    }
+    kernels.insert(OURS, started.kernel);
     if let Some(python) = &bench.python {
         for other in OTHERS {
             bench.say(&format!("{other} starts"));
@@ -62,7 +69,7 @@ pub(super) fn run(workspace: &Workspace, args: &EngineArgs) -> Result<()> {
     }
     let figures = Figures {
         processor: machine::processor(),
-        kernel: started.kernel,
+        kernels,
         runs: args.runs,
         threads: bench.threads,
         peak,
@@ -128,11 +135,18 @@ impl Bench {
         self.folder.join("workloads.json")
     }
 
-    fn start_ours(&self, workspace: &Workspace) -> Result<(Peer, Took)> {
+    /// With the fastest kernel, or with the fastest one of a precision.
+    fn start_ours(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        precision: Option<&str>,
+    ) -> Result<(Peer, Took)> {
         let program = workspace.binary("examples/engine-bench", Profile::Dev);
-        let args: [OsString; 3] =
-            [&self.artifact, &self.workloads(), &self.vectors(OURS)].map(Into::into);
-        Peer::start(&program, &args, self.logs.join("bench-engine.log"), START)
+        let mut args: Vec<OsString> =
+            [&self.artifact, &self.workloads(), &self.vectors(name)].map(Into::into).into();
+        args.extend(precision.map(Into::into));
+        Peer::start(&program, &args, self.logs.join(format!("bench-engine-{name}.log")), START)
     }
 
     fn start_other(&self, workspace: &Workspace, python: &Path, kind: &str) -> Result<Peer> {

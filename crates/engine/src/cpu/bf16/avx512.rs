@@ -1,16 +1,18 @@
-//! `VDPBF16PS` of the machine: AVX-512-BF16, of Cooper Lake, Sapphire Rapids, Zen 4 and later.
+//! `VDPBF16PS` and `VCVTNE2PS2BF16` of the machine: AVX-512-BF16, of Cooper Lake, Sapphire Rapids, Zen 4 and later.
 
 #![expect(unsafe_code, reason = "instructions that only some machines have")]
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_set1_epi32,
+    _mm512_setzero_ps,
 };
 
 use pulp::x86::V4;
 
 use super::lanes::{ByLanes, LANES, Lanes};
+use super::panels::STEP;
 use super::product::{self, Product};
+use super::rounding::{Round, Rounding};
 
 /// The proof that the machine has the instruction, and the vectors that go with it.
 #[derive(Clone, Copy)]
@@ -19,6 +21,11 @@ pub(crate) struct Avx512Bf16(V4);
 impl Avx512Bf16 {
     pub(crate) fn try_new(vectors: V4) -> Option<Self> {
         std::arch::is_x86_feature_detected!("avx512bf16").then_some(Self(vectors))
+    }
+
+    pub(super) fn round(self, rounding: Rounding<'_>) {
+        // SAFETY: as below.
+        unsafe { round(self, rounding) }
     }
 
     pub(crate) fn multiply(self, product: Product<'_>) {
@@ -32,6 +39,12 @@ impl Avx512Bf16 {
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
 fn multiply(instructions: Avx512Bf16, product: Product<'_>) {
     product::multiply(instructions.0, &mut ByLanes(instructions), product);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,fma,lzcnt,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+fn round(instructions: Avx512Bf16, rounding: Rounding<'_>) {
+    rounding.run(&instructions);
 }
 
 /// What is not inlined into [`multiply`] would still be right, but slow.
@@ -70,8 +83,19 @@ impl Lanes for Avx512Bf16 {
 
     #[inline(always)]
     fn store(self, sums: __m512, place: &mut [f32; LANES]) {
-        // SAFETY: the machine has AVX-512, of which `V4` is proof. 16 floats are written, to a place
-        // of 16 that nobody else has; it may have any address.
-        unsafe { _mm512_storeu_ps(place.as_mut_ptr(), sums) }
+        // SAFETY: both are 64 bytes, and any bits are a value of both.
+        *place = unsafe { std::mem::transmute::<__m512, [f32; LANES]>(sums) };
+    }
+}
+
+impl Round for Avx512Bf16 {
+    #[inline(always)]
+    fn round(&self, numbers: &[f32; STEP], pairs: &mut [u32; LANES]) {
+        // SAFETY: both are 128 bytes, and any bits are a value of both.
+        let [first, second] = unsafe { std::mem::transmute::<[f32; STEP], [__m512; 2]>(*numbers) };
+        // SAFETY: the machine has AVX-512-BF16, of which `self` is proof.
+        let rounded = unsafe { _mm512_cvtne2ps_pbh(second, first) };
+        // SAFETY: both are 64 bytes, and any bits are a value of both.
+        *pairs = unsafe { std::mem::transmute::<__m512bh, [u32; LANES]>(rounded) };
     }
 }

@@ -3,16 +3,14 @@
 use std::ops::Range;
 
 use super::number::pair;
+use super::rounding::{InSoftware, Round, pair_of};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::panels::Rows;
 
 /// Columns of a panel: two vectors of 16 sums, or two tiles beside each other.
 pub(crate) const WIDTH: usize = 32;
 /// Numbers of the depth that one tile takes.
-const STEP: usize = 32;
-/// What is behind the last row that belongs to the left-hand matrix, up to a multiple of so many, is
-/// zero: tiles are always filled.
-const FILLED: usize = 32;
+pub(super) const STEP: usize = 32;
 
 /// Columns of a right-hand matrix.
 #[derive(Clone, Copy)]
@@ -40,19 +38,80 @@ impl Panels {
 
     /// Of a matrix whose rows are the columns of this one, as the weights of a layer are.
     pub(crate) fn of_columns(columns: Rows<'_>, count: usize, depth: usize) -> Self {
-        let mut panels = Self { pairs: Buffer::default(), columns: count, depth };
-        let deep = panels.pairs_deep();
-        let pairs = panels.pairs.take(count.div_ceil(WIDTH) * deep * WIDTH);
-        pairs.fill(0);
-        for column in 0..count {
-            let panel = &mut pairs[column / WIDTH * deep * WIDTH..][..deep * WIDTH];
-            let numbers = &columns.numbers[column * columns.stride..][..depth];
-            let places = panel.as_chunks_mut::<WIDTH>().0;
-            for (place, numbers) in places.iter_mut().zip(numbers.chunks(2)) {
-                place[column % WIDTH] = pair_of(numbers);
+        let mut panels = Self::default();
+        panels.fill_columns(&InSoftware, columns, count, depth);
+        panels
+    }
+
+    /// As [`Panels::of_columns`], in the memory of this one.
+    #[inline(always)]
+    pub(super) fn fill_columns(
+        &mut self,
+        how: &impl Round,
+        columns: Rows<'_>,
+        count: usize,
+        depth: usize,
+    ) {
+        let panels = self.reshape(count, depth);
+        for (panel, first) in panels.zip((0..count).step_by(WIDTH)) {
+            if count - first < WIDTH {
+                panel.as_flattened_mut().fill(0);
+            }
+            for at in 0..WIDTH.min(count - first) {
+                let numbers = &columns.numbers[(first + at) * columns.stride..][..depth];
+                let (whole, last) = numbers.as_chunks::<STEP>();
+                let (places, rest) =
+                    panel.as_chunks_mut::<{ STEP / 2 }>().0.split_at_mut(whole.len());
+                for (numbers, places) in whole.iter().zip(places) {
+                    let mut pairs = [0; STEP / 2];
+                    how.round(numbers, &mut pairs);
+                    for (place, pair) in places.iter_mut().zip(pairs) {
+                        place[at] = pair;
+                    }
+                }
+                for (place, at_depth) in rest.as_flattened_mut().iter_mut().zip((0..).step_by(2)) {
+                    place[at] = last.get(at_depth..).map_or(0, pair_of);
+                }
             }
         }
-        panels
+    }
+
+    /// Of a matrix with these rows, in the memory of this one.
+    #[inline(always)]
+    pub(super) fn fill_rows(&mut self, rows: Rows<'_>, count: usize, depth: usize) {
+        let row =
+            |at: usize| if at < depth { &rows.numbers[at * rows.stride..][..count] } else { &[] };
+        let panels = self.reshape(count, depth);
+        for (panel, first) in panels.zip((0..count).step_by(WIDTH)) {
+            for (places, at) in panel.iter_mut().zip((0..).step_by(2)) {
+                let [upper, lower] =
+                    [row(at), row(at + 1)].map(|row| row.get(first..).unwrap_or_default());
+                if let ([upper, ..], [lower, ..]) =
+                    (upper.as_chunks::<WIDTH>().0, lower.as_chunks::<WIDTH>().0)
+                {
+                    for ((place, upper), lower) in places.iter_mut().zip(upper).zip(lower) {
+                        *place = pair(*upper, *lower);
+                    }
+                } else {
+                    for (column, place) in places.iter_mut().enumerate() {
+                        let of = |row: &[f32]| row.get(column).copied().unwrap_or_default();
+                        *place = pair(of(upper), of(lower));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Its panels, which hold anything.
+    fn reshape(
+        &mut self,
+        columns: usize,
+        depth: usize,
+    ) -> impl Iterator<Item = &mut [[u32; WIDTH]]> {
+        (self.columns, self.depth) = (columns, depth);
+        let deep = self.pairs_deep();
+        let pairs = self.pairs.take(columns.div_ceil(WIDTH) * deep * WIDTH);
+        pairs.as_chunks_mut::<WIDTH>().0.chunks_exact_mut(deep.max(1))
     }
 
     /// Rows of the matrix.
@@ -103,52 +162,8 @@ impl<'a> Columns<'a> {
 }
 
 /// Pairs of a column, with those that fill it.
-fn pairs_deep(depth: usize) -> usize {
+pub(super) fn pairs_deep(depth: usize) -> usize {
     depth.next_multiple_of(STEP) / 2
-}
-
-/// The left-hand rows of a block, rounded. Its memory is used again.
-#[derive(Debug, Default)]
-pub(crate) struct Rounded(Buffer<u32>);
-
-impl Rounded {
-    /// `count` rows from the row `first` on, each of `depth` numbers in `deep` pairs.
-    #[inline(always)]
-    pub(super) fn fill(
-        &mut self,
-        left: Rows<'_>,
-        first: usize,
-        count: usize,
-        depth: usize,
-        deep: usize,
-    ) -> &[u32] {
-        let pairs = self.0.take(count.next_multiple_of(FILLED) * deep);
-        let (filled, rest) = pairs.split_at_mut(count * deep);
-        rest.fill(0);
-        for (row, places) in filled.chunks_exact_mut(deep.max(1)).enumerate() {
-            let numbers = &left.numbers[(first + row) * left.stride..][..depth];
-            let (whole, last) = numbers.as_chunks::<2>();
-            let (places, rest) = places.split_at_mut(whole.len());
-            for (place, [first, second]) in places.iter_mut().zip(whole) {
-                *place = pair(*first, *second);
-            }
-            rest.fill(0);
-            if let ([place, ..], [_]) = (rest, last) {
-                *place = pair_of(last);
-            }
-        }
-        pairs
-    }
-}
-
-/// Of two numbers, or of one at the end of an odd depth.
-#[inline(always)]
-fn pair_of(numbers: &[f32]) -> u32 {
-    match numbers {
-        [first, second, ..] => pair(*first, *second),
-        [first] => pair(*first, 0.0),
-        [] => 0,
-    }
 }
 
 #[cfg(test)]
@@ -162,11 +177,13 @@ mod tests {
 
     #[test]
     fn pairs_lie_where_vectors_and_tiles_look_for_them_and_the_rest_is_zero() {
-        let (columns, depth) = (35, 5);
-        let numbers = count_up(35 * 5);
-        let panels = Panels::of_columns(Rows::new(&numbers, depth), columns, depth);
+        let (columns, depth) = (35, 37);
+        let numbers = count_up(35 * 37);
+        let mut panels = Panels::default();
+        panels.pairs.take(4096).fill(u32::MAX);
+        panels.fill_columns(&InSoftware, Rows::new(&numbers, depth), columns, depth);
         let found: Vec<_> = panels.part(0..columns).panels().collect();
-        assert_eq!((found.len(), panels.pairs_deep()), (2, 16));
+        assert_eq!((found.len(), panels.pairs_deep()), (2, 32));
         let number = |column: usize, at: usize| {
             if column < columns && at < depth { numbers[column * depth + at] } else { 0.0 }
         };
@@ -192,24 +209,25 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_rounded_and_filled_whatever_was_in_their_memory() {
-        let mut rounded = Rounded::default();
-        rounded.0.take(4096).fill(u32::MAX);
-        let numbers = count_up(70);
-        // Rows of five numbers at a distance of seven, from the second on.
-        let found = rounded.fill(Rows::new(&numbers, 7), 1, 3, 5, 16).to_vec();
-        assert_eq!(found.len(), FILLED * 16);
-        for (row, pairs) in found.chunks_exact(16).enumerate() {
-            let mut expected = [0; 16];
-            if row < 3 {
-                let row = &numbers[(row + 1) * 7..][..5];
-                expected[..3].copy_from_slice(&[
-                    pair(row[0], row[1]),
-                    pair(row[2], row[3]),
-                    pair(row[4], 0.0),
-                ]);
+    fn rows_of_a_matrix_become_pairs_of_neighbours_below_each_other() {
+        for (columns, depth) in [(32, 1), (64, 5), (33, 40), (5, 32)] {
+            let numbers = count_up(41 * 70);
+            let mut panels = Panels::default();
+            panels.pairs.take(4096).fill(u32::MAX);
+            // Rows at a distance of 70.
+            panels.fill_rows(Rows::new(&numbers, 70), columns, depth);
+            assert_eq!((panels.columns(), panels.depth()), (columns, depth));
+            let number = |column: usize, at: usize| {
+                if column < columns && at < depth { numbers[at * 70 + column] } else { 0.0 }
+            };
+            let found: Vec<_> = panels.part(0..columns).panels().collect();
+            assert_eq!(found.len(), columns.div_ceil(WIDTH));
+            for column in 0..found.len() * WIDTH {
+                for (at, pairs) in found[column / WIDTH].iter().enumerate() {
+                    let expected = pair(number(column, 2 * at), number(column, 2 * at + 1));
+                    assert_eq!(pairs[column % WIDTH], expected, "{columns}: {column} {at}");
+                }
             }
-            assert_eq!(pairs, expected, "row {row}");
         }
     }
 }

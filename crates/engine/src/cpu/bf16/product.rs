@@ -2,10 +2,11 @@
 
 use pulp::Simd;
 
-use super::panels::{Columns, Rounded, WIDTH};
+use super::panels::{Columns, WIDTH};
+use super::rounding::Rounded;
 use crate::config::Activation;
 use crate::cpu::activation::{Activated, Gelu, GeluTanh, Relu, Same};
-use crate::cpu::panels::{Finish, Rows};
+use crate::cpu::panels::Finish;
 
 /// Rows of the largest block of any instruction.
 pub(super) const MOST: usize = 32;
@@ -17,12 +18,10 @@ const CACHED: usize = 192 << 10;
 /// each as many numbers are written as there are columns. A number is summed in the order of the
 /// depth, whatever is computed beside it.
 pub(crate) struct Product<'a> {
-    pub(crate) left: Rows<'a>,
-    pub(crate) rows: usize,
+    /// As deep as the columns are.
+    pub(crate) left: &'a Rounded,
     pub(crate) right: Columns<'a>,
     pub(crate) finish: Finish<'a>,
-    /// Where left-hand rows are rounded to.
-    pub(crate) rounded: &'a mut Rounded,
     pub(crate) out: &'a mut [f32],
     pub(crate) out_stride: usize,
 }
@@ -56,7 +55,9 @@ pub(super) trait Blocks {
 
 #[inline(always)]
 pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Product<'_>) {
-    let Product { left, rows, right, finish, rounded, out, out_stride } = product;
+    let Product { left, right, finish, out, out_stride } = product;
+    debug_assert_eq!(left.depth(), right.depth());
+    let (left, rows) = (left.pairs(), left.count());
     let deep = right.pairs_deep();
     let most = (CACHED / size_of::<u32>() / deep.max(1)).next_multiple_of(MOST);
     let mut sums = Sums([[0.0; WIDTH]; MOST]);
@@ -64,7 +65,7 @@ pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Pro
     let blocks = &mut *blocks.0;
     for begin in (0..rows).step_by(most) {
         let count = most.min(rows - begin);
-        let left = rounded.fill(left, begin, count, right.depth(), deep);
+        let left = &left[begin * deep..];
         for (index, panel) in right.panels().enumerate() {
             let column = index * WIDTH;
             let columns = WIDTH.min(right.count() - column);
@@ -72,10 +73,8 @@ pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Pro
             while first < count {
                 let taken = blocks.next(count - first);
                 blocks.sum(&left[first * deep..], deep, panel, taken, &mut sums);
-                for (row, sums) in sums.0.iter_mut().take(taken).enumerate() {
-                    let place = &mut out[(begin + first + row) * out_stride + column..];
-                    write(simd, sums, finish, column, &mut place[..columns]);
-                }
+                let place = &mut out[(begin + first) * out_stride + column..];
+                write(simd, &mut sums.0[..taken], finish, column, place, (out_stride, columns));
                 first += taken;
             }
         }
@@ -101,37 +100,47 @@ impl<B: Blocks> Drop for Begun<'_, B> {
     }
 }
 
-/// Finishes a row of sums, of the columns from `column` on, and writes as many as have a place.
+/// Finishes rows of sums, of the columns from `column` on, and writes of each as many as there are
+/// columns.
 #[inline(always)]
 fn write<S: Simd>(
     simd: S,
-    sums: &mut [f32; WIDTH],
+    sums: &mut [[f32; WIDTH]],
     finish: Finish<'_>,
     column: usize,
     place: &mut [f32],
+    (stride, columns): (usize, usize),
 ) {
     match finish {
         Finish::Plain => {}
-        Finish::Bias(bias) => finish_row::<S, Same>(simd, sums, &bias[column..]),
+        Finish::Bias(bias) => finish_rows::<S, Same>(simd, sums, &bias[column..]),
         Finish::Activated(bias, Activation::Relu) => {
-            finish_row::<S, Relu>(simd, sums, &bias[column..]);
+            finish_rows::<S, Relu>(simd, sums, &bias[column..]);
         }
         Finish::Activated(bias, Activation::Gelu) => {
-            finish_row::<S, Gelu>(simd, sums, &bias[column..]);
+            finish_rows::<S, Gelu>(simd, sums, &bias[column..]);
         }
         Finish::Activated(bias, Activation::GeluTanh) => {
-            finish_row::<S, GeluTanh>(simd, sums, &bias[column..]);
+            finish_rows::<S, GeluTanh>(simd, sums, &bias[column..]);
         }
     }
-    place.copy_from_slice(&sums[..place.len()]);
+    for (sums, place) in sums.iter().zip(place.chunks_mut(stride)) {
+        // A whole row of a panel is two vectors; the length of a part of one is known only now.
+        match place.first_chunk_mut::<WIDTH>() {
+            Some(whole) if columns == WIDTH => *whole = *sums,
+            _ => place[..columns].copy_from_slice(&sums[..columns]),
+        }
+    }
 }
 
 #[inline(always)]
-fn finish_row<S: Simd, A: Activated>(simd: S, sums: &mut [f32; WIDTH], bias: &[f32]) {
-    let (sums, _) = S::as_mut_simd_f32s(sums);
+fn finish_rows<S: Simd, A: Activated>(simd: S, sums: &mut [[f32; WIDTH]], bias: &[f32]) {
     let (bias, _) = S::as_simd_f32s(bias);
-    for (sum, added) in sums.iter_mut().zip(bias) {
-        *sum = A::of(simd, simd.add_f32s(*sum, *added));
+    for sums in sums {
+        let (sums, _) = S::as_mut_simd_f32s(sums);
+        for (sum, added) in sums.iter_mut().zip(bias) {
+            *sum = A::of(simd, simd.add_f32s(*sum, *added));
+        }
     }
 }
 

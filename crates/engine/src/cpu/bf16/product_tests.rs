@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cpu::bf16::proof::compare;
-use crate::cpu::bf16::{Instructions, Panels};
+use crate::cpu::bf16::{Instructions, Into, Panels, Rounding};
 use crate::cpu::kernel::Vectors;
-use crate::cpu::panels::padded;
+use crate::cpu::panels::{Rows, padded};
 
 /// Every instruction that is there, and those in software with all vectors that are there.
 fn paths() -> Vec<(Instructions, Vectors)> {
@@ -26,7 +26,7 @@ fn multiply(
     path: (Instructions, Vectors),
     left: &[f32],
     right: &[f32],
-    (rows, columns, depth): (usize, usize, usize),
+    (count, columns, depth): (usize, usize, usize),
     finish: Finish<'_>,
     gap: usize,
 ) -> Vec<f32> {
@@ -37,15 +37,17 @@ fn multiply(
     let right = apart(right, depth);
     let panels = Panels::of_columns(Rows::new(&right, depth + gap), columns, depth);
     let mut rounded = Rounded::default();
-    let mut out = vec![9.0; rows * (columns + gap)];
+    let mut out = vec![9.0; count * (columns + gap)];
+    let left = apart(left, depth);
+    let into = Into::Left(&mut rounded);
+    let rows = Rows::new(&left, depth + gap);
+    path.0.round(path.1, Rounding { rows, count, depth, into });
     path.0.multiply(
         path.1,
         Product {
-            left: Rows::new(&apart(left, depth), depth + gap),
-            rows,
+            left: &rounded,
             right: panels.part(0..columns),
             finish,
-            rounded: &mut rounded,
             out: &mut out,
             out_stride: columns + gap,
         },
@@ -90,8 +92,8 @@ fn every_shape_around_the_edges_of_blocks_panels_and_tiles() {
 }
 
 #[test]
-fn more_rows_than_are_rounded_at_a_time_are_all_multiplied() {
-    // A row of 1,600 numbers takes 3,200 bytes, so that 64 are rounded at a time.
+fn more_rows_than_stay_in_the_cache_are_all_multiplied() {
+    // A row of 1,600 numbers takes 3,200 bytes, so that 64 are multiplied at a time.
     let (rows, columns, depth) = (150, 3, 1600);
     let (left, right) = (numbers(rows * depth, 5), numbers(columns * depth, 6));
     for path in paths() {

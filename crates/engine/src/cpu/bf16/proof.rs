@@ -1,7 +1,7 @@
 //! Whether instructions multiply right here: found out once, before anything relies on them.
 
 use super::number::pair;
-use super::{Instructions, Panels, Product, Rounded};
+use super::{Instructions, Into, Panels, Product, Rounded, Rounding};
 use crate::cpu::kernel::Vectors;
 use crate::cpu::panels::{Finish, Rows};
 
@@ -28,12 +28,14 @@ pub(crate) fn prove(instructions: Instructions, vectors: Vectors) -> Result<(), 
     let (left, right) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
     let mut out = vec![f32::NAN; rows * columns];
     let panels = Panels::of_columns(Rows::new(&right, depth), columns, depth);
+    let mut rounded = Rounded::default();
+    let into = Into::Left(&mut rounded);
+    let rounding = Rounding { rows: Rows::new(&left, depth), count: rows, depth, into };
+    instructions.round(vectors, rounding);
     let product = Product {
-        left: Rows::new(&left, depth),
-        rows,
+        left: &rounded,
         right: panels.part(0..columns),
         finish: Finish::Plain,
-        rounded: &mut Rounded::default(),
         out: &mut out,
         out_stride: columns,
     };

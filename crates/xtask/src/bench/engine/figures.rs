@@ -10,6 +10,8 @@ use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
 pub(crate) const OURS: &str = "lamplighter";
+/// The same in 32 bits, where it computes in fewer.
+pub(crate) const IN_FLOATS: &str = "lamplighter-f32";
 
 /// One program's figures, a run after the other.
 #[derive(Debug, Default, Serialize)]
@@ -47,7 +49,8 @@ impl Measured {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Figures {
     pub(crate) processor: String,
-    pub(crate) kernel: String,
+    /// By program of this project.
+    pub(crate) kernels: BTreeMap<&'static str, String>,
     pub(crate) runs: u32,
     pub(crate) threads: usize,
     /// Floating-point operations a second of all threads together, measured in each run.
@@ -62,11 +65,14 @@ pub(crate) struct Figures {
 pub(crate) struct Report<'a> {
     #[serde(flatten)]
     figures: &'a Figures,
-    /// By workload and other program: the engine's tokens a second over the other's, or where queries
-    /// are timed its milliseconds of the median; the median over the runs.
-    ratios: BTreeMap<&'a str, BTreeMap<&'a str, f64>>,
-    line: String,
+    /// By kernel, workload and other program: the engine's tokens a second over the other's, or where
+    /// queries are timed its milliseconds of the median; the median over the runs.
+    ratios: BTreeMap<&'a str, Ratios<'a>>,
+    /// By kernel.
+    lines: BTreeMap<&'a str, String>,
 }
+
+type Ratios<'a> = BTreeMap<&'a str, BTreeMap<&'a str, f64>>;
 
 type Values = fn(&Measured) -> &BTreeMap<String, Vec<f64>>;
 
@@ -76,22 +82,32 @@ impl Figures {
         Some(median(values.iter().copied()))
     }
 
-    /// The engine's figures over another's of the same run: the median.
-    fn ratio(&self, values: Values, workload: &str, other: &str) -> Option<f64> {
+    /// A program's figures over another's of the same run: the median.
+    fn ratio(&self, values: Values, workload: &str, own: &str, other: &str) -> Option<f64> {
         let of = |program: &str| values(self.programs.get(program)?).get(workload);
-        of(OURS).zip(of(other)).map(|(ours, theirs)| {
+        of(own).zip(of(other)).map(|(ours, theirs)| {
             median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
         })
     }
 
-    /// With ratios to all others, and the last line.
+    /// With ratios to all others, and the last lines.
     pub(crate) fn report(&self) -> Report<'_> {
-        let mut ratios: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
+        let own = || self.kernels.iter().map(|(own, kernel)| (*own, kernel.as_str()));
+        Report {
+            figures: self,
+            ratios: own().map(|(own, kernel)| (kernel, self.ratios(own))).collect(),
+            lines: own().map(|(own, kernel)| (kernel, self.verdict(own, kernel))).collect(),
+        }
+    }
+
+    fn ratios(&self, own: &str) -> Ratios<'_> {
+        let mut ratios = Ratios::new();
         let values: [Values; 2] = [|of| &of.tokens_per_second, |of| &of.p50];
         for values in values {
-            for (other, measured) in &self.programs {
-                for workload in values(measured).keys().filter(|_| other != OURS) {
-                    let ratio = self.ratio(values, workload, other);
+            let others = self.programs.iter().filter(|(name, _)| !self.is_own(name));
+            for (other, measured) in others {
+                for workload in values(measured).keys() {
+                    let ratio = self.ratio(values, workload, own, other);
                     ratios
                         .entry(workload)
                         .or_default()
@@ -99,7 +115,11 @@ impl Figures {
                 }
             }
         }
-        Report { figures: self, ratios, line: self.verdict() }
+        ratios
+    }
+
+    fn is_own(&self, program: &str) -> bool {
+        self.kernels.contains_key(program)
     }
 
     /// Of the two ways in which torch computes in 16 bits, the faster one in this workload.
@@ -117,8 +137,9 @@ impl Figures {
             self.runs,
             peak / 1e9
         );
-        [head, self.tokens(peak), String::new(), self.texts(), String::new(), self.verdict()]
-            .join("\n")
+        let lines = self.kernels.iter().map(|(own, kernel)| self.verdict(own, kernel));
+        let tables = [head, self.tokens(peak), String::new(), self.texts(), String::new()];
+        tables.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
     }
 
     /// Of tokens: without the tokenizer.
@@ -140,7 +161,7 @@ impl Figures {
             let number = |value: Option<f64>, digits: usize| {
                 value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
             };
-            let computes_in = if program == OURS { &self.kernel } else { program };
+            let computes_in = self.kernels.get(program.as_str()).unwrap_or(program);
             let share = |tokens: Option<f64>, workload: &str, peak: f64| {
                 let (of_all, flops) = self.sizes.get(workload).copied().unwrap_or_default();
                 share_of_peak(computes_in, tokens.map(|tokens| tokens * flops / of_all), peak)
@@ -183,19 +204,18 @@ impl Figures {
     }
 
     /// More tokens, and fewer milliseconds, than the others: so many times.
-    fn verdict(&self) -> String {
+    fn verdict(&self, own: &str, kernel: &str) -> String {
         let shown = |ratio: Option<f64>| {
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
         };
         let speed =
-            |workload, other| shown(self.ratio(|of| &of.tokens_per_second, workload, other));
-        let time = |other| shown(self.ratio(|of| &of.p50, "W3", other));
-        let cosine = self.programs.get(OURS).and_then(|ours| ours.min_cosine);
+            |workload, other| shown(self.ratio(|of| &of.tokens_per_second, workload, own, other));
+        let time = |other| shown(self.ratio(|of| &of.p50, "W3", own, other));
+        let cosine = self.programs.get(own).and_then(|own| own.min_cosine);
         let cosine = cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.6}"));
         format!(
-            "engine: kernel {}; W1 {} st-bf16 {} ort-f32 {} st-f32; W2 {} st-bf16; W3 {} ort-f32 {} \
+            "engine: kernel {kernel}; W1 {} st-bf16 {} ort-f32 {} st-f32; W2 {} st-bf16; W3 {} ort-f32 {} \
              ort-int8; cosine {cosine}",
-            self.kernel,
             speed("W1", self.bf16("W1")),
             speed("W1", "ort-f32"),
             speed("W1", "st-f32"),
@@ -221,6 +241,7 @@ mod tests {
         let mut programs: BTreeMap<String, Measured> = BTreeMap::new();
         for (name, speeds, latency) in [
             (OURS, [10.0, 40.0], 2.0),
+            (IN_FLOATS, [5.0, 20.0], 4.0),
             ("st-f32", [5.0, 10.0], 4.0),
             ("ort-f32", [8.0, 8.0], 4.0),
             ("st-bf16", [20.0, 20.0], 9.0),
@@ -236,7 +257,7 @@ mod tests {
         programs.entry(OURS.to_owned()).or_default().min_cosine = Some(0.999_999_4);
         let figures = Figures {
             processor: "any".to_owned(),
-            kernel: "avx2-f32".to_owned(),
+            kernels: [(OURS, "amx-bf16".to_owned()), (IN_FLOATS, "avx2-f32".to_owned())].into(),
             runs: 2,
             threads: 2,
             peak: vec![200.0],
@@ -245,22 +266,25 @@ mod tests {
             programs,
         };
         assert_eq!(
-            figures.verdict(),
-            "engine: kernel avx2-f32; W1 0.62 st-bf16 3.12 ort-f32 3.00 st-f32; W2 0.62 st-bf16; \
+            figures.verdict(OURS, "amx-bf16"),
+            "engine: kernel amx-bf16; W1 0.62 st-bf16 3.12 ort-f32 3.00 st-f32; W2 0.62 st-bf16; \
              W3 0.50 ort-f32 - ort-int8; cosine 0.999999"
         );
         let json = serde_json::to_value(figures.report()).unwrap_or_default();
-        assert_eq!(json["line"], figures.verdict());
-        assert_eq!(json["kernel"], "avx2-f32", "beside the figures");
-        // 10 / 5 and 40 / 10.
-        assert_eq!(json["ratios"]["W1"]["st-f32"], 3.0);
-        assert_eq!(json["ratios"]["W3"]["ort-f32"], 0.5);
-        assert_eq!(json["ratios"]["W3"].get(OURS), None);
+        assert_eq!(json["lines"]["amx-bf16"], figures.verdict(OURS, "amx-bf16"));
+        assert_eq!(json["kernels"][OURS], "amx-bf16", "beside the figures");
+        // 10 / 5 and 40 / 10, and half of that.
+        let ratios = &json["ratios"];
+        assert_eq!(ratios["amx-bf16"]["W1"]["st-f32"], 3.0);
+        assert_eq!(ratios["avx2-f32"]["W1"]["st-f32"], 1.5);
+        assert_eq!(ratios["amx-bf16"]["W3"]["ort-f32"], 0.5);
+        assert_eq!(ratios["avx2-f32"]["W3"]["ort-f32"], 1.0);
+        assert_eq!(ratios["amx-bf16"]["W3"].get(IN_FLOATS), None);
         // 25 tokens of 10 operations a second are more than the processor can do.
         let table = figures.tokens(200.0);
-        let ours = table.lines().find(|line| line.starts_with(OURS)).unwrap_or_default();
+        let ours = table.lines().find(|line| line.starts_with(IN_FLOATS)).unwrap_or_default();
         let cells: Vec<&str> = ours.split_whitespace().collect();
-        assert_eq!(cells[1..8], ["25", "125", "25", "125", "50", "500", "2.00"], "{table}");
+        assert_eq!(cells[1..8], ["12", "62", "12", "62", "25", "250", "4.00"], "{table}");
         let theirs = table.lines().find(|line| line.starts_with("st-bf16")).unwrap_or_default();
         let cells: Vec<&str> = theirs.split_whitespace().collect();
         assert_eq!(cells[1..8], ["20", "-", "20", "-", "40", "-", "9.00"], "{table}");
