@@ -39,7 +39,42 @@ pub fn crd() -> Result<CustomResourceDefinition, CrdError> {
             }
         });
     }
+    if let Some(versions) = definition.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        let spec = "/schema/openAPIV3Schema/properties/spec";
+        for spec in versions.iter_mut().filter_map(|version| version.pointer_mut(spec)) {
+            walk(spec, &mut tell_limits);
+        }
+    }
     Ok(serde_json::from_value(definition)?)
+}
+
+/// Adds to a field's description what it is by default and between which numbers it may be: `kubectl
+/// explain` shows nothing else of a schema.
+fn tell_limits(field: &mut Map<String, Value>) {
+    let number = |name: &str| field.get(name).filter(|bound| bound.is_number()).map(whole);
+    let default = match field.get("default") {
+        Some(Value::String(default)) => format!(" Default: {default}."),
+        Some(default @ (Value::Bool(_) | Value::Number(_))) => {
+            format!(" Default: {}.", whole(default))
+        }
+        _ => String::new(),
+    };
+    let bounds = match (number("minimum"), number("maximum")) {
+        (Some(least), Some(most)) => format!(" From {least} to {most}."),
+        (Some(least), None) if least != "0" => format!(" At least {least}."),
+        (None, Some(most)) => format!(" At most {most}."),
+        _ => String::new(),
+    };
+    if let Some(Value::String(description)) = field.get_mut("description") {
+        description.push_str(&default);
+        description.push_str(&bounds);
+    }
+}
+
+/// As text; a whole number without a point.
+fn whole(value: &Value) -> String {
+    let text = value.to_string();
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
 /// The definition as YAML, with a header that says how it is made.
@@ -79,5 +114,35 @@ fn walk(value: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {
         }
         Value::Array(items) => items.iter_mut().for_each(|child| walk(child, visit)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_says_what_it_is_by_default_and_between_which_numbers() {
+        for (mut field, expected) in [
+            (
+                json!({"default": 600, "minimum": 0.0, "maximum": 86400.0}),
+                "Why. Default: 600. From 0 to 86400.",
+            ),
+            (json!({"default": "Auto", "enum": ["Auto"]}), "Why. Default: Auto."),
+            (json!({"default": true}), "Why. Default: true."),
+            (json!({"minimum": 0.0}), "Why."),
+            (json!({"minimum": 1.0}), "Why. At least 1."),
+            (json!({"maximum": 0.5}), "Why. At most 0.5."),
+            (json!({"default": {"promotion": "Automatic"}}), "Why."),
+            // A field that is called so.
+            (json!({"properties": {"default": {"type": "boolean"}}}), "Why."),
+        ] {
+            field["description"] = json!("Why.");
+            let Value::Object(object) = &mut field else { unreachable!() };
+            tell_limits(object);
+            assert_eq!(field["description"], expected);
+        }
     }
 }

@@ -90,6 +90,36 @@ impl Collector for Process {
     }
 }
 
+/// The rows of a table of what a registry holds samples of, by name: the name as it is scraped, the names
+/// of its labels, and what it counts. What the documentation of a program has to say.
+pub fn documented(registry: &Registry) -> String {
+    let mut text = String::new();
+    if encode(&mut text, registry).is_err() {
+        return text;
+    }
+    let mut rows = Vec::new();
+    for family in text.split("# HELP ").skip(1) {
+        let (name, help) =
+            family.lines().next().and_then(|head| head.split_once(' ')).unwrap_or_default();
+        let samples = || family.lines().skip(1).filter(|line| !line.starts_with('#'));
+        let labels =
+            samples().next().and_then(|line| Some(line.split_once('{')?.1.split_once('}')?.0));
+        let labels: Vec<String> = labels
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|label| Some(label.split_once('=')?.0))
+            .filter(|label| *label != "le")
+            .map(|label| format!("`{label}`"))
+            .collect();
+        let is_counter = samples().any(|line| line.starts_with(&format!("{name}_total")));
+        let suffix = if is_counter { "_total" } else { "" };
+        let help = help.trim_end_matches('.');
+        rows.push(format!("| `{name}{suffix}` | {} | {help} |\n", labels.join(", ")));
+    }
+    rows.sort_unstable();
+    rows.concat()
+}
+
 fn status_field(status: &str, field: &str) -> Option<i64> {
     status
         .lines()
@@ -132,6 +162,24 @@ mod tests {
         assert!(text.contains("\nlamplighter_lamps_total 3\n"), "{text}");
         assert!(text.contains("\nprocess_threads "), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_figure_with_its_labels() {
+        use prometheus_client::metrics::family::Family;
+        use prometheus_client::metrics::histogram::Histogram;
+
+        let mut registry = Registry::default();
+        let lit: Family<Vec<(&str, &str)>, Counter> = Family::default();
+        lit.get_or_create(&vec![("street", "a, b"), ("side", "left")]).inc();
+        registry.register("lamps", "Lamps that were lit", lit);
+        let seconds = Histogram::new([1.0, 2.0]);
+        registry.register("burning_seconds", "How long they burn", seconds);
+        assert_eq!(
+            documented(&registry),
+            "| `burning_seconds` |  | How long they burn |\n\
+             | `lamps_total` | `street`, `side` | Lamps that were lit |\n"
+        );
     }
 
     #[test]

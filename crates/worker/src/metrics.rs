@@ -38,6 +38,9 @@ const STATES: [(ModelState, &str); 6] = [
     (ModelState::Failed, "Failed"),
 ];
 
+/// What a case that was asked again may get.
+const ANSWERS: [&str; 4] = ["Right", "Wrong", "Failed", "Inconclusive"];
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Route {
     route: String,
@@ -342,7 +345,7 @@ impl Metrics {
         for passed in [true, false] {
             self.validation_cases.remove(&ModelCases { model: model.clone(), passed });
         }
-        for answer in ["Right", "Wrong", "Inconclusive"] {
+        for answer in ANSWERS {
             self.revalidation_answers.remove(&ModelAnswer { model: model.clone(), answer });
         }
     }
@@ -356,3 +359,7 @@ impl Metrics {
 fn label(model: &ModelKey) -> Model {
     Model { model: model.to_string() }
 }
+
+#[cfg(test)]
+#[path = "metrics/tests.rs"]
+mod tests;

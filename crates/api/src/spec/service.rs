@@ -26,7 +26,7 @@ pub struct ServiceSpec {
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 
-    /// The port at every node, from 30000 to 32767; the cluster chooses one when unset.
+    /// The port at every node; the cluster chooses one when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30000, max = 32767))]
     pub node_port: Option<i32>,

@@ -190,7 +190,8 @@ impl<'a> OfPairs<'a> {
         let rounding = Rounding { rows, count, depth: right.depth(), into };
         self.instructions.round(vectors, rounding);
         let (left, right) = (&*self.left, right.part(0..right.columns()));
-        let product = bf16::Product { left, right, finish: Finish::Plain, out, out_stride };
+        let out = bf16::Out::Floats { numbers: out, stride: out_stride };
+        let product = bf16::Product { left, right, finish: Finish::Plain, out };
         self.instructions.multiply(vectors, product);
     }
 }

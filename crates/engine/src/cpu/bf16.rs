@@ -13,9 +13,9 @@
 //! (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2): so all that is ours is tested
 //! on any machine. An instruction is used only after it has multiplied right ([`proof`]).
 //!
-//! Attention multiplies in 32 bits with every kernel, as do softmax, normalisation and activation: its
-//! products are a small part of the whole, and those of queries and keys are the ones whose error
-//! the softmax would multiply.
+//! Softmax, normalisation and activation compute in 32 bits with every kernel, and so does the attention of
+//! short texts. Numbers that are computed and then multiplied are rounded by the machine's instruction for
+//! it where there is one ([`rounding`]), those between the layers of a feed-forward as they are written.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -33,7 +33,7 @@ mod tiles;
 use pulp::{Simd, WithSimd};
 
 pub(crate) use panels::{Panels, WIDTH};
-pub(crate) use product::Product;
+pub(crate) use product::{Out, Product};
 pub use proof::WrongProduct;
 pub(crate) use proof::prove;
 pub(crate) use rounding::{Into, Rounded, Rounding};

@@ -80,6 +80,8 @@ pub(crate) struct Scratch {
     inner: Buffer,
     /// What layers are applied to, where they multiply pairs.
     rounded: Rounded,
+    /// What comes out of the first layer of a feed-forward, for the second one.
+    between: Rounded,
     /// `[T, 3 H]`, or of some of the heads at a time; then `[T, H]`.
     attended: Buffer,
     attention: attention::Memory,
@@ -281,24 +283,25 @@ impl Encoder {
     }
 
     fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
-        let Scratch { tokens, added, inner, count, rounded, .. } = scratch;
-        let width = layer.outer.depth();
-        let tokens = tokens.take(*count * self.hidden);
+        let Scratch { tokens, added, inner, count, rounded, between, .. } = scratch;
+        let (kernel, hidden, width) = (self.kernel, self.hidden, layer.outer.depth());
+        let tokens = tokens.take(*count * hidden);
         let rows = rows_at_once(width);
-        let added = added.take(rows.min(*count) * self.hidden);
-        let inner = inner.take(rows.min(*count) * width);
-        for tokens in tokens.chunks_mut(rows * self.hidden) {
-            let count = tokens.len() / self.hidden;
-            let (inner, added) = (&mut inner[..count * width], &mut added[..tokens.len()]);
-            self.apply_together(
-                &layer.inner,
-                tokens,
-                rounded,
-                inner,
-                Some(self.activation),
-                share,
-            )?;
-            self.apply_together(&layer.outer, inner, rounded, added, None, share)?;
+        let added = added.take(rows.min(*count) * hidden);
+        let activation = Some(self.activation);
+        for tokens in tokens.chunks_mut(rows * hidden) {
+            let count = tokens.len() / hidden;
+            let added = &mut added[..tokens.len()];
+            if kernel.pairs().is_some() && share.is_whole() {
+                // Nobody else has to see the numbers between the two.
+                let left = Left::new(kernel, Rows::new(tokens, hidden), count, hidden, rounded);
+                layer.inner.apply_for_next(kernel, left, activation, between);
+                layer.outer.apply(kernel, 0..hidden, Left::of_pairs(between), None, added, hidden);
+            } else {
+                let inner = inner.take(count * width);
+                self.apply_together(&layer.inner, tokens, rounded, inner, activation, share)?;
+                self.apply_together(&layer.outer, inner, rounded, added, None, share)?;
+            }
             self.normalize(&layer.outer_norm, tokens, added);
         }
         Some(())

@@ -6,10 +6,10 @@
 //! ([`super::panels::Panels::width`]). Weights are put into panels when a model is loaded, so a
 //! kernel is chosen once for a model and stays.
 //!
-//! A kernel of another precision multiplies the weights of layers by other instructions
-//! ([`super::bf16`]), which take left-hand rows in 32 bits, round them once and sum in 32 bits, each
-//! number in the order of the depth whatever is beside it. The rows that attention, softmax,
-//! normalisation and activation see stay 32-bit floats, and are computed with the vectors of
+//! A kernel of another precision multiplies the weights of layers, and in texts that are not short queries
+//! with keys and scores with values, by other instructions ([`super::bf16`]), which round what they
+//! multiply and sum in 32 bits, each number in the order of the depth whatever is beside it. What
+//! softmax, normalisation and activation see are 32-bit floats, which are computed with the vectors of
 //! [`Kernel::dispatch`]. It is had only where it was seen to multiply right.
 
 use std::fmt;

@@ -51,6 +51,11 @@ impl<'a> Left<'a> {
         }
         Self { floats, count, rounded }
     }
+
+    /// Rows that were rounded before, for kernels that multiply pairs.
+    pub(crate) fn of_pairs(rounded: &'a Rounded) -> Self {
+        Self { floats: Rows::new(&[], 0), count: rounded.count(), rounded }
+    }
 }
 
 impl Linear {
@@ -117,7 +122,7 @@ impl Linear {
     }
 
     /// These columns of `left × weights + bias`, activated, with a kernel that it was packed for and
-    /// `left` was made for. In `out` one row begins `out_stride` after the one before.
+    /// `left` was made for. In `out` one row begins `stride` after the one before.
     pub(crate) fn apply(
         &self,
         kernel: Kernel,
@@ -125,25 +130,54 @@ impl Linear {
         left: Left<'_>,
         activation: Option<Activation>,
         out: &mut [f32],
-        out_stride: usize,
+        stride: usize,
     ) {
-        let bias = &self.bias[columns.start..];
-        let finish = match activation {
-            None => Finish::Bias(bias),
-            Some(activation) => Finish::Activated(bias, activation),
-        };
-        let Left { floats: left, count: rows, rounded } = left;
+        let finish = self.finish(columns.start, activation);
         match (&self.weights, kernel.pairs()) {
             (Weights::Floats(right), _) | (Weights::Both(right, ..), None) => {
+                let Left { floats: left, count: rows, .. } = left;
                 let (right, padded) = (right.part(columns), false);
-                kernel.dispatch(Product { left, rows, right, finish, out, out_stride, padded });
+                kernel.dispatch(Product {
+                    left,
+                    rows,
+                    right,
+                    finish,
+                    out,
+                    out_stride: stride,
+                    padded,
+                });
             }
             (Weights::Pairs(instructions, right) | Weights::Both(_, instructions, right), _) => {
-                let right = right.part(columns);
-                let product = bf16::Product { left: rounded, right, finish, out, out_stride };
-                instructions.multiply(kernel.vectors(), product);
+                let (left, right) = (left.rounded, right.part(columns));
+                let out = bf16::Out::Floats { numbers: out, stride };
+                instructions.multiply(kernel.vectors(), bf16::Product { left, right, finish, out });
             }
         }
+    }
+
+    /// As [`Linear::apply`] with a kernel that multiplies pairs: what comes out is rounded for another
+    /// layer to be applied to.
+    pub(crate) fn apply_for_next(
+        &self,
+        kernel: Kernel,
+        left: Left<'_>,
+        activation: Option<Activation>,
+        out: &mut Rounded,
+    ) {
+        match &self.weights {
+            Weights::Pairs(instructions, right) | Weights::Both(_, instructions, right) => {
+                let (left, finish) = (left.rounded, self.finish(0, activation));
+                let (right, out) = (right.part(0..right.columns()), bf16::Out::Left(out));
+                let product = bf16::Product { left, right, finish, out };
+                instructions.multiply(kernel.vectors(), product);
+            }
+            Weights::Floats(_) => debug_assert!(false, "{kernel} does not multiply these"),
+        }
+    }
+
+    fn finish(&self, column: usize, activation: Option<Activation>) -> Finish<'_> {
+        let bias = &self.bias[column..];
+        activation.map_or(Finish::Bias(bias), |activation| Finish::Activated(bias, activation))
     }
 }
 

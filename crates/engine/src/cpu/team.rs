@@ -354,6 +354,11 @@ impl<'a> Share<'a> {
         bound(rank)..bound(rank + 1)
     }
 
+    /// Whether nobody else has a part.
+    pub(super) fn is_whole(&self) -> bool {
+        self.team.is_none()
+    }
+
     /// Fills a matrix `[rows, columns]` together. `compute` is given its part of the columns, a matrix
     /// to write them into, and how far apart that one's rows begin. None if a member was lost.
     pub(super) fn fill(

@@ -4,6 +4,7 @@
 use pulp::Simd;
 
 use super::lanes::{LANES, Lanes};
+use super::rounding::Round;
 
 const SIGN: u32 = 0x8000_0000;
 const SECOND: u32 = 0xffff_0000;
@@ -12,6 +13,8 @@ const HALF: u32 = 16;
 /// Of `N` vectors that have 16 numbers together.
 #[derive(Clone, Copy)]
 pub(super) struct Emulated<S, const N: usize>(pub(super) S);
+
+impl<S: Simd, const N: usize> Round for Emulated<S, N> {}
 
 impl<S: Simd, const N: usize> Lanes for Emulated<S, N> {
     type Sums = [S::f32s; N];

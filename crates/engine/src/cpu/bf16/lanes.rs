@@ -1,7 +1,8 @@
 //! The sums of a block by vectors: of each row two, which stay in registers over the whole depth.
 
-use super::panels::WIDTH;
+use super::panels::{STEP, WIDTH};
 use super::product::{Blocks, Sums};
+use super::rounding::Round;
 
 /// Rows of a block at most, of any instruction.
 const LARGEST: usize = 12;
@@ -9,7 +10,7 @@ const LARGEST: usize = 12;
 pub(super) const LANES: usize = 16;
 
 /// `VDPBF16PS`, on vectors of 16 sums and as many pairs.
-pub(super) trait Lanes: Copy {
+pub(super) trait Lanes: Copy + Round {
     type Sums: Copy;
     type Pairs: Copy;
 
@@ -26,6 +27,13 @@ pub(super) trait Lanes: Copy {
 }
 
 pub(super) struct ByLanes<L>(pub(super) L);
+
+impl<L: Lanes> Round for ByLanes<L> {
+    #[inline(always)]
+    fn round(&self, numbers: &[f32; STEP], pairs: &mut [u32; LANES]) {
+        self.0.round(numbers, pairs);
+    }
+}
 
 impl<L: Lanes> Blocks for ByLanes<L> {
     /// All blocks have as many or one less, because few sums at a time wait for each other.

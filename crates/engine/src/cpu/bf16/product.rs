@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::panels::{Columns, WIDTH};
-use super::rounding::Rounded;
+use super::rounding::{Round, Rounded};
 use crate::config::Activation;
 use crate::cpu::activation::{Activated, Gelu, GeluTanh, Relu, Same};
 use crate::cpu::panels::Finish;
@@ -14,16 +14,23 @@ pub(super) const MOST: usize = 32;
 /// cache.
 const CACHED: usize = 192 << 10;
 
-/// `out = left × right`, finished. `out` has a row of `out_stride` for each of the left-hand rows; of
-/// each as many numbers are written as there are columns. A number is summed in the order of the
-/// depth, whatever is computed beside it.
+/// `out = left × right`, finished. A number is summed in the order of the depth, whatever is computed
+/// beside it.
 pub(crate) struct Product<'a> {
     /// As deep as the columns are.
     pub(crate) left: &'a Rounded,
     pub(crate) right: Columns<'a>,
     pub(crate) finish: Finish<'a>,
-    pub(crate) out: &'a mut [f32],
-    pub(crate) out_stride: usize,
+    pub(crate) out: Out<'a>,
+}
+
+/// Where a product is written.
+pub(crate) enum Out<'a> {
+    /// To rows of `stride` numbers, one for each of the left-hand rows; of each as many are written as
+    /// there are columns.
+    Floats { numbers: &'a mut [f32], stride: usize },
+    /// To be the left-hand side of another one: it must be finished such that columns of zeros stay zero.
+    Left(&'a mut Rounded),
 }
 
 /// The sums of a block, a row for each of its rows.
@@ -31,7 +38,7 @@ pub(crate) struct Product<'a> {
 pub(super) struct Sums(pub(super) [[f32; WIDTH]; MOST]);
 
 /// An instruction's way to sum a block: a few left-hand rows with one panel.
-pub(super) trait Blocks {
+pub(super) trait Blocks: Round {
     /// Before the first block of a product.
     fn begin(&mut self) {}
 
@@ -55,9 +62,16 @@ pub(super) trait Blocks {
 
 #[inline(always)]
 pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Product<'_>) {
-    let Product { left, right, finish, out, out_stride } = product;
+    let Product { left, right, finish, out } = product;
     debug_assert_eq!(left.depth(), right.depth());
     let (left, rows) = (left.pairs(), left.count());
+    let mut out = match out {
+        Out::Floats { numbers, stride } => Place::Floats(numbers, stride),
+        Out::Left(rounded) => {
+            let (pairs, stride) = rounded.reshape(rows, right.count());
+            Place::Pairs(pairs, stride)
+        }
+    };
     let deep = right.pairs_deep();
     let most = (CACHED / size_of::<u32>() / deep.max(1)).next_multiple_of(MOST);
     let mut sums = Sums([[0.0; WIDTH]; MOST]);
@@ -73,8 +87,9 @@ pub(super) fn multiply<S: Simd, B: Blocks>(simd: S, blocks: &mut B, product: Pro
             while first < count {
                 let taken = blocks.next(count - first);
                 blocks.sum(&left[first * deep..], deep, panel, taken, &mut sums);
-                let place = &mut out[(begin + first) * out_stride + column..];
-                write(simd, &mut sums.0[..taken], finish, column, place, (out_stride, columns));
+                let sums = &mut sums.0[..taken];
+                finish_sums(simd, sums, finish, column);
+                out.write(&*blocks, sums, begin + first, column, columns);
                 first += taken;
             }
         }
@@ -100,17 +115,50 @@ impl<B: Blocks> Drop for Begun<'_, B> {
     }
 }
 
-/// Finishes rows of sums, of the columns from `column` on, and writes of each as many as there are
-/// columns.
+/// Numbers or pairs, and how many of them there are from one row to the next.
+enum Place<'a> {
+    Floats(&'a mut [f32], usize),
+    Pairs(&'a mut [u32], usize),
+}
+
+impl Place<'_> {
+    /// Writes finished sums, of the rows from `first` on, each of so many columns from `column` on.
+    #[inline(always)]
+    fn write(
+        &mut self,
+        how: &impl Round,
+        sums: &[[f32; WIDTH]],
+        first: usize,
+        column: usize,
+        columns: usize,
+    ) {
+        match self {
+            Self::Floats(numbers, stride) => {
+                let places = numbers[first * *stride + column..].chunks_mut(*stride);
+                for (sums, place) in sums.iter().zip(places) {
+                    // A whole row of a panel is two vectors; the length of a part of one is known only
+                    // now.
+                    match place.first_chunk_mut::<WIDTH>() {
+                        Some(whole) if columns == WIDTH => *whole = *sums,
+                        _ => place[..columns].copy_from_slice(&sums[..columns]),
+                    }
+                }
+            }
+            Self::Pairs(pairs, stride) => {
+                let places = pairs[first * *stride + column / 2..].chunks_mut(*stride);
+                for (sums, place) in sums.iter().zip(places) {
+                    if let Some(place) = place.first_chunk_mut() {
+                        how.round(sums, place);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Finishes rows of sums, of the columns from `column` on.
 #[inline(always)]
-fn write<S: Simd>(
-    simd: S,
-    sums: &mut [[f32; WIDTH]],
-    finish: Finish<'_>,
-    column: usize,
-    place: &mut [f32],
-    (stride, columns): (usize, usize),
-) {
+fn finish_sums<S: Simd>(simd: S, sums: &mut [[f32; WIDTH]], finish: Finish<'_>, column: usize) {
     match finish {
         Finish::Plain => {}
         Finish::Bias(bias) => finish_rows::<S, Same>(simd, sums, &bias[column..]),
@@ -122,13 +170,6 @@ fn write<S: Simd>(
         }
         Finish::Activated(bias, Activation::GeluTanh) => {
             finish_rows::<S, GeluTanh>(simd, sums, &bias[column..]);
-        }
-    }
-    for (sums, place) in sums.iter().zip(place.chunks_mut(stride)) {
-        // A whole row of a panel is two vectors; the length of a part of one is known only now.
-        match place.first_chunk_mut::<WIDTH>() {
-            Some(whole) if columns == WIDTH => *whole = *sums,
-            _ => place[..columns].copy_from_slice(&sums[..columns]),
         }
     }
 }

@@ -48,8 +48,7 @@ fn multiply(
             left: &rounded,
             right: panels.part(0..columns),
             finish,
-            out: &mut out,
-            out_stride: columns + gap,
+            out: Out::Floats { numbers: &mut out, stride: columns + gap },
         },
     );
     for row in out.chunks(columns + gap) {
@@ -126,6 +125,33 @@ fn a_sum_is_finished_with_its_columns_number_and_activated() {
                 let expected = 0.5 * x * (1.0 + inner.tanh());
                 assert!((found - expected).abs() < 1e-3, "{x}: {found}, not {expected}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_for_another_product_is_what_would_be_rounded_for_it() {
+    for (count, columns, depth) in [(1, 1, 1), (13, 32, 33), (19, 45, 40), (66, 100, 1600)] {
+        let (left, right) = (numbers(count * depth, 1), numbers(columns * depth, 2));
+        let bias = padded(&numbers(columns, 3), WIDTH);
+        for path in paths() {
+            let finish = Finish::Activated(&bias, Activation::Gelu);
+            let floats = multiply(path, &left, &right, (count, columns, depth), finish, 0);
+            let round = |rows: &[f32], depth, rounded: &mut Rounded| {
+                let (rows, into) = (Rows::new(rows, depth), Into::Left(rounded));
+                path.0.round(path.1, Rounding { rows, count, depth, into });
+            };
+            let [mut from, mut expected, mut found] = [const { 0 }; 3].map(|_| Rounded::default());
+            round(&left, depth, &mut from);
+            round(&floats, columns, &mut expected);
+            let panels = Panels::of_columns(Rows::new(&right, depth), columns, depth);
+            // What was there before is of another shape.
+            round(&vec![f32::NAN; count * 200], 200, &mut found);
+            let (right, out) = (panels.part(0..columns), Out::Left(&mut found));
+            path.0.multiply(path.1, Product { left: &from, right, finish, out });
+            let shape = (found.count(), found.depth());
+            assert_eq!(shape, (count, columns), "{}", path.0.name());
+            assert_eq!(found.pairs(), expected.pairs(), "{} {shape:?}", path.0.name());
         }
     }
 }

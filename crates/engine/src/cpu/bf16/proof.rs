@@ -1,7 +1,7 @@
 //! Whether instructions multiply right here: found out once, before anything relies on them.
 
 use super::number::pair;
-use super::{Instructions, Into, Panels, Product, Rounded, Rounding};
+use super::{Instructions, Into, Out, Panels, Product, Rounded, Rounding};
 use crate::cpu::kernel::Vectors;
 use crate::cpu::panels::{Finish, Rows};
 
@@ -36,8 +36,7 @@ pub(crate) fn prove(instructions: Instructions, vectors: Vectors) -> Result<(), 
         left: &rounded,
         right: panels.part(0..columns),
         finish: Finish::Plain,
-        out: &mut out,
-        out_stride: columns,
+        out: Out::Floats { numbers: &mut out, stride: columns },
     };
     instructions.multiply(vectors, product);
     compare(&out, &left, &right, (columns, depth))

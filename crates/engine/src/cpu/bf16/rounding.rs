@@ -69,11 +69,7 @@ impl Rounded {
     /// The first `count` of these rows, each of `depth` numbers.
     #[inline(always)]
     fn fill(&mut self, how: &impl Round, left: Rows<'_>, count: usize, depth: usize) {
-        (self.count, self.depth) = (count, depth);
-        let deep = pairs_deep(depth);
-        let pairs = self.pairs.take(count.next_multiple_of(FILLED) * deep);
-        let (filled, rest) = pairs.split_at_mut(count * deep);
-        rest.fill(0);
+        let (filled, deep) = self.reshape(count, depth);
         for (row, places) in filled.chunks_exact_mut(deep.max(1)).enumerate() {
             let numbers = &left.numbers[row * left.stride..][..depth];
             let (whole, last) = numbers.as_chunks::<STEP>();
@@ -90,7 +86,17 @@ impl Rounded {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// Rows that hold anything, and how many pairs each of them has.
+    pub(super) fn reshape(&mut self, count: usize, depth: usize) -> (&mut [u32], usize) {
+        (self.count, self.depth) = (count, depth);
+        let deep = pairs_deep(depth);
+        let pairs = self.pairs.take(count.next_multiple_of(FILLED) * deep);
+        let (filled, rest) = pairs.split_at_mut(count * deep);
+        rest.fill(0);
+        (filled, deep)
+    }
+
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 

@@ -3,6 +3,7 @@
 
 use super::panels::WIDTH;
 use super::product::{Blocks, MOST, Sums};
+use super::rounding::Round;
 
 /// Rows of a tile, and 32-bit numbers of a row.
 pub(super) const SIDE: usize = 16;
@@ -30,6 +31,8 @@ pub(super) const fn extent(stride: usize) -> usize {
 }
 
 pub(super) struct ByTiles<T>(pub(super) T);
+
+impl<T> Round for ByTiles<T> {}
 
 impl<T: Tiles> Blocks for ByTiles<T> {
     fn begin(&mut self) {
