@@ -214,7 +214,7 @@ mod tests {
         metrics.wrote("Service");
         metrics.set_managed(7);
         metrics.set_leader(true);
-        let table = lamplighter_telemetry::metrics::documented(&registry);
+        let table = lamplighter_telemetry::metrics::documented(&registry).unwrap();
         let page = include_str!("../../../docs/metrics.md");
         assert!(page.contains(&table), "docs/metrics.md has to say:\n\n{table}");
         let mut text = String::new();

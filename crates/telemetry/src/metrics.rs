@@ -91,12 +91,15 @@ impl Collector for Process {
 }
 
 /// The rows of a table of what a registry holds samples of, by name: the name as it is scraped, the names
-/// of its labels, and what it counts. What the documentation of a program has to say.
-pub fn documented(registry: &Registry) -> String {
+/// of its labels, and what it counts. What the documentation of a program has to say. A family without
+/// samples is not among them.
+///
+/// # Errors
+///
+/// If the registry cannot be written as text.
+pub fn documented(registry: &Registry) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    if encode(&mut text, registry).is_err() {
-        return text;
-    }
+    encode(&mut text, registry)?;
     let mut rows = Vec::new();
     for family in text.split("# HELP ").skip(1) {
         let (name, help) =
@@ -117,7 +120,7 @@ pub fn documented(registry: &Registry) -> String {
         rows.push(format!("| `{name}{suffix}` | {} | {help} |\n", labels.join(", ")));
     }
     rows.sort_unstable();
-    rows.concat()
+    Ok(rows.concat())
 }
 
 fn status_field(status: &str, field: &str) -> Option<i64> {
@@ -176,7 +179,7 @@ mod tests {
         let seconds = Histogram::new([1.0, 2.0]);
         registry.register("burning_seconds", "How long they burn", seconds);
         assert_eq!(
-            documented(&registry),
+            documented(&registry).unwrap(),
             "| `burning_seconds` |  | How long they burn |\n\
              | `lamps_total` | `street`, `side` | Lamps that were lit |\n"
         );

@@ -14,8 +14,9 @@
 //! on any machine. An instruction is used only after it has multiplied right ([`proof`]).
 //!
 //! Softmax, normalisation and activation compute in 32 bits with every kernel, and so does the attention of
-//! short texts. Numbers that are computed and then multiplied are rounded by the machine's instruction for
-//! it where there is one ([`rounding`]), those between the layers of a feed-forward as they are written.
+//! short texts. Numbers that are computed and then multiplied are rounded in software, but left-hand rows and
+//! keys by `VCVTNE2PS2BF16` where products are by `VDPBF16PS` ([`rounding`]); those between the layers of a
+//! feed-forward as they are written, if no other core has to see them.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

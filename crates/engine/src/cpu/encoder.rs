@@ -22,9 +22,13 @@ use crate::config::{Activation, as_index};
 /// Bytes that are computed and read again before others are: they stay in the second-level cache.
 const CACHED: usize = 384 << 10;
 
-/// Rows of so many numbers that stay in the second-level cache.
-fn rows_at_once(width: usize) -> usize {
-    (CACHED / size_of::<f32>() / width.max(1)).max(1)
+/// Rows that blocks of any instruction fill.
+const FLOATS_BLOCK: usize = 12;
+const PAIRS_BLOCK: usize = 32;
+
+/// Rows of so many bytes that stay in the second-level cache: whole blocks of products.
+fn rows_at_once(bytes: usize, block: usize) -> usize {
+    (CACHED / bytes.max(1) / block * block).max(block)
 }
 
 /// The weights of an encoder, in the order in which they are read.
@@ -76,7 +80,7 @@ pub(crate) struct Scratch {
     tokens: Buffer,
     /// `[T, H]`.
     added: Buffer,
-    /// `[T, intermediate_size]`.
+    /// `[T, intermediate_size]`, or as many rows of it as are computed at once.
     inner: Buffer,
     /// What layers are applied to, where they multiply pairs.
     rounded: Rounded,
@@ -211,7 +215,7 @@ impl Encoder {
         let left = Left::new(self.kernel, Rows::new(tokens, hidden), count, hidden, rounded);
         let added = added.take(count * hidden);
         let together = self.together();
-        let at_once = (rows_at_once(3 * count) / together * together).max(together);
+        let at_once = rows_at_once(3 * count * size_of::<f32>(), together);
         share.fill(added, hidden, together, |columns, out, stride| {
             for start in columns.clone().step_by(at_once) {
                 let part = start..columns.end.min(start + at_once);
@@ -286,13 +290,19 @@ impl Encoder {
         let Scratch { tokens, added, inner, count, rounded, between, .. } = scratch;
         let (kernel, hidden, width) = (self.kernel, self.hidden, layer.outer.depth());
         let tokens = tokens.take(*count * hidden);
-        let rows = rows_at_once(width);
+        let in_pairs = kernel.pairs().is_some() && share.is_whole();
+        let rows = match (in_pairs, share.is_whole()) {
+            (true, _) => rows_at_once(width * size_of::<u16>(), PAIRS_BLOCK),
+            (false, true) => rows_at_once(width * size_of::<f32>(), FLOATS_BLOCK),
+            // Members would only wait for each other more often.
+            (false, false) => (*count).max(1),
+        };
         let added = added.take(rows.min(*count) * hidden);
         let activation = Some(self.activation);
         for tokens in tokens.chunks_mut(rows * hidden) {
             let count = tokens.len() / hidden;
             let added = &mut added[..tokens.len()];
-            if kernel.pairs().is_some() && share.is_whole() {
+            if in_pairs {
                 // Nobody else has to see the numbers between the two.
                 let left = Left::new(kernel, Rows::new(tokens, hidden), count, hidden, rounded);
                 layer.inner.apply_for_next(kernel, left, activation, between);

@@ -13,6 +13,9 @@ use crate::{Dtype, Tokens};
 
 pub(crate) const VOCABULARY: u32 = 50;
 pub(crate) const POSITIONS: usize = 110;
+/// Hidden size, heads and intermediate size of an encoder that computes a text of [`POSITIONS`] tokens in
+/// several parts: its heads some at a time, its feed-forward layers some rows at a time.
+pub(crate) const LARGE: (usize, usize, usize) = (320, 10, 4096);
 
 /// An encoder with weights by lot, and the same one as candle runs it.
 pub(crate) fn both(

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Precision;
 use crate::cpu::bf16::Instructions;
-use crate::cpu::encoder_fixture::{POSITIONS, VOCABULARY, both, text};
+use crate::cpu::encoder_fixture::{LARGE, POSITIONS, VOCABULARY, both, text};
 use crate::cpu::kernel::Vectors;
 use crate::validation::cosine;
 
@@ -48,10 +48,12 @@ fn compare_with_candle(kernel: Kernel, compare: impl Fn(&[f32], &[f32])) {
         (8, 2, 16, "relu"),
         (36, 6, 20, "gelu"),
         (130, 5, 33, "gelu_pytorch_tanh"),
+        (LARGE.0, LARGE.1, LARGE.2, "gelu"),
     ] {
         let (own, candle) = both(hidden, heads, inner, act, kernel);
         // Of attention, 48 queries are looked at together.
-        for length in [1, 2, 6, 7, 17, 40, 48, 49, 97, POSITIONS] {
+        let lengths = [1, 2, 6, 7, 17, 40, 48, 49, 97, POSITIONS];
+        for length in lengths.into_iter().filter(|length| hidden < LARGE.0 || *length > 50) {
             let text = text(length, 3);
             let found = run(&own, std::slice::from_ref(&text));
             let expected = candle.forward(&[text]).unwrap().flatten_all().unwrap();
@@ -70,14 +72,19 @@ fn a_text_is_the_same_to_the_last_bit_alone_and_in_any_batch() {
 }
 
 fn alone_and_in_batches(kernel: Kernel) {
-    let (own, _) = both(48, 3, 100, "gelu", kernel);
+    for (hidden, heads, inner) in [(48, 3, 100), LARGE] {
+        alone_and_in_batches_of(&both(hidden, heads, inner, "gelu", kernel).0);
+    }
+}
+
+fn alone_and_in_batches_of(own: &Encoder) {
     let texts: Vec<Tokens> =
         [5, 1, POSITIONS, 17, 8].into_iter().zip(0..).map(|(l, s)| text(l, s)).collect();
     let alone: Vec<Vec<f32>> =
-        texts.iter().map(|text| run(&own, std::slice::from_ref(text))).collect();
+        texts.iter().map(|text| run(own, std::slice::from_ref(text))).collect();
     for order in [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1]] {
         let batch: Vec<Tokens> = order.iter().map(|&at| texts[at].clone()).collect();
-        let mut rest = run(&own, &batch);
+        let mut rest = run(own, &batch);
         for at in order {
             let after = rest.split_off(alone[at].len());
             let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();

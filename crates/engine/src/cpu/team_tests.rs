@@ -1,5 +1,5 @@
 use super::*;
-use crate::cpu::encoder_fixture::{encoder, text};
+use crate::cpu::encoder_fixture::{LARGE, POSITIONS, encoder, text};
 use crate::cpu::kernel::Kernel;
 
 fn cores(count: usize) -> Cores {
@@ -35,11 +35,13 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 fn several_cores_compute_what_one_does_to_the_last_bit() {
     for kernel in Kernel::available() {
         // Heads that fill panels, heads of which several do, and heads that nothing parts.
-        for (hidden, heads, inner) in [(128, 4, 200), (64, 8, 33), (48, 3, 100), (36, 6, 20)] {
+        for (hidden, heads, inner) in [(128, 4, 200), (64, 8, 33), (48, 3, 100), (36, 6, 20), LARGE]
+        {
             let encoder = Arc::new(encoder(hidden, heads, inner, kernel));
             for members in [2, 3] {
                 let team = cores(members);
-                for lengths in [vec![1], vec![40], vec![7, 13, 2]] {
+                let lengths = [vec![1], vec![40], vec![7, 13, 2], vec![POSITIONS]];
+                for lengths in lengths.into_iter().skip(if hidden < LARGE.0 { 0 } else { 3 }) {
                     let batch: Vec<Tokens> =
                         lengths.iter().zip(0..).map(|(length, seed)| text(*length, seed)).collect();
                     let expected = alone(&encoder, &batch);

@@ -29,7 +29,7 @@ pub(crate) enum Out<'a> {
     /// To rows of `stride` numbers, one for each of the left-hand rows; of each as many are written as
     /// there are columns.
     Floats { numbers: &'a mut [f32], stride: usize },
-    /// To be the left-hand side of another one: it must be finished such that columns of zeros stay zero.
+    /// To be the left-hand side of another one.
     Left(&'a mut Rounded),
 }
 
@@ -127,7 +127,7 @@ impl Place<'_> {
     fn write(
         &mut self,
         how: &impl Round,
-        sums: &[[f32; WIDTH]],
+        sums: &mut [[f32; WIDTH]],
         first: usize,
         column: usize,
         columns: usize,
@@ -146,7 +146,10 @@ impl Place<'_> {
             }
             Self::Pairs(pairs, stride) => {
                 let places = pairs[first * *stride + column / 2..].chunks_mut(*stride);
-                for (sums, place) in sums.iter().zip(places) {
+                for (sums, place) in sums.iter_mut().zip(places) {
+                    // What fills the panel is zero for whatever multiplies it, also beside what is not
+                    // finite.
+                    sums[columns..].fill(0.0);
                     if let Some(place) = place.first_chunk_mut() {
                         how.round(sums, place);
                     }
