@@ -167,12 +167,13 @@ impl Engine for Cpu {
             return Ok(Vec::new());
         }
         self.facts.gives.check(output)?;
-        let width = self.encoder.width();
+        let (width, wanted) = (self.encoder.width(), self.finish.wanted(output));
         let vectors = self.with_scratch(|scratch| {
-            self.cores.run(&self.encoder, batch, scratch)?;
+            self.cores.run(&self.encoder, batch, wanted, scratch)?;
             let mut rest = scratch.tokens();
             let outputs = batch.iter().map(|text| {
-                let (tokens, after) = rest.split_at(text.ids.len() * width);
+                let count = wanted.of(text.ids.len()).len();
+                let (tokens, after) = rest.split_at(count * width);
                 rest = after;
                 self.finish.output(tokens, width, output)
             });

@@ -2,7 +2,7 @@
 
 use crate::error::EngineError;
 use crate::layout::Network;
-use crate::pooling::normalize;
+use crate::pooling::{Wanted, normalize};
 use crate::projection::Projection;
 use crate::recipe::Recipe;
 use crate::{Gives, Output, Pooling};
@@ -25,6 +25,14 @@ impl Finish {
                 .collect::<Result<_, _>>()?,
             normalize: recipe.normalize,
         })
+    }
+
+    /// Whose vectors an output is made of.
+    pub(crate) fn wanted(&self, output: Output) -> Wanted {
+        match output {
+            Output::TokenVectors => Wanted::Every,
+            Output::Vector | Output::Scores => self.pooling.wanted(),
+        }
     }
 
     /// What projections and heads begin with, from the vectors of a text's tokens, each `width` long.

@@ -1,6 +1,7 @@
 //! From one vector for each token to one for the text.
 
 use std::fmt;
+use std::ops::Range;
 
 /// How token vectors become one, by the names of
 /// <https://github.com/huggingface/sentence-transformers/blob/v6.2.0/sentence_transformers/sentence_transformer/modules/pooling.py>.
@@ -16,7 +17,36 @@ pub enum Pooling {
     LastToken,
 }
 
+/// Whose vectors an output is made of: those of every token of a text, or of one of them alone.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Wanted {
+    #[default]
+    Every,
+    First,
+    Last,
+}
+
+impl Wanted {
+    /// Which ones, of a text of so many tokens.
+    pub(crate) fn of(self, length: usize) -> Range<usize> {
+        match self {
+            Self::Every => 0..length,
+            Self::First => 0..length.min(1),
+            Self::Last => length.saturating_sub(1)..length,
+        }
+    }
+}
+
 impl Pooling {
+    /// What it takes. Applied to these vectors alone it gives the same as to those of all tokens.
+    pub(crate) fn wanted(self) -> Wanted {
+        match self {
+            Self::Cls => Wanted::First,
+            Self::Mean | Self::Max => Wanted::Every,
+            Self::LastToken => Wanted::Last,
+        }
+    }
+
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Cls, Self::Mean, Self::Max, Self::LastToken]
             .into_iter()

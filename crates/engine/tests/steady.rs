@@ -62,9 +62,16 @@ fn faults() -> u64 {
 
 #[test]
 fn a_warm_engine_takes_no_memory_but_that_of_the_answer() {
-    for precision in [Precision::F32, Precision::BF16] {
+    let of = |precision| [("mean", precision), ("cls", precision)];
+    for (pooling, precision) in [Precision::F32, Precision::BF16].into_iter().flat_map(of) {
         let processor = Processor::with(Kernel::fastest_in(precision));
-        let built = Tiny::of(REAL).build().unwrap();
+        let mut model = Tiny::of(REAL);
+        for one in ["mean_tokens", "cls_token"] {
+            let mode = format!("pooling_mode_{one}");
+            model.files.get_mut("1_Pooling/config.json").unwrap()[mode] =
+                json!(one.starts_with(pooling));
+        }
+        let built = model.build().unwrap();
         let engine = transfer_to(built, Device::Cpu, processor).unwrap();
         assert_eq!(engine.runtime().precision, precision, "{:?}", engine.compared());
         let batch = |lengths: &&[usize]| lengths.iter().map(|length| text(*length, 3)).collect();

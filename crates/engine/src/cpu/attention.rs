@@ -1,11 +1,13 @@
 //! Attention, of one head of one text after the other.
 
-use super::bf16::{self, Into, Rounded, Rounding};
+use std::ops::Range;
+
+use super::bf16::{self, Into, Rounded, Rounding, Softmax};
 use super::buffer::Buffer;
 use super::kernel::Kernel;
 use super::panels::{Finish, Panels, Product, Rows};
 use super::relative::Relative;
-use super::rows::Softmax;
+use super::rows::{Exponentials, Scale};
 
 /// Queries that are looked at together: their scores stay in the second-level cache, whatever the length
 /// of the text.
@@ -14,12 +16,14 @@ const QUERIES: usize = 48;
 /// rounding: they are multiplied in 32 bits by all kernels.
 const SHORT: usize = bf16::WIDTH;
 
-/// A head of a text of `length` tokens, each `[length, size]`. Queries are scaled.
+/// A head of a text of `length` tokens: keys and values, each `[length, size]`, and the queries of those
+/// tokens that are asked for, scaled.
 pub(super) struct Head<'a> {
     /// Which one.
     pub(super) index: usize,
     pub(super) size: usize,
     pub(super) length: usize,
+    pub(super) asked: Range<usize>,
     pub(super) queries: Rows<'a>,
     pub(super) keys: Rows<'a>,
     pub(super) values: Rows<'a>,
@@ -57,13 +61,18 @@ trait Sides {
     /// `queries × keysᵀ`.
     fn score(&mut self, queries: Rows<'_>, count: usize, scores: &mut [f32]);
 
-    /// `scores × values`, into rows that begin `stride` after each other.
+    /// The scores of `length` keys become weights, of which a row's share is what they are to be multiplied
+    /// by: see [`Exponentials`].
+    fn weigh(&mut self, scores: &mut [f32], length: usize, shares: &mut [f32]);
+
+    /// `weights × values`, into rows that begin `stride` after each other; the weights are what was made of
+    /// these scores.
     fn sum(&mut self, scores: &[f32], count: usize, out: &mut [f32], stride: usize);
 }
 
 impl Head<'_> {
-    /// For each token the sum of all tokens' values, each as much as the token looks at it. Rows of `out`
-    /// begin `stride` after each other.
+    /// For each token that is asked for the sum of all tokens' values, each as much as the token looks at it.
+    /// Rows of `out` begin `stride` after each other.
     pub(super) fn attend(
         &self,
         kernel: Kernel,
@@ -95,15 +104,18 @@ impl Head<'_> {
         stride: usize,
     ) {
         let (length, columns) = (self.length, sides.columns());
-        for first in (0..length).step_by(QUERIES) {
-            let count = QUERIES.min(length - first);
+        for first in (0..self.asked.len()).step_by(QUERIES) {
+            let count = QUERIES.min(self.asked.len() - first);
             let scores = scores.take(count * columns);
             sides.score(self.queries.from(first), count, scores);
             if let Some(relative) = relative {
-                relative.add(self.index, first, scores, columns, length);
+                relative.add(self.index, self.asked.start + first, scores, columns, length);
             }
-            kernel.dispatch(Softmax { rows: scores, stride: columns, length });
-            sides.sum(scores, count, &mut out[first * stride..], stride);
+            let shares = &mut [0.0; QUERIES][..count];
+            sides.weigh(scores, length, shares);
+            let out = &mut out[first * stride..];
+            sides.sum(scores, count, out, stride);
+            kernel.dispatch(Scale { rows: out, stride, count: self.size, shares });
         }
     }
 }
@@ -139,6 +151,11 @@ impl Sides for OfFloats<'_> {
             out_stride: self.columns(),
             padded: true,
         });
+    }
+
+    fn weigh(&mut self, scores: &mut [f32], length: usize, shares: &mut [f32]) {
+        let stride = self.columns();
+        self.kernel.dispatch(Exponentials { rows: scores, stride, length, shares });
     }
 
     fn sum(&mut self, scores: &[f32], count: usize, out: &mut [f32], stride: usize) {
@@ -177,22 +194,12 @@ impl<'a> OfPairs<'a> {
         Self { kernel, instructions, left, keys, values }
     }
 
-    fn multiply(
-        &mut self,
-        rows: Rows<'_>,
-        count: usize,
-        right: &bf16::Panels,
-        out: &mut [f32],
-        out_stride: usize,
-    ) {
-        let vectors = self.kernel.vectors();
-        let into = Into::Left(self.left);
-        let rounding = Rounding { rows, count, depth: right.depth(), into };
-        self.instructions.round(vectors, rounding);
+    /// The left-hand side times the right one.
+    fn multiply(&mut self, right: &bf16::Panels, out: &mut [f32], stride: usize) {
         let (left, right) = (&*self.left, right.part(0..right.columns()));
-        let out = bf16::Out::Floats { numbers: out, stride: out_stride };
+        let out = bf16::Out::Floats { numbers: out, stride };
         let product = bf16::Product { left, right, finish: Finish::Plain, out };
-        self.instructions.multiply(vectors, product);
+        self.instructions.multiply(self.kernel.vectors(), product);
     }
 }
 
@@ -202,10 +209,19 @@ impl Sides for OfPairs<'_> {
     }
 
     fn score(&mut self, queries: Rows<'_>, count: usize, scores: &mut [f32]) {
-        self.multiply(queries, count, self.keys, scores, self.columns());
+        let into = Into::Left(self.left);
+        let rounding = Rounding { rows: queries, count, depth: self.keys.depth(), into };
+        self.instructions.round(self.kernel.vectors(), rounding);
+        self.multiply(self.keys, scores, self.columns());
     }
 
-    fn sum(&mut self, scores: &[f32], count: usize, out: &mut [f32], stride: usize) {
-        self.multiply(Rows::new(scores, self.columns()), count, self.values, out, stride);
+    fn weigh(&mut self, scores: &mut [f32], length: usize, shares: &mut [f32]) {
+        let rows = Exponentials { rows: scores, stride: self.columns(), length, shares };
+        self.instructions.softmax(self.kernel.vectors(), Softmax { rows, left: self.left });
+    }
+
+    fn sum(&mut self, _: &[f32], count: usize, out: &mut [f32], stride: usize) {
+        debug_assert_eq!(self.left.count(), count, "of these scores");
+        self.multiply(self.values, out, stride);
     }
 }

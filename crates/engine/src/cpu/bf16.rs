@@ -15,8 +15,9 @@
 //!
 //! Softmax, normalisation and activation compute in 32 bits with every kernel, and so does the attention of
 //! short texts. Numbers that are computed and then multiplied are rounded in software, but left-hand rows and
-//! keys by `VCVTNE2PS2BF16` where products are by `VDPBF16PS` ([`rounding`]); those between the layers of a
-//! feed-forward as they are written, if no other core has to see them.
+//! keys by `VCVTNE2PS2BF16` where products are by an instruction ([`rounding`]); those between the layers of a feed-forward
+//! as they are written, if no other core has to see them, and the weights of attention as soon as a row has
+//! them ([`softmax`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -29,6 +30,7 @@ mod panels;
 mod product;
 mod proof;
 mod rounding;
+mod softmax;
 mod tiles;
 
 use pulp::{Simd, WithSimd};
@@ -38,6 +40,7 @@ pub(crate) use product::{Out, Product};
 pub use proof::WrongProduct;
 pub(crate) use proof::prove;
 pub(crate) use rounding::{Into, Rounded, Rounding};
+pub(crate) use softmax::Softmax;
 
 use super::kernel::{Kernel, Vectors};
 use emulated::Emulated;
@@ -90,8 +93,21 @@ impl Instructions {
     pub(crate) fn round(self, vectors: Vectors, rounding: Rounding<'_>) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(instructions) => instructions.round(rounding),
+            Self::Avx512(instructions) => instructions.vectorize(rounding),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(instructions) => instructions.beside().vectorize(rounding),
             _ => Kernel::of(vectors, None).dispatch(RoundInSoftware(rounding)),
+        }
+    }
+
+    /// Looks at scores, on a machine with these vectors.
+    pub(crate) fn softmax(self, vectors: Vectors, softmax: Softmax<'_>) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(instructions) => instructions.vectorize(softmax),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(instructions) => instructions.beside().vectorize(softmax),
+            _ => Kernel::of(vectors, None).dispatch(SoftmaxInSoftware(softmax)),
         }
     }
 
@@ -106,7 +122,7 @@ impl Instructions {
                 Vectors::Avx512(simd) => Simd::vectorize(simd, InSoftware::<1>(product)),
             },
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(instructions) => instructions.multiply(product),
+            Self::Avx512(instructions) => instructions.vectorize(product),
             #[cfg(target_arch = "x86_64")]
             Self::Amx(instructions) => instructions.multiply(product),
             #[cfg(test)]
@@ -137,5 +153,16 @@ impl WithSimd for RoundInSoftware<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         self.0.run(&rounding::InSoftware);
+    }
+}
+
+struct SoftmaxInSoftware<'a>(Softmax<'a>);
+
+impl WithSimd for SoftmaxInSoftware<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.compute(simd, &rounding::InSoftware);
     }
 }

@@ -64,12 +64,13 @@ fn vectors(
     finish: &Finish,
     facts: &Facts,
 ) -> Result<Vec<Vec<f32>>, EngineError> {
-    let width = encoder.width();
-    let done = encoder.forward(batch, scratch, &Share::whole());
+    let (width, wanted) = (encoder.width(), finish.wanted(facts.gives.output()));
+    let done = encoder.forward(batch, wanted, scratch, &Share::whole());
     done.ok_or_else(|| EngineError::run(OutOfTable))?;
     let mut rest = scratch.tokens();
     let vector = |text: &Tokens| {
-        let (tokens, after) = rest.split_at(text.ids.len() * width);
+        let count = wanted.of(text.ids.len()).len();
+        let (tokens, after) = rest.split_at(count * width);
         rest = after;
         match facts.gives {
             Gives::Vectors { .. } => finish.output(tokens, width, Output::Vector),

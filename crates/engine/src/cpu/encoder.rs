@@ -18,6 +18,7 @@ use super::rows::Normalize;
 use super::team::Share;
 use crate::Tokens;
 use crate::config::{Activation, as_index};
+use crate::pooling::Wanted;
 
 /// Bytes that are computed and read again before others are: they stay in the second-level cache.
 const CACHED: usize = 384 << 10;
@@ -53,13 +54,26 @@ pub(crate) struct Encoder {
 }
 
 struct Layer {
-    /// Queries, keys and values side by side. Queries are scaled beforehand.
+    /// Scaled beforehand.
+    queries: Linear,
+    /// Keys and values side by side.
     attended: Linear,
     attention: Linear,
     attention_norm: Norm,
     inner: Linear,
     outer: Linear,
     outer_norm: Norm,
+}
+
+/// The heads whose values these columns are, of all texts.
+struct Heads<'a> {
+    columns: Range<usize>,
+    /// Of those tokens that are wanted.
+    queries: &'a [f32],
+    /// Keys and values beside each other, of every token.
+    attended: &'a [f32],
+    lengths: &'a [usize],
+    wanted: Wanted,
 }
 
 struct Norm {
@@ -70,7 +84,7 @@ struct Norm {
 /// Memory of a run, to be used again.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// T.
+    /// T; behind the last layer as many tokens as were wanted.
     count: usize,
     /// H.
     width: usize,
@@ -78,21 +92,28 @@ pub(crate) struct Scratch {
     lengths: Vec<usize>,
     /// `[T, H]`: what comes out.
     tokens: Buffer,
+    /// The rows of those tokens that are wanted, where not all are.
+    wanted: Buffer,
     /// `[T, H]`.
     added: Buffer,
     /// `[T, intermediate_size]`, or as many rows of it as are computed at once.
     inner: Buffer,
     /// What layers are applied to, where they multiply pairs.
     rounded: Rounded,
+    /// Of the tokens that are wanted, where not all are.
+    wanted_rounded: Rounded,
     /// What comes out of the first layer of a feed-forward, for the second one.
     between: Rounded,
-    /// `[T, 3 H]`, or of some of the heads at a time; then `[T, H]`.
+    /// `[T, H]`, or of some of the heads at a time.
+    queries: Buffer,
+    /// `[T, 2 H]`, or of some of the heads at a time; then `[T, H]`.
     attended: Buffer,
     attention: attention::Memory,
 }
 
 impl Scratch {
-    /// The token vectors of the last run, `[T, H]`.
+    /// Of each text of the last run, one after the other, the vectors of those tokens that were wanted:
+    /// rows of H numbers.
     pub(crate) fn tokens(&self) -> &[f32] {
         self.tokens.get(self.count * self.width)
     }
@@ -112,8 +133,8 @@ impl Encoder {
     /// Gives the memory back that only the other kernel needs.
     pub(crate) fn keep(&mut self) {
         for layer in &mut self.layers {
-            let Layer { attended, attention, inner, outer, .. } = layer;
-            for linear in [attended, attention, inner, outer] {
+            let Layer { queries, attended, attention, inner, outer, .. } = layer;
+            for linear in [queries, attended, attention, inner, outer] {
                 linear.keep(self.kernel);
             }
         }
@@ -124,7 +145,8 @@ impl Encoder {
         let tables = [&self.words, &self.positions, &self.types];
         let tables = tables.into_iter().map(|table| size_of_val(table.as_slice()) as u64);
         let linears = self.layers.iter().flat_map(|layer| {
-            [&layer.attended, &layer.attention, &layer.inner, &layer.outer].map(Linear::bytes)
+            let Layer { queries, attended, attention, inner, outer, .. } = layer;
+            [queries, attended, attention, inner, outer].map(Linear::bytes)
         });
         tables.chain(linears).sum()
     }
@@ -134,13 +156,16 @@ impl Encoder {
         self.hidden
     }
 
-    /// Computes the token vectors of all texts, one after the other: [`Scratch::tokens`]. Every id is in
-    /// the vocabulary, no text has more tokens than there are positions, and none has a second text
-    /// unless the network tells the two apart; otherwise there are none. Nor are there any when a
-    /// member of the team was lost.
+    /// Computes the vectors of all texts' tokens, of which those that are wanted come out:
+    /// [`Scratch::tokens`]. Every id is in the vocabulary, no text is empty or has more tokens than there
+    /// are positions, and none has a second text unless the network tells the two apart; otherwise there
+    /// are none. Nor are there any when a member of the team was lost.
+    ///
+    /// Behind the last layer nobody looks at the others: but for keys and values, it computes nothing else.
     pub(crate) fn forward(
         &self,
         batch: &[Tokens],
+        wanted: Wanted,
         scratch: &mut Scratch,
         share: &Share<'_>,
     ) -> Option<()> {
@@ -150,11 +175,13 @@ impl Encoder {
         scratch.count = scratch.lengths.iter().sum();
         scratch.width = self.hidden;
         self.embed(batch, scratch.tokens.take(scratch.count * self.hidden))?;
-        for layer in &self.layers {
-            self.attend(layer, scratch, share)?;
+        let (last, others) = self.layers.split_last()?;
+        for layer in others {
+            self.attend(layer, Wanted::Every, scratch, share)?;
             self.feed_forward(layer, scratch, share)?;
         }
-        Some(())
+        self.attend(last, wanted, scratch, share)?;
+        self.feed_forward(last, scratch, share)
     }
 
     fn embed(&self, batch: &[Tokens], tokens: &mut [f32]) -> Option<()> {
@@ -208,26 +235,71 @@ impl Encoder {
         })
     }
 
-    fn attend(&self, layer: &Layer, scratch: &mut Scratch, share: &Share<'_>) -> Option<()> {
-        let (hidden, count) = (self.hidden, scratch.count);
-        let Scratch { tokens, added, rounded, attended, attention, lengths, .. } = scratch;
-        let tokens = tokens.take(count * hidden);
-        let left = Left::new(self.kernel, Rows::new(tokens, hidden), count, hidden, rounded);
-        let added = added.take(count * hidden);
+    /// Behind it there are the tokens that are wanted.
+    fn attend(
+        &self,
+        layer: &Layer,
+        wanted: Wanted,
+        scratch: &mut Scratch,
+        share: &Share<'_>,
+    ) -> Option<()> {
+        let hidden = self.hidden;
+        self.choose(wanted, scratch)?;
+        let Scratch { tokens, count, wanted: chosen, added, queries, attended, .. } = scratch;
+        let Scratch { rounded, wanted_rounded, attention, lengths, .. } = scratch;
+        let numbers = tokens.get(*count * hidden);
+        let left = Left::new(self.kernel, Rows::new(numbers, hidden), *count, hidden, rounded);
+        let (asking, asked) = match wanted {
+            Wanted::Every => (*count, left),
+            Wanted::First | Wanted::Last => {
+                let (asking, numbers) = (lengths.len(), chosen.get(lengths.len() * hidden));
+                let rows = Rows::new(numbers, hidden);
+                (asking, Left::new(self.kernel, rows, asking, hidden, wanted_rounded))
+            }
+        };
+        let added = added.take(asking * hidden);
         let together = self.together();
-        let at_once = rows_at_once(3 * count * size_of::<f32>(), together);
+        let at_once = rows_at_once((2 * *count + asking) * size_of::<f32>(), together);
         share.fill(added, hidden, together, |columns, out, stride| {
             for start in columns.clone().step_by(at_once) {
-                let part = start..columns.end.min(start + at_once);
                 let out = &mut out[start - columns.start..];
-                let numbers = attended.take(count * 3 * part.len());
-                self.project(layer, part.clone(), left, numbers);
-                self.attend_heads(part, numbers, lengths, attention, out, stride);
+                let columns = start..columns.end.min(start + at_once);
+                let span = columns.len();
+                let queries = queries.take(asking * span);
+                layer.queries.apply(self.kernel, columns.clone(), asked, None, queries, span);
+                let attended = attended.take(*count * 2 * span);
+                self.project(layer, columns.clone(), left, attended);
+                let heads = Heads { columns, queries, attended, lengths, wanted };
+                self.attend_heads(heads, attention, out, stride);
             }
         })?;
-        let attended = attended.take(count * hidden);
+        if wanted != Wanted::Every {
+            *count = asking;
+            tokens.take(asking * hidden).copy_from_slice(chosen.get(asking * hidden));
+        }
+        let attended = attended.take(asking * hidden);
         self.apply_together(&layer.attention, added, rounded, attended, None, share)?;
-        self.normalize(&layer.attention_norm, tokens, attended);
+        self.normalize(&layer.attention_norm, tokens.take(asking * hidden), attended);
+        Some(())
+    }
+
+    /// The rows of the tokens that are wanted, where not all are.
+    fn choose(&self, wanted: Wanted, scratch: &mut Scratch) -> Option<()> {
+        let Scratch { tokens, wanted: chosen, lengths, count, .. } = scratch;
+        let (hidden, mut first) = (self.hidden, 0);
+        if wanted == Wanted::Every {
+            return Some(());
+        }
+        let tokens = tokens.get(*count * hidden);
+        let chosen = chosen.take(lengths.len() * hidden).chunks_exact_mut(hidden);
+        for (row, length) in chosen.zip(lengths.iter()) {
+            if *length == 0 {
+                return None;
+            }
+            let at = first + wanted.of(*length).start;
+            row.copy_from_slice(self.row(tokens, at)?);
+            first += length;
+        }
         Some(())
     }
 
@@ -245,44 +317,46 @@ impl Encoder {
             .unwrap_or(self.hidden)
     }
 
-    /// Of these columns the queries, the keys and the values, beside each other.
+    /// Of these columns the keys and the values, beside each other.
     fn project(&self, layer: &Layer, columns: Range<usize>, left: Left<'_>, out: &mut [f32]) {
         let (hidden, span) = (self.hidden, columns.len());
         let linear = &layer.attended;
         if span == hidden {
-            linear.apply(self.kernel, 0..3 * hidden, left, None, out, 3 * span);
+            linear.apply(self.kernel, 0..2 * hidden, left, None, out, 2 * span);
             return;
         }
-        for index in 0..3 {
+        for index in 0..2 {
             let columns = index * hidden + columns.start..index * hidden + columns.end;
-            linear.apply(self.kernel, columns, left, None, &mut out[index * span..], 3 * span);
+            linear.apply(self.kernel, columns, left, None, &mut out[index * span..], 2 * span);
         }
     }
 
-    /// The heads whose values these columns are, of all texts.
     fn attend_heads(
         &self,
-        columns: Range<usize>,
-        numbers: &[f32],
-        lengths: &[usize],
+        heads: Heads<'_>,
         memory: &mut attention::Memory,
         out: &mut [f32],
         stride: usize,
     ) {
+        let Heads { columns, queries, attended, lengths, wanted } = heads;
         let (size, span) = (self.hidden / self.heads, columns.len());
         let relative = self.relative.as_ref();
-        let mut first = 0;
+        let (mut first, mut first_asked) = (0, 0);
         for &length in lengths {
+            let asked = wanted.of(length);
             for (at, index) in (columns.start / size..columns.end / size).enumerate() {
+                let queries = Rows::new(&queries[first_asked * span + at * size..], span);
                 let part = |part: usize| {
-                    Rows::new(&numbers[first * 3 * span + part * span + at * size..], 3 * span)
+                    let begin = first * 2 * span + part * span + at * size;
+                    Rows::new(&attended[begin..], 2 * span)
                 };
-                let (queries, keys, values) = (part(0), part(1), part(2));
-                let head = Head { index, size, length, queries, keys, values };
-                let out = &mut out[first * stride + at * size..];
+                let (keys, values, asked) = (part(0), part(1), asked.clone());
+                let head = Head { index, size, length, asked, queries, keys, values };
+                let out = &mut out[first_asked * stride + at * size..];
                 head.attend(self.kernel, relative, memory, out, stride);
             }
             first += length;
+            first_asked += asked.len();
         }
     }
 

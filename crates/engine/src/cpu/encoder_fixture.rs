@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::encoder::Encoder;
 use super::kernel::Kernel;
+use crate::config::EncoderConfig;
 use crate::layout::{Network, Weight, needed};
 use crate::{Dtype, Tokens};
 
@@ -25,12 +26,23 @@ pub(crate) fn both(
     act: &str,
     kernel: Kernel,
 ) -> (Encoder, crate::encoder::Encoder) {
-    let config = json!({
+    of(&config(hidden, heads, inner, act), kernel)
+}
+
+/// One that adds to scores for how far apart tokens are.
+pub(crate) fn relative(kernel: Kernel) -> Encoder {
+    of(&EncoderConfig { buckets: Some(32), ..config(64, 4, 96, "gelu") }, kernel).0
+}
+
+fn config(hidden: usize, heads: usize, inner: usize, act: &str) -> EncoderConfig {
+    crate::config::of_bert(&json!({
         "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
         "num_attention_heads": heads, "intermediate_size": inner, "hidden_act": act,
         "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
-    });
-    let config = crate::config::of_bert(&config);
+    }))
+}
+
+fn of(config: &EncoderConfig, kernel: Kernel) -> (Encoder, crate::encoder::Encoder) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut number = || {
         state ^= state << 13;
@@ -38,7 +50,7 @@ pub(crate) fn both(
         state ^= state << 17;
         f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
     };
-    let tensors: Vec<Weight> = needed(&config)
+    let tensors: Vec<Weight> = needed(config)
         .map(|(name, shape)| {
             let values = (0..shape.iter().product::<usize>()).map(|_| number()).collect();
             Weight { name, shape, values }
@@ -52,8 +64,8 @@ pub(crate) fn both(
         })
         .collect();
     let of_candle = VarBuilder::from_tensors(of_candle, DType::F32, &Device::Cpu);
-    let candle = crate::encoder::Encoder::load(&of_candle, &config, config.activation).unwrap();
-    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, &config, kernel, None).unwrap();
+    let candle = crate::encoder::Encoder::load(&of_candle, config, config.activation).unwrap();
+    let own = Encoder::load(Network { tensors, dtype: Dtype::F32 }, config, kernel, None).unwrap();
     (own, candle)
 }
 

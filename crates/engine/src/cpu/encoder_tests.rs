@@ -1,14 +1,23 @@
 use super::*;
 use crate::Precision;
 use crate::cpu::bf16::Instructions;
-use crate::cpu::encoder_fixture::{LARGE, POSITIONS, VOCABULARY, both, text};
+use crate::cpu::encoder_fixture::{LARGE, POSITIONS, VOCABULARY, both, relative, text};
 use crate::cpu::kernel::Vectors;
 use crate::validation::cosine;
 
 fn run(encoder: &Encoder, batch: &[Tokens]) -> Vec<f32> {
     let mut scratch = Scratch::default();
-    encoder.forward(batch, &mut scratch, &Share::whole()).unwrap();
+    run_for(encoder, batch, Wanted::Every, &mut scratch).unwrap();
     scratch.tokens().to_vec()
+}
+
+fn run_for(
+    encoder: &Encoder,
+    batch: &[Tokens],
+    wanted: Wanted,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    encoder.forward(batch, wanted, scratch, &Share::whole())
 }
 
 /// Those of this machine, and tiles in software.
@@ -87,10 +96,45 @@ fn alone_and_in_batches_of(own: &Encoder) {
         let mut rest = run(own, &batch);
         for at in order {
             let after = rest.split_off(alone[at].len());
-            let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&rest), bits(&alone[at]), "text {at} in {order:?}");
             rest = after;
         }
+    }
+}
+
+fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn tokens_that_are_wanted_alone_are_the_same_to_the_last_bit_as_among_all() {
+    for kernel in kernels(Precision::F32).into_iter().chain(kernels(Precision::BF16)) {
+        let of = |hidden, heads, inner| both(hidden, heads, inner, "gelu", kernel).0;
+        let encoders = [of(48, 3, 100), of(36, 6, 20), of(LARGE.0, LARGE.1, LARGE.2)];
+        for encoder in encoders.into_iter().chain([relative(kernel)]) {
+            wanted_alone_and_among_all(&encoder);
+        }
+    }
+}
+
+fn wanted_alone_and_among_all(encoder: &Encoder) {
+    let lengths = [5, 1, POSITIONS, 17, 70, 8];
+    let batch: Vec<Tokens> =
+        lengths.into_iter().zip(0..).map(|(length, seed)| text(length, seed)).collect();
+    let every = run(encoder, &batch);
+    let rows: Vec<&[f32]> = every.chunks_exact(encoder.hidden).collect();
+    // One memory for all runs: a run leaves nothing behind that the next could take for its own.
+    let mut scratch = Scratch::default();
+    for wanted in [Wanted::First, Wanted::Last, Wanted::Every, Wanted::First] {
+        run_for(encoder, &batch, wanted, &mut scratch).unwrap();
+        let mut first = 0;
+        let of_text = lengths.map(|length| {
+            first += length;
+            wanted.of(length).map(move |at| first - length + at)
+        });
+        let expected: Vec<f32> =
+            of_text.into_iter().flatten().flat_map(|at| rows[at]).copied().collect();
+        assert_eq!(bits(scratch.tokens()), bits(&expected), "{} {wanted:?}", encoder.kernel());
     }
 }
 
@@ -99,8 +143,8 @@ fn memory_is_used_again_and_what_was_in_it_does_not_matter() {
     for kernel in [Precision::F32, Precision::BF16].map(Kernel::fastest_in) {
         let (own, _) = both(48, 3, 100, "gelu", kernel);
         let mut scratch = Scratch::default();
-        own.forward(&[text(40, 1), text(40, 2)], &mut scratch, &Share::whole()).unwrap();
-        own.forward(&[text(9, 4)], &mut scratch, &Share::whole()).unwrap();
+        run_for(&own, &[text(40, 1), text(40, 2)], Wanted::Every, &mut scratch).unwrap();
+        run_for(&own, &[text(9, 4)], Wanted::Every, &mut scratch).unwrap();
         assert_eq!(scratch.tokens(), run(&own, &[text(9, 4)]), "{kernel}");
     }
 }
@@ -110,6 +154,6 @@ fn an_id_or_a_position_that_is_not_there_is_no_answer() {
     let (own, _) = both(8, 2, 16, "relu", Kernel::fastest());
     let strange = Tokens::of(vec![1, VOCABULARY]);
     for batch in [strange, text(POSITIONS + 1, 1)] {
-        assert_eq!(own.forward(&[batch], &mut Scratch::default(), &Share::whole()), None);
+        assert_eq!(run_for(&own, &[batch], Wanted::Every, &mut Scratch::default()), None);
     }
 }

@@ -7,10 +7,10 @@
 //! kernel is chosen once for a model and stays.
 //!
 //! A kernel of another precision multiplies the weights of layers, and in texts that are not short queries
-//! with keys and scores with values, by other instructions ([`super::bf16`]), which round what they
-//! multiply and sum in 32 bits, each number in the order of the depth whatever is beside it. What
-//! softmax, normalisation and activation see are 32-bit floats, which are computed with the vectors of
-//! [`Kernel::dispatch`]. It is had only where it was seen to multiply right.
+//! with keys and weights of attention with values, by other instructions ([`super::bf16`]), which round what
+//! they multiply and sum in 32 bits, each number in the order of the depth whatever is beside it. What
+//! softmax, normalisation and activation see are 32-bit floats, which are computed with the same vectors
+//! as everywhere. It is had only where it was seen to multiply right.
 
 use std::fmt;
 use std::hint::black_box;

@@ -74,39 +74,76 @@ fn normalize<S: Simd>(simd: S, row: &mut [f32], gain: &[f32], bias: &[f32], epsi
     }
 }
 
-/// Of each row, the first `length` numbers become the exponentials of what they were, over their
-/// sum. A row has `stride` numbers, a multiple of the lanes of every instruction set; what is behind
-/// `length` counts for nothing, and nothing is to be read of it.
+/// Of each row, the first `length` numbers become the exponentials of what they were less the largest of
+/// them; divided by their sum, that is their softmax. Products are divided instead, because they have
+/// fewer numbers: [`Scale`].
 ///
-/// A row in which one is no number or infinite, or all are −∞, has no weights: all become NaN.
-pub(crate) struct Softmax<'a> {
+/// A row has `stride` numbers, a multiple of the lanes of every instruction set; what is behind
+/// `length` counts for nothing, and nothing is to be read of it. Where one is no number or +∞, or all are
+/// −∞, there is no softmax: the row's share is NaN.
+///
+/// What is multiplied by them before it is divided is finite as long as the numbers are smaller than the
+/// largest float over `length`.
+pub(crate) struct Exponentials<'a> {
     pub(crate) rows: &'a mut [f32],
     pub(crate) stride: usize,
     pub(crate) length: usize,
+    /// Of each row, one over its sum.
+    pub(crate) shares: &'a mut [f32],
 }
 
-impl WithSimd for Softmax<'_> {
+impl WithSimd for Exponentials<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for row in self.rows.chunks_exact_mut(self.stride) {
-            row[self.length..].fill(f32::NEG_INFINITY);
-            let (vectors, _) = S::as_mut_simd_f32s(row);
-            // Whether this sees a NaN depends on where it stands; the exponential of one is always one.
-            let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
-            for vector in &*vectors {
-                largest = simd.max_f32s(largest, *vector);
-            }
-            let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
-            let mut sums = simd.splat_f32s(0.0);
-            for vector in &mut *vectors {
-                *vector = exp(simd, simd.sub_f32s(*vector, largest));
-                sums = simd.add_f32s(sums, *vector);
-            }
-            let share = simd.splat_f32s(1.0 / simd.reduce_sum_f32s(sums));
+        let rows = self.rows.chunks_exact_mut(self.stride);
+        for (row, share) in rows.zip(self.shares) {
+            *share = exponentials(simd, row, self.length);
+        }
+    }
+}
+
+/// Of a row, as [`Exponentials`] has it: its share.
+#[inline(always)]
+pub(super) fn exponentials<S: Simd>(simd: S, row: &mut [f32], length: usize) -> f32 {
+    row[length..].fill(f32::NEG_INFINITY);
+    let (vectors, _) = S::as_mut_simd_f32s(row);
+    // Whether this sees a NaN depends on where it stands; the exponential of one is always one.
+    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+    for vector in &*vectors {
+        largest = simd.max_f32s(largest, *vector);
+    }
+    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
+    let mut sums = simd.splat_f32s(0.0);
+    for vector in vectors {
+        *vector = exp(simd, simd.sub_f32s(*vector, largest));
+        sums = simd.add_f32s(sums, *vector);
+    }
+    1.0 / simd.reduce_sum_f32s(sums)
+}
+
+/// Rows of so many numbers, each number times its row's share. A row begins `stride` after the one before.
+pub(crate) struct Scale<'a> {
+    pub(crate) rows: &'a mut [f32],
+    pub(crate) stride: usize,
+    pub(crate) count: usize,
+    pub(crate) shares: &'a [f32],
+}
+
+impl WithSimd for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (row, share) in self.rows.chunks_mut(self.stride).zip(self.shares) {
+            let (vectors, rest) = S::as_mut_simd_f32s(&mut row[..self.count]);
+            let shares = simd.splat_f32s(*share);
             for vector in vectors {
-                *vector = simd.mul_f32s(*vector, share);
+                *vector = simd.mul_f32s(*vector, shares);
+            }
+            for number in rest {
+                *number *= share;
             }
         }
     }

@@ -78,9 +78,17 @@ fn weights(scores: &[f32]) -> Option<Vec<f64>> {
 
 fn check_softmax(rows: &[Vec<f32>], length: usize) {
     for kernel in Kernel::available() {
-        let mut found = rows.concat();
+        let (mut found, mut shares) = (rows.concat(), vec![0.0; rows.len()]);
         let stride = rows[0].len();
-        kernel.dispatch(Softmax { rows: &mut found, stride, length });
+        kernel.dispatch(Exponentials { rows: &mut found, stride, length, shares: &mut shares });
+        let beside: Vec<f32> = found.iter().skip(length).step_by(stride).copied().collect();
+        kernel.dispatch(Scale { rows: &mut found, stride, count: length, shares: &shares });
+        let beside_scaled: Vec<f32> = found.iter().skip(length).step_by(stride).copied().collect();
+        if length < stride {
+            let bits =
+                |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(beside_scaled), bits(beside), "{kernel}: what is behind is left alone");
+        }
         for (row, found) in rows.iter().zip(found.chunks_exact(stride)) {
             let (row, found) = (&row[..length], &found[..length]);
             let Some(expected) = weights(row) else {

@@ -27,6 +27,7 @@ use batch::Batch;
 use super::buffer::Buffer;
 use super::encoder::{Encoder, Scratch};
 use crate::Tokens;
+use crate::pooling::Wanted;
 
 /// Among more members each has so little to compute that they mostly wait for each other.
 const MOST: usize = 4;
@@ -83,7 +84,15 @@ struct Call {
     /// None when nobody may join any more.
     encoder: Option<Arc<Encoder>>,
     batch: Batch,
+    wanted: Wanted,
     is_over: bool,
+}
+
+/// What a helper that has come computes, and as which member.
+struct Joined {
+    encoder: Arc<Encoder>,
+    wanted: Wanted,
+    rank: usize,
 }
 
 impl std::fmt::Debug for Call {
@@ -115,21 +124,22 @@ impl Cores {
         &self,
         encoder: &Arc<Encoder>,
         batch: &[Tokens],
+        wanted: Wanted,
         scratch: &mut Scratch,
     ) -> Option<()> {
         let team = &*self.0.0;
         let running = Running::begin(team);
         if running.is_alone
             && team.is_rested()
-            && let Some(share) = team.call(encoder, batch)
+            && let Some(share) = team.call(encoder, batch, wanted)
         {
-            let done = team.lead(|| encoder.forward(batch, scratch, &share));
+            let done = team.lead(|| encoder.forward(batch, wanted, scratch, &share));
             // Where a member was lost the run is made anew: what it died of comes up here.
             if done.is_some() {
                 return done;
             }
         }
-        encoder.forward(batch, scratch, &Share::whole())
+        encoder.forward(batch, wanted, scratch, &Share::whole())
     }
 }
 
@@ -211,7 +221,7 @@ impl Team {
     }
 
     /// Calls the helpers to a run. None if nobody comes, or if some have not left the last run yet.
-    fn call(&self, encoder: &Arc<Encoder>, batch: &[Tokens]) -> Option<Share<'_>> {
+    fn call(&self, encoder: &Arc<Encoder>, batch: &[Tokens], wanted: Wanted) -> Option<Share<'_>> {
         let mut call = self.lock();
         if call.encoder.is_some() || self.inside.load(Ordering::Acquire) > 0 {
             return None;
@@ -222,6 +232,7 @@ impl Team {
         self.lost.store(false, Ordering::Relaxed);
         self.waited.store(false, Ordering::Relaxed);
         call.batch.copy(batch);
+        call.wanted = wanted;
         call.encoder = Some(Arc::clone(encoder));
         call.number += 1;
         drop(call);
@@ -255,10 +266,10 @@ impl Team {
         let mut scratch = Scratch::default();
         let mut batch = Batch::default();
         let mut answered = 0;
-        while let Some((encoder, rank)) = self.join(&mut answered, &mut batch) {
+        while let Some(Joined { encoder, wanted, rank }) = self.join(&mut answered, &mut batch) {
             let members = self.members();
             let share = Share::of(self, rank, members);
-            let run = || encoder.forward(batch.texts(), &mut scratch, &share);
+            let run = || encoder.forward(batch.texts(), wanted, &mut scratch, &share);
             // The panic's own message is written when it happens. It comes up again in the caller's
             // run.
             if !matches!(catch_unwind(AssertUnwindSafe(run)), Ok(Some(()))) {
@@ -271,7 +282,7 @@ impl Team {
     }
 
     /// Waits for the next call and takes part. None when there will be none.
-    fn join(&self, answered: &mut u64, batch: &mut Batch) -> Option<(Arc<Encoder>, usize)> {
+    fn join(&self, answered: &mut u64, batch: &mut Batch) -> Option<Joined> {
         let mut call = self.lock();
         loop {
             if call.is_over {
@@ -284,7 +295,8 @@ impl Team {
                 *answered = call.number;
                 batch.copy(call.batch.texts());
                 self.inside.fetch_add(1, Ordering::AcqRel);
-                return Some((encoder, self.joined.fetch_add(1, Ordering::Relaxed) + 1));
+                let rank = self.joined.fetch_add(1, Ordering::Relaxed) + 1;
+                return Some(Joined { encoder, wanted: call.wanted, rank });
             }
             call = self.called.wait(call).unwrap_or_else(PoisonError::into_inner);
         }

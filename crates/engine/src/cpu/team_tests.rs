@@ -7,12 +7,18 @@ fn cores(count: usize) -> Cores {
 }
 
 /// A run with so many members, however busy the machine is.
-fn together(team: &Cores, encoder: &Arc<Encoder>, batch: &[Tokens], members: usize) -> Vec<u32> {
+fn together(
+    team: &Cores,
+    encoder: &Arc<Encoder>,
+    batch: &[Tokens],
+    wanted: Wanted,
+    members: usize,
+) -> Vec<u32> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let mut scratch = Scratch::default();
-        if let Some(share) = team.0.0.call(encoder, batch) {
-            encoder.forward(batch, &mut scratch, &share).unwrap();
+        if let Some(share) = team.0.0.call(encoder, batch, wanted) {
+            encoder.forward(batch, wanted, &mut scratch, &share).unwrap();
             if share.members == members {
                 return bits(scratch.tokens());
             }
@@ -21,9 +27,9 @@ fn together(team: &Cores, encoder: &Arc<Encoder>, batch: &[Tokens], members: usi
     }
 }
 
-fn alone(encoder: &Arc<Encoder>, batch: &[Tokens]) -> Vec<u32> {
+fn alone(encoder: &Arc<Encoder>, batch: &[Tokens], wanted: Wanted) -> Vec<u32> {
     let mut scratch = Scratch::default();
-    Cores::one().run(encoder, batch, &mut scratch).unwrap();
+    Cores::one().run(encoder, batch, wanted, &mut scratch).unwrap();
     bits(scratch.tokens())
 }
 
@@ -44,9 +50,12 @@ fn several_cores_compute_what_one_does_to_the_last_bit() {
                 for lengths in lengths.into_iter().skip(if hidden < LARGE.0 { 0 } else { 3 }) {
                     let batch: Vec<Tokens> =
                         lengths.iter().zip(0..).map(|(length, seed)| text(*length, seed)).collect();
-                    let expected = alone(&encoder, &batch);
-                    let found = together(&team, &encoder, &batch, members);
-                    assert_eq!(found, expected, "{kernel} {hidden}/{heads} {members} {lengths:?}");
+                    for wanted in [Wanted::Every, Wanted::First, Wanted::Last] {
+                        let expected = alone(&encoder, &batch, wanted);
+                        let found = together(&team, &encoder, &batch, wanted, members);
+                        let of = format!("{kernel} {hidden}/{heads} {members} {lengths:?}");
+                        assert_eq!(found, expected, "{of} {wanted:?}");
+                    }
                 }
             }
         }
@@ -81,12 +90,12 @@ fn a_run_beside_another_stays_on_its_core() {
     assert!(other.is_alone);
     let mut scratch = Scratch::default();
     for _ in 0..20 {
-        team.run(&encoder, &batch, &mut scratch).unwrap();
+        team.run(&encoder, &batch, Wanted::Every, &mut scratch).unwrap();
     }
     assert_eq!(team.0.0.lock().number, 0, "nobody was called");
-    assert_eq!(bits(scratch.tokens()), alone(&encoder, &batch));
+    assert_eq!(bits(scratch.tokens()), alone(&encoder, &batch, Wanted::Every));
     drop(other);
-    team.run(&encoder, &batch, &mut scratch).unwrap();
+    team.run(&encoder, &batch, Wanted::Every, &mut scratch).unwrap();
     assert_eq!(team.0.0.lock().number, 1, "and now somebody is");
 }
 
@@ -125,13 +134,16 @@ fn helpers_leave_a_run_whose_caller_panics_and_come_to_the_next() {
         }
     };
     soon("a helper comes", &|| {
-        let Some(_share) = team.call(&encoder, &batch) else { return false };
+        let Some(_share) = team.call(&encoder, &batch, Wanted::Every) else { return false };
         let led = AssertUnwindSafe(|| team.lead(|| panic!("on purpose")));
         assert!(catch_unwind(led).is_err());
         true
     });
     soon("the helper leaves", &|| team.inside.load(Ordering::Acquire) == 0);
-    assert_eq!(together(&owner, &encoder, &batch, 2), alone(&encoder, &batch));
+    assert_eq!(
+        together(&owner, &encoder, &batch, Wanted::Every, 2),
+        alone(&encoder, &batch, Wanted::Every)
+    );
 }
 
 #[test]
@@ -139,10 +151,10 @@ fn a_team_that_has_not_left_its_last_run_is_no_slow_one() {
     let encoder = Arc::new(encoder(32, 2, 64, Kernel::fastest()));
     let team = Team::new(1);
     team.inside.store(1, Ordering::Relaxed);
-    assert!(team.call(&encoder, &[text(3, 1)]).is_none());
+    assert!(team.call(&encoder, &[text(3, 1)], Wanted::Every).is_none());
     assert!(team.is_rested());
     team.inside.store(0, Ordering::Relaxed);
-    assert!(team.call(&encoder, &[text(3, 1)]).is_none(), "nobody comes");
+    assert!(team.call(&encoder, &[text(3, 1)], Wanted::Every).is_none(), "nobody comes");
     assert!(!team.is_rested());
 }
 
@@ -168,11 +180,11 @@ fn a_run_that_the_helpers_do_not_survive_is_made_on_one_core() {
     let batch = [text(9, 1)];
     // Whoever comes has no answer either.
     let strange = [Tokens::of(vec![u32::MAX])];
-    assert_eq!(team.run(&encoder, &strange, &mut Scratch::default()), None);
+    assert_eq!(team.run(&encoder, &strange, Wanted::Every, &mut Scratch::default()), None);
     for _ in 0..50 {
         let mut scratch = Scratch::default();
-        team.run(&encoder, &batch, &mut scratch).unwrap();
-        assert_eq!(bits(scratch.tokens()), alone(&encoder, &batch));
+        team.run(&encoder, &batch, Wanted::Every, &mut scratch).unwrap();
+        assert_eq!(bits(scratch.tokens()), alone(&encoder, &batch, Wanted::Every));
     }
 }
 

@@ -11,15 +11,18 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
 use pulp::x86::V4;
-use pulp::{Simd, WithSimd};
 
+use super::avx512::{Avx512Bf16, Work};
+use super::panels::STEP;
 use super::product::{self, Product};
+use super::rounding::Round;
 use super::tiles::{ByTiles, SIDE, Tiles, extent};
 
-/// The proof that the machine has tiles and that this process may use them, and the vectors that go
-/// with them.
+/// The proof that the machine has tiles and that this process may use them, and the instructions that go
+/// with them: every processor that has the one has the others, and where somebody hides these from a virtual
+/// machine, its tiles are not used.
 #[derive(Clone, Copy)]
-pub(crate) struct Amx(V4);
+pub(crate) struct Amx(Avx512Bf16);
 
 /// Of `CPUID` leaf 7, in EDX.
 const AMX_BF16: u32 = 1 << 22;
@@ -32,11 +35,17 @@ impl Amx {
     pub(crate) fn try_new(vectors: V4) -> Option<Self> {
         let features = __cpuid_count(7, 0).edx;
         let found = features & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE;
-        (found && permitted()).then_some(Self(vectors))
+        let beside = Avx512Bf16::try_new(vectors)?;
+        (found && permitted()).then_some(Self(beside))
+    }
+
+    /// For everything but products.
+    pub(super) fn beside(self) -> Avx512Bf16 {
+        self.0
     }
 
     pub(crate) fn multiply(self, product: Product<'_>) {
-        Simd::vectorize(self.0, ByHardware { tiles: self, product });
+        self.0.vectorize(ByHardware { tiles: self, product });
     }
 }
 
@@ -73,12 +82,17 @@ struct ByHardware<'a> {
     product: Product<'a>,
 }
 
-impl WithSimd for ByHardware<'_> {
-    type Output = ();
-
+impl Work for ByHardware<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        product::multiply(simd, &mut ByTiles(self.tiles), self.product);
+    fn run(self, vectors: V4, _: Avx512Bf16) {
+        product::multiply(vectors, &mut ByTiles(self.tiles), self.product);
+    }
+}
+
+impl Round for Amx {
+    #[inline(always)]
+    fn round(&self, numbers: &[f32; STEP], pairs: &mut [u32; STEP / 2]) {
+        self.0.round(numbers, pairs);
     }
 }
 

@@ -13,6 +13,7 @@ use super::lanes::{ByLanes, LANES, Lanes};
 use super::panels::STEP;
 use super::product::{self, Product};
 use super::rounding::{Round, Rounding};
+use super::softmax::Softmax;
 
 /// The proof that the machine has the instruction, and the vectors that go with it.
 #[derive(Clone, Copy)]
@@ -23,31 +24,47 @@ impl Avx512Bf16 {
         std::arch::is_x86_feature_detected!("avx512bf16").then_some(Self(vectors))
     }
 
-    pub(super) fn round(self, rounding: Rounding<'_>) {
-        // SAFETY: as below.
-        unsafe { round(self, rounding) }
-    }
-
-    pub(crate) fn multiply(self, product: Product<'_>) {
+    /// Does the work, compiled with these instructions.
+    pub(super) fn vectorize(self, work: impl Work) {
         // SAFETY: `V4` is proof of all of its instructions, which are those that are named here but the
         // last, and `Avx512Bf16` is only made where that was found.
-        unsafe { multiply(self, product) }
+        unsafe { vectorize(self, work) }
     }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2,fma,lzcnt,popcnt")]
-#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
-fn multiply(instructions: Avx512Bf16, product: Product<'_>) {
-    product::multiply(instructions.0, &mut ByLanes(instructions), product);
+/// What is inlined into a function that is compiled with the instructions.
+pub(super) trait Work {
+    fn run(self, vectors: V4, instructions: Avx512Bf16);
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,fma,lzcnt,popcnt")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
-fn round(instructions: Avx512Bf16, rounding: Rounding<'_>) {
-    rounding.run(&instructions);
+fn vectorize(instructions: Avx512Bf16, work: impl Work) {
+    work.run(instructions.0, instructions);
 }
 
-/// What is not inlined into [`multiply`] would still be right, but slow.
+impl Work for Product<'_> {
+    #[inline(always)]
+    fn run(self, vectors: V4, instructions: Avx512Bf16) {
+        product::multiply(vectors, &mut ByLanes(instructions), self);
+    }
+}
+
+impl Work for Rounding<'_> {
+    #[inline(always)]
+    fn run(self, _: V4, instructions: Avx512Bf16) {
+        self.run(&instructions);
+    }
+}
+
+impl Work for Softmax<'_> {
+    #[inline(always)]
+    fn run(self, vectors: V4, instructions: Avx512Bf16) {
+        self.compute(vectors, &instructions);
+    }
+}
+
+/// What is not inlined into [`vectorize`] would still be right, but slow.
 impl Lanes for Avx512Bf16 {
     type Sums = __m512;
     type Pairs = __m512bh;

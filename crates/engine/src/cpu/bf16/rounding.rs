@@ -71,18 +71,7 @@ impl Rounded {
     fn fill(&mut self, how: &impl Round, left: Rows<'_>, count: usize, depth: usize) {
         let (filled, deep) = self.reshape(count, depth);
         for (row, places) in filled.chunks_exact_mut(deep.max(1)).enumerate() {
-            let numbers = &left.numbers[row * left.stride..][..depth];
-            let (whole, last) = numbers.as_chunks::<STEP>();
-            let (places, rest) = places.as_chunks_mut::<{ STEP / 2 }>().0.split_at_mut(whole.len());
-            for (numbers, pairs) in whole.iter().zip(places) {
-                how.round(numbers, pairs);
-            }
-            if let [pairs, ..] = rest {
-                pairs.fill(0);
-                for (place, numbers) in pairs.iter_mut().zip(last.chunks(2)) {
-                    *place = pair_of(numbers);
-                }
-            }
+            round_row(how, &left.numbers[row * left.stride..][..depth], places);
         }
     }
 
@@ -106,6 +95,22 @@ impl Rounded {
 
     pub(super) fn pairs(&self) -> &[u32] {
         self.pairs.get(self.count.next_multiple_of(FILLED) * pairs_deep(self.depth))
+    }
+}
+
+/// A left-hand row, and zeros up to a whole number of steps.
+#[inline(always)]
+pub(super) fn round_row(how: &impl Round, numbers: &[f32], places: &mut [u32]) {
+    let (whole, last) = numbers.as_chunks::<STEP>();
+    let (places, rest) = places.as_chunks_mut::<{ STEP / 2 }>().0.split_at_mut(whole.len());
+    for (numbers, pairs) in whole.iter().zip(places) {
+        how.round(numbers, pairs);
+    }
+    if let [pairs, ..] = rest {
+        pairs.fill(0);
+        for (place, numbers) in pairs.iter_mut().zip(last.chunks(2)) {
+            *place = pair_of(numbers);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sums of a block by tiles: two tiles of rows by two tiles of columns, so that each tile that is
 //! loaded is used twice.
 
-use super::panels::WIDTH;
+use super::panels::{STEP, WIDTH};
 use super::product::{Blocks, MOST, Sums};
 use super::rounding::Round;
 
@@ -32,9 +32,14 @@ pub(super) const fn extent(stride: usize) -> usize {
 
 pub(super) struct ByTiles<T>(pub(super) T);
 
-impl<T> Round for ByTiles<T> {}
+impl<T: Round> Round for ByTiles<T> {
+    #[inline(always)]
+    fn round(&self, numbers: &[f32; STEP], pairs: &mut [u32; STEP / 2]) {
+        self.0.round(numbers, pairs);
+    }
+}
 
-impl<T: Tiles> Blocks for ByTiles<T> {
+impl<T: Tiles + Round> Blocks for ByTiles<T> {
     fn begin(&mut self) {
         self.0.configure();
     }

@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{ByTiles, SIDE, Tiles, extent};
 use crate::cpu::bf16::product::{self, Product};
+use crate::cpu::bf16::rounding::Round;
 
 type Tile = [[u32; SIDE]; SIDE];
 
@@ -33,6 +34,8 @@ impl Emulated {
         &mut self.0.as_mut().expect("the tiles are configured")[usize::from(tile)]
     }
 }
+
+impl Round for Emulated {}
 
 impl Tiles for Emulated {
     fn configure(&mut self) {

@@ -85,21 +85,21 @@ impl Layer {
         let name = |part: &str| format!("{}{index}.{part}", names.layer);
         #[expect(clippy::cast_precision_loss, reason = "a head has fewer than 2^24 numbers")]
         let scale = 1.0 / ((hidden / config.heads) as f32).sqrt();
-        let (mut weight, mut bias) = tensors.pair(&name(names.query))?;
-        for number in weight.iter_mut().chain(&mut bias) {
+        let mut queries = tensors.pair(&name(names.query))?;
+        for number in queries.0.iter_mut().chain(&mut queries.1) {
             *number *= scale;
         }
-        for part in [names.key, names.value] {
-            let (more, of_more) = tensors.pair(&name(part))?;
-            weight.extend(more);
-            bias.extend(of_more);
-        }
+        let mut attended = tensors.pair(&name(names.key))?;
+        let values = tensors.pair(&name(names.value))?;
+        attended.0.extend(values.0);
+        attended.1.extend(values.1);
         let linear = |pair: (Vec<f32>, Vec<f32>), depth| {
             let (weight, bias) = pair;
             Linear::pack(&weight, &bias, depth, kernel, beside)
         };
         Ok(Self {
-            attended: linear((weight, bias), hidden),
+            queries: linear(queries, hidden),
+            attended: linear(attended, hidden),
             attention: linear(tensors.pair(&name(names.attention))?, hidden),
             attention_norm: tensors.norm(&name(names.attention_norm))?,
             inner: linear(tensors.pair(&name(names.inner))?, hidden),
