@@ -117,17 +117,15 @@ fn collect_shelf(
     }
     let mut copies = Vec::new();
     for name in on.published_names().map_err(unreadable)? {
-        let mut copy = look_at(&on, model, version, &name);
-        copy.fate = judge(&copy.users, copy.idle, policy);
-        if copy.fate == Fate::Removed && is_newer(copy.idle, policy) {
-            copy.fate = Fate::UsedSince;
-        }
+        let look = || look_at(&on, model, version, &name, policy);
+        let mut copy = look();
         if copy.fate == Fate::Removed {
-            copy.fate = lock_and_remove(&on, &name, policy).unwrap_or_else(|error| {
+            let fate = lock_and_remove(&on, &mut copy, look, policy).unwrap_or_else(|error| {
                 let copy = on.root().join(&name);
                 tracing::warn!(copy = %copy.display(), %error, "a copy could not be removed");
                 Fate::Stuck
             });
+            copy.fate = fate;
         }
         copies.push(copy);
     }
@@ -166,7 +164,7 @@ fn namespace(user: &str) -> &str {
     user.split_once('.').map_or(user, |(namespace, _)| namespace)
 }
 
-fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {
+fn look_at(on: &Shelf, model: &str, version: &str, name: &str, policy: &Policy) -> CachedCopy {
     let folder = on.root().join(name);
     let noted = on.root().join(format!("{USERS}{name}"));
     let mut users = Vec::new();
@@ -179,6 +177,10 @@ fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {
     // Of a clock that was put back, nothing is old.
     let since = |time: SystemTime| time.elapsed().unwrap_or_default();
     let idle = times.into_iter().flatten().map(since).min().unwrap_or_default();
+    let fate = match judge(&users, idle, policy) {
+        Fate::Removed if is_newer(idle, policy) => Fate::UsedSince,
+        fate => fate,
+    };
     CachedCopy {
         model: model.to_owned(),
         version: version.to_owned(),
@@ -186,12 +188,18 @@ fn look_at(on: &Shelf, model: &str, version: &str, name: &str) -> CachedCopy {
         bytes: partial::size(&folder),
         users,
         idle,
-        fate: Fate::Needed,
+        fate,
     }
 }
 
-fn lock_and_remove(on: &Shelf, name: &str, policy: &Policy) -> io::Result<Fate> {
-    let folder = on.root().join(name);
+/// Removes a copy that nobody is loading, if it is still to go when nobody can begin to.
+fn lock_and_remove(
+    on: &Shelf,
+    copy: &mut CachedCopy,
+    look: impl FnOnce() -> CachedCopy,
+    policy: &Policy,
+) -> io::Result<Fate> {
+    let folder = on.root().join(&copy.digest);
     // A network file system locks exclusively only what may be written.
     let opened = OpenOptions::new().read(true).write(true).open(folder.join(RECORD_FILE));
     let record = match opened {
@@ -204,14 +212,16 @@ fn lock_and_remove(on: &Shelf, name: &str, policy: &Policy) -> io::Result<Fate> 
         Err(TryLockError::Error(error)) if is_unsupported(&error) => return Ok(Fate::Unlockable),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    if policy.dry_run {
-        return Ok(Fate::Removed);
+    // Somebody may have noted that he relies on it, and have loaded it, since it was looked at.
+    *copy = look();
+    if copy.fate != Fate::Removed || policy.dry_run {
+        return Ok(copy.fate);
     }
     // Who opens it from now on finds the lock, and then that the record is gone.
     let aside = aside(&folder);
     absent(fs::rename(&folder, &aside))?;
     absent(fs::remove_dir_all(&aside))?;
-    absent(fs::remove_dir_all(on.root().join(format!("{USERS}{name}"))))?;
+    absent(fs::remove_dir_all(on.root().join(format!("{USERS}{}", copy.digest))))?;
     Ok(Fate::Removed)
 }
 

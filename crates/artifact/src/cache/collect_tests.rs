@@ -68,6 +68,23 @@ fn what_a_known_user_relies_on_stays_however_old_it_is() {
 }
 
 #[test]
+fn who_began_to_rely_on_a_copy_after_it_was_looked_at_keeps_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let policy = policy(Some(&["ns.one.1"]), Duration::ZERO);
+    put(cache.path(), "m", b"content", &[]);
+    let on = Shelf::new(cache.path(), "m", "1").unwrap();
+    let names = on.published_names().unwrap();
+    let look = || look_at(&on, "m", "1", &names[0], &policy);
+    let mut copy = look();
+    assert_eq!(copy.fate, Fate::Removed, "nobody relies on it");
+    put(cache.path(), "m", b"content", &["ns.one.1"]);
+    assert_eq!(lock_and_remove(&on, &mut copy, look, &policy).unwrap(), Fate::Needed);
+    assert_eq!(copy.users, ["ns.one.1"], "it is told who does");
+    assert_eq!(look().users, ["ns.one.1"], "and that stays noted");
+    assert_eq!(on.published_names().unwrap(), names);
+}
+
+#[test]
 fn two_deployments_on_one_volume_keep_each_what_they_rely_on() {
     let cache = tempfile::tempdir().unwrap();
     let cache = cache.path();

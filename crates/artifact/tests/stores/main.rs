@@ -8,4 +8,5 @@ mod gcs;
 mod https;
 mod hub;
 mod model;
+mod s3;
 mod server;
