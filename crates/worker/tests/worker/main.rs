@@ -13,6 +13,7 @@ mod documents;
 mod drain;
 mod handover;
 mod hub;
+mod identity;
 mod inference;
 mod keys;
 mod life;

@@ -1,5 +1,6 @@
 //! A real S3 server over a folder, which remembers what it was asked for.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,16 +17,21 @@ use s3s::{Body, HttpError, HttpResponse};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 
-const KEYS: (&str, &str) = ("lamp", "wick-and-oil");
+/// Whom it answers.
+pub(crate) const KEYS: (&str, &str) = ("lamp", "wick-and-oil");
 pub(crate) const BUCKET: &str = "models";
 
 /// How many bytes of which object were answered with.
 type Sent = Arc<Mutex<Vec<(String, u64)>>>;
 
+/// Of which sessions the keys were that requests came with.
+type Sessions = Arc<Mutex<BTreeSet<String>>>;
+
 pub(crate) struct Store {
     dir: tempfile::TempDir,
     address: SocketAddr,
     sent: Sent,
+    sessions: Sessions,
 }
 
 impl Store {
@@ -38,9 +44,9 @@ impl Store {
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sent = Sent::default();
-        tokio::spawn(accept(listener, service, Arc::clone(&sent)));
-        Self { dir, address, sent }
+        let (sent, sessions) = (Sent::default(), Sessions::default());
+        tokio::spawn(accept(listener, service, Arc::clone(&sent), Arc::clone(&sessions)));
+        Self { dir, address, sent, sessions }
     }
 
     /// The folder of the objects below a prefix.
@@ -58,8 +64,17 @@ impl Store {
         let write = |name: &str, value: &str| fs::write(folder.join(name), value).unwrap();
         write("AWS_ACCESS_KEY_ID", KEYS.0);
         write("AWS_SECRET_ACCESS_KEY", secret);
-        write("AWS_ENDPOINT_URL", &format!("http://{}", self.address));
+        write("AWS_ENDPOINT_URL", &self.url());
         folder
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Of which sessions keys were used.
+    pub(crate) fn sessions(&self) -> Vec<String> {
+        self.sessions.lock().unwrap().iter().cloned().collect()
     }
 
     /// Forgets what it was asked for before.
@@ -75,12 +90,16 @@ impl Store {
     }
 }
 
-async fn accept(listener: TcpListener, service: S3Service, sent: Sent) {
+async fn accept(listener: TcpListener, service: S3Service, sent: Sent, sessions: Sessions) {
     let server = Builder::new(TokioExecutor::new());
     while let Ok((socket, _)) = listener.accept().await {
-        let (service, sent) = (service.clone(), Arc::clone(&sent));
-        let answering =
-            service_fn(move |request| answer(service.clone(), Arc::clone(&sent), request));
+        let (service, sent, sessions) = (service.clone(), Arc::clone(&sent), Arc::clone(&sessions));
+        let answering = service_fn(move |request: Request<Incoming>| {
+            let session = request.headers().get("x-amz-security-token");
+            let session = session.and_then(|token| token.to_str().ok()).map(str::to_owned);
+            sessions.lock().unwrap().extend(session);
+            answer(service.clone(), Arc::clone(&sent), request)
+        });
         let connection = server.serve_connection(TokioIo::new(socket), answering).into_owned();
         tokio::spawn(async move { drop(connection.await) });
     }
