@@ -10,9 +10,10 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// Shape of a log line: `json` for collectors, `text` for people.
-    #[arg(long, global = true, env = "LAMPLIGHTER_LOG_FORMAT", value_enum, default_value = "json")]
-    pub log_format: LogFormat,
+    /// Shape of a log line: `json` for collectors, `text` for people. [default: text where standard error
+    /// is a terminal, else json]
+    #[arg(long, global = true, env = "LAMPLIGHTER_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 
     /// What is logged, by target and level, for example `info,lamplighter_worker=debug`.
     #[arg(
@@ -56,11 +57,12 @@ pub enum LogError {
 /// anything logs.
 pub fn init(args: &LogArgs) -> Result<(), LogError> {
     let filter = filter(&args.log_filter)?;
+    let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(is_terminal)
         .with_writer(std::io::stderr);
-    match args.log_format {
+    match shape(args.log_format, is_terminal) {
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
         LogFormat::Text => lines.finish().try_init()?,
     }
@@ -68,6 +70,11 @@ pub fn init(args: &LogArgs) -> Result<(), LogError> {
         tracing::error!(%panic, "a bug: a thread panicked");
     }));
     Ok(())
+}
+
+/// Somebody reads what comes to a terminal.
+fn shape(asked: Option<LogFormat>, is_terminal: bool) -> LogFormat {
+    asked.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json })
 }
 
 fn filter(directives: &str) -> Result<EnvFilter, LogError> {
@@ -89,9 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_json_at_level_info() {
+    fn the_default_is_level_info_and_json_but_for_people() {
         let cli = Cli::try_parse_from(["test"]).unwrap();
-        assert_eq!(cli.log.log_format, LogFormat::Json);
+        assert_eq!(shape(cli.log.log_format, false), LogFormat::Json);
+        assert_eq!(shape(cli.log.log_format, true), LogFormat::Text);
+        let cli = Cli::try_parse_from(["test", "--log-format", "json"]).unwrap();
+        assert_eq!(shape(cli.log.log_format, true), LogFormat::Json);
         assert_eq!(filter(&cli.log.log_filter).unwrap().to_string(), "info");
     }
 
