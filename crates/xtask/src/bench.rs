@@ -16,6 +16,7 @@ mod reload;
 mod rerank;
 mod serve;
 mod table;
+mod target;
 mod worker;
 mod workloads;
 
@@ -106,6 +107,9 @@ pub(crate) struct LoadArgs {
     /// Leaves Python out, whose packages take 6 GB of disk.
     #[arg(long)]
     without_python: bool,
+    /// Fails if a figure misses what has to be reached, and names it.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Options of `cargo xtask bench engine`.
@@ -120,6 +124,9 @@ pub(crate) struct EngineArgs {
     /// Measures the engine alone: Python's packages take 6 GB of disk.
     #[arg(long)]
     without_python: bool,
+    /// Fails if a figure misses what has to be reached, and names it.
+    #[arg(long, conflicts_with = "without_python")]
+    check: bool,
 }
 
 /// Options of `cargo xtask bench rerank`.
@@ -135,6 +142,9 @@ pub(crate) struct RerankArgs {
     /// before.
     #[arg(long)]
     without_python: bool,
+    /// Fails if a figure misses what has to be reached, and names it.
+    #[arg(long, conflicts_with = "without_python")]
+    check: bool,
 }
 
 /// Options of `cargo xtask bench serve`.
@@ -152,6 +162,9 @@ pub(crate) struct ServeArgs {
     /// Leaves infinity out, whose packages take 6 GB of disk.
     #[arg(long)]
     without_python: bool,
+    /// Fails if a figure misses what has to be reached, and names it.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Measures, and prints what came of it.

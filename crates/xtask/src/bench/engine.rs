@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::figures::{Figures, IN_FLOATS, Measured, OURS};
 use super::peer::{Peer, Took};
 use super::workloads::{self, floats};
-use super::{EngineArgs, build, machine, python};
+use super::{EngineArgs, build, machine, python, target};
 use crate::term;
 use crate::workspace::{Profile, Workspace};
 
@@ -81,7 +81,7 @@ pub(super) fn run(workspace: &Workspace, args: &EngineArgs) -> Result<()> {
     } else {
         term::line(&figures.tables());
     }
-    Ok(())
+    if args.check { target::check(&figures.targets()) } else { Ok(()) }
 }
 
 struct Bench {

@@ -14,7 +14,7 @@ use figures::{Figures, Start};
 use super::machine::Machine;
 use super::process::{Running, free_address, page};
 use super::python;
-use super::{LoadArgs, build, median};
+use super::{LoadArgs, build, median, target};
 use crate::exec::Exec;
 use crate::workspace::{Profile, Workspace};
 use crate::{images, model, term};
@@ -77,7 +77,7 @@ pub(super) fn run(workspace: &Workspace, args: &LoadArgs) -> Result<()> {
     } else {
         term::line(&figures.tables());
     }
-    Ok(())
+    if args.check { target::check(&figures.targets()) } else { Ok(()) }
 }
 
 fn say(args: &LoadArgs, what: &str) {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use self::figures::{Figures, Measured, OURS, REFERENCE, Size, WORKLOADS};
 use super::peer::{Peer, Took};
 use super::workloads::{floats, size};
-use super::{RerankArgs, build, machine, python};
+use super::{RerankArgs, build, machine, python, target};
 use crate::exec::Exec;
 use crate::workspace::{Profile, Workspace};
 use crate::{model, term};
@@ -75,7 +75,7 @@ pub(super) fn run(workspace: &Workspace, args: &RerankArgs) -> Result<()> {
     } else {
         term::line(&figures.tables());
     }
-    Ok(())
+    if args.check { target::check(&figures.targets()) } else { Ok(()) }
 }
 
 struct Bench {

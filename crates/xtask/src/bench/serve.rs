@@ -20,7 +20,7 @@ use self::infinity::Infinity;
 use super::peer::{Peer, Took};
 use super::worker::Worker;
 use super::workloads::{self, Workload};
-use super::{ServeArgs, build, cores, machine, median};
+use super::{ServeArgs, build, cores, machine, median, target};
 use crate::term;
 use crate::workspace::{Profile, Workspace};
 
@@ -84,7 +84,7 @@ pub(super) fn run(workspace: &Workspace, args: &ServeArgs) -> Result<()> {
     } else {
         term::line(&figures.tables());
     }
-    Ok(())
+    if args.check { target::check(&figures.targets()) } else { Ok(()) }
 }
 
 struct Bench {

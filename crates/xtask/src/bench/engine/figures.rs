@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::bench::peer::Took;
 use crate::bench::table::{aligned, row, share_of_peak};
+use crate::bench::target::{Bound, Target};
 use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
@@ -203,6 +204,45 @@ impl Figures {
         aligned(&rows)
     }
 
+    /// What has to be reached with the kernels that were measured.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        self.kernels.iter().flat_map(|(own, kernel)| self.targets_of(own, kernel)).collect()
+    }
+
+    fn targets_of(&self, own: &str, kernel: &str) -> Vec<Target> {
+        let speed = |workload, other, least| {
+            let found = self.ratio(|of| &of.tokens_per_second, workload, own, other);
+            let what = format!("{kernel}, tokens a second of {workload}, of {other}");
+            Target { what, found, bound: Bound::AtLeast(least) }
+        };
+        let time = |other, most| {
+            let found = self.ratio(|of| &of.p50, "W3", own, other);
+            let what = format!("{kernel}, milliseconds of W3, of {other}");
+            Target { what, found, bound: Bound::AtMost(most) }
+        };
+        let cosine = |least| {
+            let found = self.programs.get(own).and_then(|own| own.min_cosine);
+            let what = format!("{kernel}, smallest cosine of W1");
+            Target { what, found, bound: Bound::AtLeast(least) }
+        };
+        match kernel {
+            "amx-bf16" => vec![
+                speed("W1", self.bf16("W1"), 3.0),
+                speed("W1", "ort-f32", 9.0),
+                speed("W2", self.bf16("W2"), 1.9),
+                time("ort-f32", 0.5),
+                time("ort-int8", 0.8),
+                cosine(0.9999),
+            ],
+            _ if kernel.ends_with("-bf16") => vec![
+                speed("W1", self.bf16("W1"), 1.8),
+                speed("W1", "ort-int8", 1.4),
+                cosine(0.9999),
+            ],
+            _ => vec![speed("W1", "st-f32", 1.5), speed("W1", "ort-f32", 1.3), cosine(0.999_999)],
+        }
+    }
+
     /// More tokens, and fewer milliseconds, than the others: so many times.
     fn verdict(&self, own: &str, kernel: &str) -> String {
         let shown = |ratio: Option<f64>| {
@@ -229,6 +269,7 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::target::check;
 
     fn took(tokens_per_second: f64, millis: &[f64]) -> Took {
         let millis = millis.to_vec();
@@ -236,8 +277,8 @@ mod tests {
         Took { tokens_per_second, tokens_per_processor_second, millis, ..Took::default() }
     }
 
-    #[test]
-    fn a_ratio_is_that_of_the_same_run_and_the_last_line_names_them_all() {
+    /// Of an engine that computes with this kernel.
+    fn figures(kernel: &str) -> Figures {
         let mut programs: BTreeMap<String, Measured> = BTreeMap::new();
         for (name, speeds, latency) in [
             (OURS, [10.0, 40.0], 2.0),
@@ -255,16 +296,52 @@ mod tests {
             }
         }
         programs.entry(OURS.to_owned()).or_default().min_cosine = Some(0.999_999_4);
-        let figures = Figures {
+        Figures {
             processor: "any".to_owned(),
-            kernels: [(OURS, "amx-bf16".to_owned()), (IN_FLOATS, "avx2-f32".to_owned())].into(),
+            kernels: [(OURS, kernel.to_owned()), (IN_FLOATS, "avx2-f32".to_owned())].into(),
             runs: 2,
             threads: 2,
             peak: vec![200.0],
             sizes: [("W1".to_owned(), (100.0, 1_000.0)), ("W2".to_owned(), (100.0, 1_000.0))]
                 .into(),
             programs,
-        };
+        }
+    }
+
+    #[test]
+    fn the_targets_are_those_of_the_kernels_and_one_that_is_not_measured_is_missed() {
+        let missed = |kernel| check(&figures(kernel).targets()).unwrap_err().to_string();
+        for (kernel, expected) in [
+            (
+                "amx-bf16",
+                "5 of 9 targets missed: amx-bf16, tokens a second of W1, of st-autocast: 0.6250, wanted at \
+                 least 3",
+            ),
+            (
+                "avx512-bf16",
+                "3 of 6 targets missed: avx512-bf16, tokens a second of W1, of st-autocast: 0.6250, wanted at \
+                 least 1.8",
+            ),
+        ] {
+            let found = missed(kernel);
+            assert!(found.starts_with(expected), "{found}");
+            // The one in 32 bits beside it reached its own two, and has no vectors that are compared.
+            let end = "avx2-f32, smallest cosine of W1: not measured, wanted at least 0.999999";
+            assert!(found.ends_with(end), "{found}");
+        }
+        let mut good = figures("avx512-bf16");
+        good.programs.entry(IN_FLOATS.to_owned()).or_default().min_cosine = Some(1.0);
+        let rates = |speeds: [f64; 2]| [("W1".to_owned(), speeds.to_vec())].into();
+        for other in ["st-bf16", "st-autocast", "ort-int8"] {
+            good.programs.entry(other.to_owned()).or_default().tokens_per_second =
+                rates([5.0, 20.0]);
+        }
+        check(&good.targets()).unwrap();
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_same_run_and_the_last_line_names_them_all() {
+        let figures = figures("amx-bf16");
         assert_eq!(
             figures.verdict(OURS, "amx-bf16"),
             "engine: kernel amx-bf16; W1 0.62 st-bf16 3.12 ort-f32 3.00 st-f32; W2 0.62 st-bf16; \

@@ -6,12 +6,18 @@ use serde::Serialize;
 
 use crate::bench::peer::Took;
 use crate::bench::table::{aligned, row, share_of_peak};
+use crate::bench::target::{Bound, Target};
 use crate::bench::{median, percentile};
 
 /// The engine of this project, among the others.
 pub(crate) const OURS: &str = "lamplighter";
 /// Whose scores the others' are compared with.
 pub(crate) const REFERENCE: &str = "st-f32";
+/// Whose pairs a second are to be so many times reached.
+const FLOATS: &str = "ort-f32";
+const OF_FLOATS: f64 = 2.0;
+/// In 32 bits nothing can be twice as fast: all come near to what the processor multiplies and adds.
+const OF_FLOATS_IN_FLOATS: f64 = 1.15;
 /// As tokens and as texts.
 pub(crate) const WORKLOADS: [&str; 2] = ["R", "Rt"];
 
@@ -136,12 +142,19 @@ impl Figures {
     }
 
     /// The engine's pairs a second over another's of the same run: the median.
-    fn ratio(&self, workload: &str, other: &str) -> String {
+    fn ratio(&self, workload: &str, other: &str) -> Option<f64> {
         let of = |program: &str| self.programs.get(program)?.pairs_per_second.get(workload);
-        let ratio = of(OURS).zip(of(other)).map(|(ours, theirs)| {
+        of(OURS).zip(of(other)).map(|(ours, theirs)| {
             median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
-        });
-        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        })
+    }
+
+    /// What has to be reached.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let what = format!("{}, pairs a second, of {FLOATS}", self.kernel);
+        let is_in_floats = self.kernel.ends_with("-f32");
+        let least = if is_in_floats { OF_FLOATS_IN_FLOATS } else { OF_FLOATS };
+        vec![Target { what, found: self.ratio("R", FLOATS), bound: Bound::AtLeast(least) }]
     }
 
     /// Its speed, and how many times the others' it is.
@@ -152,8 +165,12 @@ impl Figures {
         let apart = ours.and_then(|ours| ours.score_apart);
         let apart = apart.map_or_else(|| "-".to_owned(), |apart| format!("{apart:.0e}"));
         let ratios = |workload| {
-            let of = |other| format!("{} {other}", self.ratio(workload, other));
-            [of("ort-f32"), of("ort-int8"), of(REFERENCE)].join(" ")
+            let of = |other| {
+                let ratio = self.ratio(workload, other);
+                let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+                format!("{ratio} {other}")
+            };
+            [of(FLOATS), of("ort-int8"), of(REFERENCE)].join(" ")
         };
         format!(
             "rerank: kernel {}; pairs/s {speed:.1}; {}; from texts {}; score apart {apart}",
@@ -167,6 +184,7 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::target::check;
 
     fn took(tokens_per_second: f64, millis: &[f64]) -> Took {
         Took {
@@ -220,6 +238,24 @@ mod tests {
             "rerank: kernel avx2-f32; pairs/s 20.0; - ort-f32 - ort-int8 - st-f32; from texts - \
              ort-f32 - ort-int8 - st-f32; score apart -"
         );
+    }
+
+    #[test]
+    fn in_16_bits_twice_the_pairs_of_another_are_enough_and_none_to_compare_with_are_not() {
+        // Ours are 10 and 30.
+        for (kernel, theirs, is_enough) in [
+            ("avx512-bf16", [5.0, 15.0], true),
+            ("avx512-bf16", [5.1, 15.1], false),
+            ("avx2-f32", [8.6, 26.0], true),
+            ("avx2-f32", [8.8, 26.2], false),
+        ] {
+            let mut figures = figures(true);
+            kernel.clone_into(&mut figures.kernel);
+            let other = figures.programs.get_mut(FLOATS).unwrap();
+            other.pairs_per_second.insert("R".to_owned(), theirs.to_vec());
+            assert_eq!(check(&figures.targets()).is_ok(), is_enough, "{kernel} {theirs:?}");
+        }
+        check(&figures(false).targets()).unwrap_err();
     }
 
     #[test]

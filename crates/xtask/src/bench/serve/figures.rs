@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::generator::{CONNECTIONS, Summary};
 use crate::bench::median;
 use crate::bench::table::{aligned, row};
+use crate::bench::target::{Bound, Target};
 
 /// The engine without a server, a run after the other.
 #[derive(Debug, Serialize)]
@@ -52,7 +53,7 @@ pub(super) struct Figures {
 /// The load of the last line, in percent.
 const SHOWN: u32 = 50;
 /// Of the engine's tokens for a second of the processor, what the worker has to reach.
-const WANTED: &str = "0.80";
+const WANTED: f64 = 0.8;
 
 impl Figures {
     pub(super) fn tables(&self) -> String {
@@ -158,11 +159,22 @@ impl Figures {
         median(runs.map(|(worker, engine)| worker / engine))
     }
 
+    fn of_a_processor_second(&self) -> f64 {
+        self.of_in_process(&self.in_process.tokens_per_processor_second, |pass| {
+            pass.tokens_per_processor_second
+        })
+    }
+
+    /// What has to be reached.
+    pub(super) fn targets(&self) -> Vec<Target> {
+        let what = "the worker's tokens for a second of the processor, of the engine's".to_owned();
+        let found = Some(self.of_a_processor_second());
+        vec![Target { what, found, bound: Bound::AtLeast(WANTED) }]
+    }
+
     fn verdict(&self) -> String {
         let ours = &self.in_process;
-        let alone = self.of_in_process(&ours.tokens_per_processor_second, |pass| {
-            pass.tokens_per_processor_second
-        });
+        let alone = self.of_a_processor_second();
         let by_the_clock =
             self.of_in_process(&ours.tokens_per_second, |pass| pass.tokens_per_second);
         let shown = self.worker.at_rates.get(&SHOWN);
@@ -179,7 +191,7 @@ impl Figures {
             },
         );
         format!(
-            "serve: {alone:.2} of in-process per CPU second ({WANTED}), {by_the_clock:.2} by the \
+            "serve: {alone:.2} of in-process per CPU second ({WANTED:.2}), {by_the_clock:.2} by the \
              clock; {SHOWN} %: {shown} (infinity {infinity})"
         )
     }
@@ -188,6 +200,7 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::target::check;
 
     fn summary(tokens_per_second: f64, tokens_per_processor_second: f64) -> Summary {
         Summary {
@@ -238,6 +251,15 @@ mod tests {
             "serve: 0.85 of in-process per CPU second (0.80), 0.65 by the clock; 50 %: p99 12 ms, \
              10000.0 CPU ms per 1,000 tokens (infinity 20000.0)"
         );
+    }
+
+    #[test]
+    fn a_worker_that_costs_a_quarter_more_than_its_engine_is_the_last_that_is_good_enough() {
+        let mut figures = figures(None);
+        figures.worker.every_text = vec![summary(80.0, 80.0), summary(80.0, 200.0)];
+        check(&figures.targets()).unwrap();
+        figures.worker.every_text = vec![summary(80.0, 79.0), summary(80.0, 199.0)];
+        check(&figures.targets()).unwrap_err();
     }
 
     #[test]
