@@ -1,12 +1,14 @@
 //! Where files are fetched from: one trait, and one module for each kind of store.
 
 mod activity;
+mod again;
 mod azure;
 mod bucket;
 mod client;
 mod gcs;
 mod https;
 mod hub;
+mod moved;
 mod parts;
 mod s3;
 mod settings;

@@ -51,11 +51,8 @@ pub(super) fn open(
         problem: error.to_string(),
     })?;
     let store = url.origin().ascii_serialization();
-    let web = Web {
-        client: client(&settings, base)?,
-        headers: authorization(&settings)?,
-        uri: base.to_owned(),
-    };
+    let (client, headers) = (client(&settings, base)?, authorization(&settings)?);
+    let web = Web::new(client, headers, base.to_owned());
     Ok((Box::new(Site { web, base: url }), store))
 }
 

@@ -76,7 +76,7 @@ pub(super) fn open(
     };
     let uri = format!("hf://{repository}@{revision}");
     let hub = Hub {
-        web: Web { client: client(&settings, &store)?, headers, uri },
+        web: Web::new(client(&settings, &store)?, headers, uri),
         endpoint,
         repository: repository.to_owned(),
         revision: revision.to_owned(),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::client::{ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE};
+use super::again::{may_pass, pause_after, retry_after};
+use super::client::ATTEMPTS;
+use super::moved::Moved;
 use super::{Body, brief};
 use crate::error::ArtifactError;
 
@@ -25,6 +27,8 @@ pub(super) struct Web {
     pub(super) headers: HeaderMap,
     /// The artifact's address, for errors.
     pub(super) uri: String,
+    /// Where the server sent those who asked for files.
+    moved: Moved,
 }
 
 /// Why there was no answer that could be used.
@@ -52,6 +56,10 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Web {
+    pub(super) fn new(client: reqwest::Client, headers: HeaderMap, uri: String) -> Self {
+        Self { client, headers, uri, moved: Moved::default() }
+    }
+
     /// The answer with a status of success.
     pub(super) async fn send(
         &self,
@@ -66,7 +74,7 @@ impl Web {
             let (found, pause) = match sent {
                 Ok(answer) if answer.status().is_success() => return Ok(answer),
                 Ok(answer) => {
-                    let (status, after) = (answer.status(), retry_after(answer.headers()));
+                    let (status, after) = (answer.status(), retry_after(&answer));
                     let words = words(answer).await;
                     if !may_pass(status) {
                         return Err(Refusal::Status { status, words });
@@ -140,6 +148,8 @@ impl Web {
     }
 }
 
+const ENDED: &str = "the answer ended early";
+
 /// A range that is being read.
 struct Reading<'a> {
     web: &'a Web,
@@ -156,6 +166,16 @@ struct Reading<'a> {
 struct Answer {
     response: Response,
     skip: u64,
+    /// Where it came from, if the server was not asked.
+    place: Option<Url>,
+}
+
+/// Why an answer is none.
+enum Unfit {
+    /// It is about other contents.
+    Changed,
+    /// It is not what was asked for.
+    Wrong(String),
 }
 
 impl Reading<'_> {
@@ -192,10 +212,17 @@ impl Reading<'_> {
                 Err(found) => return Ok(Err(found)),
             },
         };
-        let mut piece = match answer.response.chunk().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(Err("the answer ended early".to_owned())),
-            Err(error) => return Ok(Err(chain(&error))),
+        let came = answer.response.chunk().await;
+        let came = came.map_err(|error| chain(&error));
+        let mut piece = match came.and_then(|piece| piece.ok_or_else(|| ENDED.to_owned())) {
+            Ok(piece) => piece,
+            Err(found) => {
+                // The server may know a better place.
+                if let Some(place) = &answer.place {
+                    self.web.moved.refused(&self.url, place, true);
+                }
+                return Ok(Err(found));
+            }
         };
         let skipped = answer.skip.min(piece.len() as u64);
         answer.skip -= skipped;
@@ -208,50 +235,88 @@ impl Reading<'_> {
     }
 
     async fn ask(&self) -> Result<Result<Answer, String>, ArtifactError> {
+        let headers = self.headers();
+        if let Some(answer) = self.ask_where_it_was(&headers).await {
+            return Ok(Ok(answer));
+        }
         let changed = || ArtifactError::ChangedMeanwhile {
             uri: self.web.uri.clone(),
             file: self.wanted.path.to_owned(),
         };
-        let mut headers = HeaderMap::new();
-        let range = format!("bytes={}-{}", self.range.start, self.range.end - 1);
-        let if_match = self.wanted.e_tag.map(|e_tag| (IF_MATCH, e_tag.to_owned()));
-        for (name, value) in [(RANGE, range)].into_iter().chain(if_match) {
-            if let Ok(value) = value.parse() {
-                headers.insert(name, value);
-            }
-        }
         let asked = self.web.send(&Method::GET, &self.url, &headers).await;
         let response = asked.map_err(|refusal| match refusal {
             // The file has become shorter.
             Refusal::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. } => changed(),
             other => self.web.error(Some(self.wanted.path), other),
         })?;
+        let from = response.url().clone();
+        match self.judge(response) {
+            Ok(answer) => {
+                self.web.moved.note(&self.url, &from);
+                Ok(Ok(answer))
+            }
+            Err(Unfit::Changed) => Err(changed()),
+            Err(Unfit::Wrong(found)) => Ok(Err(found)),
+        }
+    }
+
+    /// The answer of the place to which the server sent others before, if it can be used. Who asks is
+    /// nobody's business there, as it is not when a client is sent on.
+    async fn ask_where_it_was(&self, headers: &HeaderMap) -> Option<Answer> {
+        let (moved, url) = (&self.web.moved, &self.url);
+        let place = moved.place(url)?;
+        let Ok(response) = self.web.client.get(place.clone()).headers(headers.clone()).send().await
+        else {
+            moved.refused(url, &place, true);
+            return None;
+        };
+        let (status, after) = (response.status(), retry_after(&response));
+        if status.is_success() {
+            if let Ok(answer) = self.judge(response) {
+                moved.answered(url);
+                return Some(Answer { place: Some(place), ..answer });
+            }
+            moved.refused(url, &place, true);
+        } else {
+            moved.refused(url, &place, may_pass(status));
+            if may_pass(status) {
+                let pause = after.unwrap_or_else(|| pause_after(self.attempt));
+                tokio::time::sleep(pause.min(LONGEST_RETRY_AFTER)).await;
+            }
+        }
+        None
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let range = format!("bytes={}-{}", self.range.start, self.range.end - 1);
+        let if_match = self.wanted.e_tag.map(|e_tag| (IF_MATCH, e_tag.to_owned()));
+        let all = [(RANGE, range)].into_iter().chain(if_match);
+        all.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
+    }
+
+    /// Whether it is an answer to what was asked.
+    fn judge(&self, response: Response) -> Result<Answer, Unfit> {
         let e_tag = response.headers().get(ETAG).and_then(|e_tag| e_tag.to_str().ok());
         if let (Some(listed), Some(found)) = (self.wanted.e_tag, e_tag)
             && listed != found
         {
-            return Err(changed());
+            return Err(Unfit::Changed);
         }
+        let range = || response.headers().get(CONTENT_RANGE)?.to_str().ok();
         let (begin, size) = match response.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                match response
-                    .headers()
-                    .get(CONTENT_RANGE)
-                    .and_then(|v| content_range(v.to_str().ok()?))
-                {
-                    Some(found) => found,
-                    None => return Ok(Err("a part without Content-Range".to_owned())),
-                }
-            }
+            StatusCode::PARTIAL_CONTENT => range()
+                .and_then(content_range)
+                .ok_or_else(|| Unfit::Wrong("a part without Content-Range".to_owned()))?,
             _ => (0, response.content_length()),
         };
         if size.is_some_and(|size| size != self.wanted.size) {
-            return Err(changed());
+            return Err(Unfit::Changed);
         }
-        match self.range.start.checked_sub(begin) {
-            Some(skip) => Ok(Ok(Answer { response, skip })),
-            None => Ok(Err(format!("a part from byte {begin} on, not from {}", self.range.start))),
-        }
+        let start = self.range.start;
+        let skip = start.checked_sub(begin).ok_or_else(|| {
+            Unfit::Wrong(format!("a part from byte {begin} on, not from {start}"))
+        })?;
+        Ok(Answer { response, skip, place: None })
     }
 }
 
@@ -261,24 +326,6 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, size) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let first = range.split_once('-')?.0.parse().ok()?;
     Some((first, size.parse().ok()))
-}
-
-/// Whether the same request may be answered better later.
-fn may_pass(status: StatusCode) -> bool {
-    status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-        || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY]
-            .contains(&status)
-}
-
-/// Only seconds: a date would need the server's clock to be right.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-fn pause_after(attempt: u32) -> Duration {
-    let doubled = FIRST_PAUSE * 2_u32.saturating_pow(attempt.saturating_sub(1).min(10));
-    doubled.min(LONGEST_PAUSE)
 }
 
 /// What a refusal says: the Hub's header for it, else the beginning of its body.
@@ -326,28 +373,6 @@ fn chain(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_their_limit() {
-        let pauses: Vec<u128> = (1..=7).map(|attempt| pause_after(attempt).as_millis()).collect();
-        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        for (status, passes) in [
-            (408, true),
-            (429, true),
-            (500, true),
-            (503, true),
-            (501, false),
-            (404, false),
-            (401, false),
-        ] {
-            assert_eq!(may_pass(StatusCode::from_u16(status).unwrap()), passes, "{status}");
-        }
-    }
 
     #[test]
     fn a_content_range_is_read_or_refused() {

@@ -1,5 +1,8 @@
 //! A repository of a Hub.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,9 +26,18 @@ struct Hub {
 
 impl Hub {
     async fn start(files: Files) -> Self {
+        Self::start_with(files, false).await
+    }
+
+    /// With a storage whose addresses are good for one request each, if that is so.
+    async fn start_with(files: Files, once: bool) -> Self {
+        let used = Mutex::new(BTreeSet::new());
         let commits = Arc::new(Mutex::new(vec![files]));
         let of_large = Arc::clone(&commits);
         let large = Server::plain(move |request| {
+            if !used.lock().unwrap().insert(request.query.clone()) && once {
+                return Answer::new(403, "the signature was used");
+            }
             let sum = request.path.trim_start_matches("/blob/");
             let commits = of_large.lock().unwrap();
             let mut contents = commits.iter().flat_map(|files| files.values());
@@ -37,8 +49,18 @@ impl Hub {
         .await;
         let (of_hub, storage) =
             (Arc::clone(&commits), large.url().replace("127.0.0.1", "localhost"));
-        let server =
-            Server::plain(move |request| answer(request, &of_hub.lock().unwrap(), &storage)).await;
+        let signatures = AtomicU64::new(0);
+        let server = Server::plain(move |request| {
+            let number = signatures.fetch_add(1, Ordering::Relaxed);
+            let mut answer = answer(request, &of_hub.lock().unwrap(), &storage);
+            for (name, value) in &mut answer.headers {
+                if name == "location" {
+                    write!(value, "?signature={number}").unwrap();
+                }
+            }
+            answer
+        })
+        .await;
         Self { server, large, commits }
     }
 
@@ -52,9 +74,15 @@ impl Hub {
         Scene::new(&format!("hf://org/minilm{revision}"), &settings)
     }
 
-    /// How many bytes of the weights both servers were asked for.
+    /// How often the storage was asked for the weights.
     fn asked_of_weights(&self) -> usize {
         self.large.asked().len()
+    }
+
+    /// How often it was asked where they are.
+    fn asked_where(&self) -> usize {
+        let asked = self.server.asked();
+        asked.iter().filter(|request| request.path.ends_with(WEIGHTS)).count()
     }
 }
 
@@ -128,6 +156,26 @@ async fn a_repository_comes_whole_and_without_what_is_for_other_programs() {
     assert!(!large.is_empty());
     for request in large {
         assert_eq!(request.header("authorization"), None, "the token is the Hub's alone");
+    }
+}
+
+/// Of a file of two parts that break off.
+#[tokio::test]
+async fn the_hub_is_asked_where_a_file_is_and_not_for_each_part_of_it() {
+    for (once, asked_where) in [(false, 1..=2), (true, 3..=4)] {
+        let hub = Hub::start_with(files(), once).await;
+        hub.large.misbehave("/blob/", Fault::Truncate(1_000), 2);
+        let scene = hub.scene("");
+        assert_is(&scene.load(&Counts::default()).await.unwrap(), &files());
+        assert_eq!(hub.large.unmet(), 0);
+        let asked = hub.large.asked();
+        let answered = asked.len();
+        assert!(answered >= 4, "two parts, and what is left of each: {answered}");
+        for request in asked {
+            assert_eq!(request.header("authorization"), None, "the token is the Hub's alone");
+        }
+        let found = hub.asked_where();
+        assert!(asked_where.contains(&found), "{found} of {answered}, once: {once}");
     }
 }
 
