@@ -77,21 +77,35 @@ fn no_place(workload: &Workload, policy: &Policy, since: Seconds) -> Option<Faul
 fn no_progress(workload: &Workload, policy: &Policy, since: Seconds) -> Option<Fault> {
     let standstill = workload.standstill().min(since);
     let is_late = workload.ready() < workload.replicas && standstill > policy.progress;
-    is_late.then(|| {
-        let last = workload.pods.iter().find_map(|(name, pod)| {
-            let failure = pod.failure.as_ref()?;
-            Some(format!("; pod {name} said {}: {}", failure.reason, failure.message))
-        });
-        Fault {
-            class: Class::Transient,
-            reason: "ProgressDeadlineExceeded".to_owned(),
-            message: format!(
-                "{} of {} pods ready and no step forward for more than {}{}",
-                workload.ready(),
-                workload.replicas,
-                policy.progress,
-                last.unwrap_or_default()
-            ),
-        }
+    is_late.then(|| missing(workload).unwrap_or_else(|| slow(workload, policy)))
+}
+
+/// What somebody outside has to put right before any of the pods that ended gets further.
+fn missing(workload: &Workload) -> Option<Fault> {
+    let pods = workload.pods.iter().filter(|(_, pod)| pod.stage != Stage::Leaving);
+    let mut ended = pods.filter_map(|(name, pod)| Some((name, pod.failure.as_ref()?)));
+    let (name, first) = ended.clone().next()?;
+    ended.all(|(_, failure)| failure.class == FailureClass::Outside).then(|| Fault {
+        class: Class::Outside,
+        reason: first.reason.clone(),
+        message: format!("pod {name}: {}", first.message),
     })
+}
+
+fn slow(workload: &Workload, policy: &Policy) -> Fault {
+    let last = workload.pods.iter().find_map(|(name, pod)| {
+        let failure = pod.failure.as_ref()?;
+        Some(format!("; pod {name} said {}: {}", failure.reason, failure.message))
+    });
+    Fault {
+        class: Class::Transient,
+        reason: "ProgressDeadlineExceeded".to_owned(),
+        message: format!(
+            "{} of {} pods ready and no step forward for more than {}{}",
+            workload.ready(),
+            workload.replicas,
+            policy.progress,
+            last.unwrap_or_default()
+        ),
+    }
 }

@@ -5,7 +5,7 @@ use lamplighter_plan::rollout::{
     Action, Class, Direction, Note, OnInsufficientCapacity, Outcome, Phase, Pod, Resolved, Rolling,
     Rollout, Withdrawn, World,
 };
-use lamplighter_plan::{PodName, Seconds};
+use lamplighter_plan::{Failure, FailureClass, PodName, Seconds};
 
 use crate::build::{
     Blue, Build, Green, at, blue_green, facts, id, model, plan, ready, serves, serving,
@@ -222,6 +222,39 @@ fn a_pod_that_left_before_it_was_paused_is_made_up_for() {
     world.goal.paused = true;
     let plan = plan(&world.phase(walk(Direction::Forward, 0)));
     assert_eq!(plan.actions, [Action::Create { placed: at("b", Blue), replicas: 1 }]);
+}
+
+/// Guarantees: retry-03.
+#[test]
+fn what_pods_lack_that_somebody_outside_has_to_put_right_is_waited_for_without_an_end() {
+    let of = |classes: &[FailureClass]| {
+        let ends = |class: &FailureClass| {
+            let failure = Failure {
+                container: None,
+                reason: "ApiKeysUnusable".to_owned(),
+                message: "there is no Secret".to_owned(),
+                class: *class,
+            };
+            Pod { failure: Some(failure), since: Seconds(601), ..starting() }
+        };
+        let mut pods: Vec<Pod> = classes.iter().map(ends).collect();
+        pods.push(Pod { since: Seconds(601), ..starting() });
+        let mut world = serving().have("b", Green, pods);
+        let found = world.revisions.get_mut(&id("b"));
+        if let Some(workload) = found.and_then(|found| found.workload.as_mut()) {
+            workload.since = Seconds(601);
+        }
+        let plan = plan(&world.phase(Phase::Gating(blue_green(), Seconds(601))));
+        let failed = &plan.memory.failed[&id("b")];
+        (failed.class, failed.reason.clone())
+    };
+    let lacks = (Class::Outside, "ApiKeysUnusable".to_owned());
+    let late = (Class::Transient, "ProgressDeadlineExceeded".to_owned());
+    assert_eq!(of(&[FailureClass::Outside]), lacks);
+    assert_eq!(of(&[FailureClass::Outside, FailureClass::Outside]), lacks);
+    assert_eq!(of(&[FailureClass::Outside, FailureClass::Transient]), late);
+    assert_eq!(of(&[FailureClass::Transient]), late);
+    assert_eq!(of(&[]), late);
 }
 
 /// Guarantees: switch-06.
