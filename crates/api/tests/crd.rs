@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// `kubectl apply` without `--server-side` copies an object into an annotation of at most
 /// 262,144 bytes; half of that leaves room to grow.
-const MAX_YAML: usize = 100 * 1024;
+const MAX_YAML: usize = 128 * 1024;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

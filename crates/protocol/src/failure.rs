@@ -87,6 +87,8 @@ pub enum Reason {
     StartDeadlineExceeded,
     /// A flag or an environment variable of the worker cannot be used, or two contradict.
     ArgumentsInvalid,
+    /// The file of API keys is not there, or holds none, too many, or something that is no key.
+    ApiKeysUnusable,
     /// Requests were cut off: they were not done when the drain's time was over.
     DrainTimeout,
     /// A bug: the worker gave up for a reason that it has no name for.
@@ -111,7 +113,7 @@ pub enum Class {
 
 impl Reason {
     /// Every reason of this release, in the order of the enum.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::ManifestInvalid,
         Self::ArtifactNotFound,
         Self::AuthDenied,
@@ -148,6 +150,7 @@ impl Reason {
         Self::RevalidationFailed,
         Self::StartDeadlineExceeded,
         Self::ArgumentsInvalid,
+        Self::ApiKeysUnusable,
         Self::DrainTimeout,
         Self::Internal,
     ];
@@ -168,6 +171,7 @@ impl Reason {
             Self::ArtifactNotFound
             | Self::AuthDenied
             | Self::DeviceMemoryExceeded
+            | Self::ApiKeysUnusable
             | Self::VolumeUnwritable => Class::Outside,
             Self::ManifestInvalid
             | Self::DigestMismatch
@@ -242,6 +246,7 @@ impl Reason {
             Self::RevalidationFailed => "RevalidationFailed",
             Self::StartDeadlineExceeded => "StartDeadlineExceeded",
             Self::ArgumentsInvalid => "ArgumentsInvalid",
+            Self::ApiKeysUnusable => "ApiKeysUnusable",
             Self::DrainTimeout => "DrainTimeout",
             Self::Internal => "Internal",
             Self::Unknown => "Unknown",

@@ -11,6 +11,12 @@ pub const MANIFEST_DIR: &str = "/etc/lamplighter";
 /// One folder per model that has a `secretRef`: files named like the environment variables of
 /// the store's own tools (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …).
 pub const CREDENTIALS_DIR: &str = "/var/run/lamplighter/credentials";
+/// Folder of the mounted file of API keys.
+pub const API_KEYS_DIR: &str = "/var/run/lamplighter/api-keys";
+/// Its name there.
+pub const API_KEYS: &str = "keys";
+/// Environment variable: the file of API keys.
+pub const ENV_API_KEYS_FILE: &str = "LAMPLIGHTER_API_KEYS_FILE";
 /// One folder per mounted `PersistentVolumeClaim`, named like the claim.
 pub const CLAIMS_DIR: &str = "/mnt/lamplighter/claims";
 /// One folder per mounted image of an `oci://` address, numbered.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,16 @@ pub async fn serve(args: &ServeArgs, stop: CancellationToken) -> Result<(), Fail
         load_model(setup.clone(), entry, tracker)
     };
     worker.run(load, stop).await
+}
+
+fn keys(path: &Path) -> Result<Arc<Keys>, Failure> {
+    Keys::from_file(path.to_owned()).map_err(|error| {
+        let message = format!(
+            "{}: {error}; in a pod it is the entry of the Secret that worker.apiKeys names",
+            path.display()
+        );
+        Failure::new(Reason::ApiKeysUnusable, message)
+    })
 }
 
 /// On a GPU, models need no cores of their own.
@@ -161,9 +172,7 @@ impl Worker {
         let metrics = Metrics::new(&mut registry);
         let te = TeMetrics::new(&mut registry, &metrics);
         let page = Page::new(registry);
-        let keys = args.access.api_keys_file.clone().map(Keys::from_file).transpose();
-        let keys =
-            keys.map_err(|error| Failure::new(Reason::ArgumentsInvalid, error.to_string()))?;
+        let keys = args.access.api_keys_file.as_deref().map(keys).transpose()?;
         let identity = Identity {
             pod_uid: args.pod_uid.clone(),
             pod_name: args.pod_name.clone(),

@@ -34,6 +34,7 @@ pub enum Connections {
 pub struct Caller {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
+    key: Option<String>,
 }
 
 /// An answer, whole.
@@ -65,7 +66,13 @@ impl Caller {
         if connections == Connections::Fresh {
             builder.pool_max_idle_per_host(0);
         }
-        Self { client: builder.build(connector), port }
+        Self { client: builder.build(connector), port, key: None }
+    }
+
+    /// The same, with an API key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
     /// The address in front of every route.
@@ -100,11 +107,14 @@ impl Caller {
     }
 
     async fn send(&self, method: Method, route: &str, body: Bytes) -> anyhow::Result<Answer> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{route}", self.base()))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let request = request.body(Full::new(body))?;
         let whole = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             let body = body.collect().await?.to_bytes();

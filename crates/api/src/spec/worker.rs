@@ -65,6 +65,11 @@ pub struct WorkerSpec {
     #[schemars(with = "Cache")]
     pub cache: Option<Cache>,
 
+    /// Who may ask: requests need one of these keys. Unset: whoever reaches the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ApiKeys")]
+    pub api_keys: Option<ApiKeys>,
+
     /// Environment variables of the worker container, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::env")]
@@ -142,6 +147,31 @@ pub struct ClaimReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub claim_name: String,
+}
+
+/// Keys of which a request needs one, as `Authorization: Bearer KEY` or `x-api-key: KEY`.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeys {
+    /// The entry of a Secret that holds them, one a line. What it holds may change while pods serve: they
+    /// follow about a minute later, without a restart.
+    pub secret_key_ref: SecretKeyReference,
+}
+
+/// An entry of a Secret of the same namespace.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// The name of the Secret.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+
+    /// The name of the entry.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
 }
 
 /// Where models run.

@@ -11,6 +11,7 @@ mod pod;
 mod replica_set;
 mod resolver;
 mod service;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -119,6 +119,7 @@ fn each_wish_of_the_user_makes_another_revision() {
         ("{name: A, value: \"1\"}", "{name: A, value: \"2\"}"),
         ("device: Cpu", "image: registry/worker:2"),
         ("device: Cpu", "precision: F32"),
+        ("device: Cpu", "apiKeys: {secretKeyRef: {name: callers, key: keys}}"),
     ] {
         let changed = FULL.replace(from, to);
         assert_ne!(changed, FULL, "{from}");

@@ -51,6 +51,7 @@ worker:
   resources: {limits: {memory: 4Gi}, requests: {cpu: "1"}}
   env: [{name: OMP_NUM_THREADS, value: "2"}]
   envFrom: [{configMapRef: {name: tuning}}]
+  apiKeys: {secretKeyRef: {name: callers, key: keys.txt}}
   nodeSelector: {disk: ssd}
   tolerations: [{key: batch, operator: Exists, effect: NoSchedule}]
 rollout: {progressDeadlineSeconds: 300, drainSeconds: 20}

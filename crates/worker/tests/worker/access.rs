@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use lamplighter_protocol::{Failure, Reason};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -143,14 +144,21 @@ async fn files_that_cannot_be_used_end_the_start_with_their_reason() {
     let empty = place.path().join("empty");
     fs::write(&empty, "# nobody\n").unwrap();
     let empty = empty.display().to_string();
-    for (flags, says) in [
-        (vec!["--api-keys-file", empty.as_str()], "holds no key"),
-        (vec!["--api-keys-file", "/nowhere"], "/nowhere"),
-        (vec!["--tls-cert-file", &empty, "--tls-key-file", &empty], "certificate"),
+    let keys = Reason::ApiKeysUnusable;
+    for (flags, reason, says) in [
+        (vec!["--api-keys-file", empty.as_str()], keys, "holds no key"),
+        (vec!["--api-keys-file", "/nowhere"], keys, "/nowhere: the file of keys cannot be read"),
+        (
+            vec!["--tls-cert-file", &empty, "--tls-key-file", &empty],
+            Reason::ArgumentsInvalid,
+            "certificate",
+        ),
     ] {
         let ended = serve_to_end(place.path(), &flags).await;
         assert!(!ended.status.success(), "{flags:?}");
         let left = fs::read_to_string(place.termination_log()).unwrap();
-        assert!(left.contains("ArgumentsInvalid") && left.contains(says), "{flags:?}: {left}");
+        let failure = Failure::from_termination_message(&left).expect(&left);
+        assert_eq!(failure.reason, reason, "{flags:?}");
+        assert!(failure.to_string().contains(says), "{flags:?}: {left}");
     }
 }

@@ -10,6 +10,7 @@ mod drain;
 mod gates;
 mod gpus;
 mod installation;
+mod keys;
 mod leadership;
 mod memory;
 mod metrics;

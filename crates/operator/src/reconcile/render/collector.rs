@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use lamplighter_api::names;
 
 use crate::reconcile::blueprint::Blueprint;
+use crate::reconcile::render::volumes::{self, Mounted};
 use crate::reconcile::render::{metadata, pod};
 
 /// How long a copy is kept after its last use when nobody relies on it any more: long enough for
@@ -37,7 +38,7 @@ pub(super) fn render(
     let mut labels = names::object_labels(&identity.name);
     labels.insert(names::LABEL_ROLE.to_owned(), names::COLLECTOR.to_owned());
     labels.insert(names::LABEL_APP_COMPONENT.to_owned(), names::COLLECTOR.to_owned());
-    let volumes = pod::cache_volumes(blueprint);
+    let volumes = volumes::cache_volumes(blueprint);
     let spec = PodSpec {
         containers: vec![container(blueprint, known, as_of, &volumes)],
         restart_policy: Some("Never".to_owned()),
@@ -63,7 +64,7 @@ fn container(
     blueprint: &Blueprint,
     known: &BTreeSet<String>,
     as_of: Timestamp,
-    volumes: &[pod::Mounted],
+    volumes: &[Mounted],
 ) -> Container {
     let args = ["cache", "gc", "--wait", "--grace-seconds"].map(str::to_owned);
     let quantity = |text: &str| Quantity(text.to_owned());

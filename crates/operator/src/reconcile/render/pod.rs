@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, ImageVolumeSource, LocalObjectReference, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceFieldSelector, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-    VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceFieldSelector, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lamplighter_api::{Device, names};
 use lamplighter_protocol::{ModelKey, place};
 
-use crate::reconcile::blueprint::{Blueprint, image_folder};
+use super::volumes::{Mounted, api_keys, volumes};
+use crate::reconcile::blueprint::Blueprint;
 use crate::reconcile::observe::CONTAINER;
 
 /// What each model was when it was resolved.
@@ -71,7 +70,8 @@ pub(super) fn template(
     environment: &str,
     digests: &Digests,
 ) -> PodTemplateSpec {
-    let volumes = volumes(blueprint);
+    let mut volumes = volumes(blueprint);
+    volumes.extend(api_keys(blueprint));
     let name = &blueprint.identity.name;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -216,6 +216,11 @@ fn environment(blueprint: &Blueprint, digests: &Digests) -> Vec<EnvVar> {
     ];
     all.extend(expected(digests));
     all.extend(threads(blueprint));
+    all.extend(blueprint.worker.api_keys.as_ref().map(|_| EnvVar {
+        name: place::ENV_API_KEYS_FILE.to_owned(),
+        value: Some(format!("{}/{}", place::API_KEYS_DIR, place::API_KEYS)),
+        ..EnvVar::default()
+    }));
     all.extend(blueprint.worker.env.iter().cloned());
     all
 }
@@ -272,118 +277,6 @@ pub(super) fn no_gpu(blueprint: &Blueprint) -> Option<EnvVar> {
         value: Some(NO_GPU.to_owned()),
         ..EnvVar::default()
     })
-}
-
-/// A volume and where it is mounted.
-pub(super) struct Mounted {
-    volume: Volume,
-    mount: VolumeMount,
-}
-
-impl Mounted {
-    fn new(path: &str, read_only: bool, volume: Volume) -> Self {
-        let mount = VolumeMount {
-            name: volume.name.clone(),
-            mount_path: path.to_owned(),
-            read_only: read_only.then_some(true),
-            ..VolumeMount::default()
-        };
-        Self { volume, mount }
-    }
-}
-
-/// What is needed to look after the cache.
-pub(super) fn cache_volumes(blueprint: &Blueprint) -> Vec<Mounted> {
-    vec![
-        Mounted::new(place::CACHE_DIR, false, cache(blueprint)),
-        Mounted::new("/tmp", false, scratch("tmp")),
-    ]
-}
-
-pub(super) fn volumes(blueprint: &Blueprint) -> Vec<Mounted> {
-    let manifest = names::revision_object(&blueprint.identity.name, blueprint.revision.as_str());
-    let mut all = vec![Mounted::new(
-        place::MANIFEST_DIR,
-        true,
-        Volume {
-            name: "manifest".to_owned(),
-            config_map: Some(ConfigMapVolumeSource {
-                name: manifest,
-                ..ConfigMapVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
-    )];
-    all.extend(cache_volumes(blueprint));
-    all.extend(blueprint.credentials.iter().enumerate().map(|(number, credentials)| {
-        Mounted::new(
-            &credentials.directory,
-            true,
-            Volume {
-                name: format!("credentials-{number}"),
-                secret: Some(SecretVolumeSource {
-                    secret_name: Some(credentials.secret.clone()),
-                    // A missing Secret would hold the pod in ContainerCreating for ever; the
-                    // worker says at once which credentials it lacks.
-                    optional: Some(true),
-                    ..SecretVolumeSource::default()
-                }),
-                ..Volume::default()
-            },
-        )
-    }));
-    all.extend(blueprint.claims.iter().enumerate().map(|(number, claim)| {
-        Mounted::new(
-            &format!("{}/{claim}", place::CLAIMS_DIR),
-            true,
-            Volume {
-                name: format!("claim-{number}"),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: claim.clone(),
-                    read_only: Some(true),
-                }),
-                ..Volume::default()
-            },
-        )
-    }));
-    all.extend(blueprint.images.iter().enumerate().map(|(number, reference)| {
-        Mounted::new(
-            &image_folder(number),
-            true,
-            Volume {
-                name: format!("image-{number}"),
-                image: Some(ImageVolumeSource {
-                    reference: Some(reference.clone()),
-                    pull_policy: None,
-                }),
-                ..Volume::default()
-            },
-        )
-    }));
-    all
-}
-
-/// The claim that the user gives, or a folder that lives as long as the pod.
-fn cache(blueprint: &Blueprint) -> Volume {
-    match &blueprint.worker.cache {
-        None => scratch("cache"),
-        Some(cache) => Volume {
-            name: "cache".to_owned(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: cache.persistent_volume_claim.claim_name.clone(),
-                read_only: None,
-            }),
-            ..Volume::default()
-        },
-    }
-}
-
-fn scratch(name: &str) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    }
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {

@@ -10,6 +10,7 @@ use lamplighter_plan::Seconds;
 use lamplighter_protocol::place;
 
 use crate::reconcile::blueprint::Blueprint;
+use crate::reconcile::render::volumes::{self, Mounted};
 use crate::reconcile::render::{metadata, pod};
 
 /// What is reserved for each container: it streams files and keeps none.
@@ -22,7 +23,7 @@ pub(super) fn render(blueprint: &Blueprint, deadline: Seconds) -> Pod {
     let mut labels = names::record_labels(&identity.name, revision);
     labels.insert(names::LABEL_ROLE.to_owned(), names::RESOLVER.to_owned());
     labels.insert(names::LABEL_APP_COMPONENT.to_owned(), names::RESOLVER.to_owned());
-    let volumes = pod::volumes(blueprint);
+    let volumes = volumes::volumes(blueprint);
     let containers = blueprint.models.iter().enumerate();
     Pod {
         metadata: metadata(identity, names::resolver(&identity.name, revision), labels),
@@ -43,7 +44,7 @@ fn container(
     blueprint: &Blueprint,
     number: usize,
     model: &Model,
-    volumes: &[pod::Mounted],
+    volumes: &[Mounted],
 ) -> Container {
     let quantity = |text: &str| Quantity(text.to_owned());
     Container {
