@@ -1,6 +1,12 @@
 //! Whether a model of lower precision gives what it gives in 32-bit floats: asked of every model that is
 //! loaded, because it depends on the weights.
 
+use std::cmp::Reverse;
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{slice, thread};
+
 use super::encoder::{Encoder, Scratch};
 use super::kernel::Kernel;
 use super::team::Share;
@@ -16,8 +22,9 @@ use crate::{Facts, Gives, Output, Tokens, warmup};
 /// rounding errors a vector is made of, and the more attention looks away from.
 const SHAPES: [(usize, usize); 4] = [(8, 3), (24, 3), (96, 3), (512, 1)];
 
-/// Runs texts with both kernels that the encoder was loaded for, and leaves it with the one of lower
-/// precision. The smallest cosine, of all texts, between what the two made of one.
+/// Runs texts with both kernels that the encoder was loaded for, on all cores that this process may use, and
+/// leaves it with the one of lower precision. The smallest cosine, of all texts, between what the two made of
+/// one.
 pub(super) fn measure(
     encoder: &mut Encoder,
     floats: Kernel,
@@ -26,20 +33,49 @@ pub(super) fn measure(
     facts: &Facts,
 ) -> Result<f64, EngineError> {
     let lower = encoder.kernel();
-    let mut scratch = Scratch::default();
-    let mut least = 1.0_f64;
-    for batch in batches(tokenizer, facts.max_tokens, &facts.gives)? {
-        let mut vectors = |kernel| {
-            encoder.compute_with(kernel);
-            vectors(encoder, &batch, &mut scratch, finish, facts)
-        };
-        let (found, expected) = (vectors(lower)?, vectors(floats)?);
-        for (found, expected) in found.iter().zip(&expected) {
-            least = least.min(nearness(found, expected));
+    let mut texts: Vec<Tokens> =
+        batches(tokenizer, facts.max_tokens, &facts.gives)?.into_iter().flatten().collect();
+    texts.sort_by_key(|text| Reverse(text.ids.len()));
+    let mut vectors = |kernel| {
+        encoder.compute_with(kernel);
+        all_vectors(encoder, &texts, finish, facts)
+    };
+    let (expected, found) = (vectors(floats)?, vectors(lower)?);
+    let both = found.iter().zip(&expected);
+    Ok(both.fold(1.0_f64, |least, (found, expected)| least.min(nearness(found, expected))))
+}
+
+/// Of each text its vector: the longest texts first, each by the next thread that has nothing to do.
+fn all_vectors(
+    encoder: &Encoder,
+    texts: &[Tokens],
+    finish: &Finish,
+    facts: &Facts,
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(texts.len());
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        Some((at, texts.get(at)?))
+    };
+    let work = || {
+        let (mut scratch, mut done) = (Scratch::default(), Vec::new());
+        while let Some((at, text)) = take() {
+            let vector = vectors(encoder, slice::from_ref(text), &mut scratch, finish, facts)?;
+            done.push((at, vector));
         }
-    }
-    encoder.compute_with(lower);
-    Ok(least)
+        Ok::<_, EngineError>(done)
+    };
+    let mut all = thread::scope(|scope| {
+        let threads: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work()?;
+        for thread in threads {
+            all.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok::<_, EngineError>(all)
+    })?;
+    all.sort_by_key(|(at, _)| *at);
+    Ok(all.into_iter().flat_map(|(_, vector)| vector).collect())
 }
 
 /// What is run: texts, and pairs for a model that may be asked for them.
