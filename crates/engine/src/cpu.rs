@@ -71,11 +71,10 @@ impl Cpu {
     ) -> Result<Self, EngineError> {
         let is_lower = kernel.precision() != Precision::F32;
         let floats = is_lower.then(|| Kernel::fastest_in(Precision::F32));
-        let mut encoder = Encoder::load(network, config, kernel, floats)?;
+        let encoder = Encoder::load(network, config, kernel, floats)?;
         let compared = floats
             .map(|floats| {
-                let cosine =
-                    comparison::measure(&mut encoder, floats, &tokenizer, &finish, &facts)?;
+                let cosine = comparison::measure(&encoder, floats, &tokenizer, &finish, &facts)?;
                 let kernel = kernel.name().to_owned();
                 Ok::<_, EngineError>(Compared { kernel, cosine, is_wrong: false })
             })

@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{slice, thread};
 
-use super::encoder::{Encoder, Scratch};
+use super::encoder::{Encoder, Run, Scratch};
 use super::kernel::Kernel;
 use super::team::Share;
 use crate::error::EngineError;
@@ -22,47 +22,43 @@ use crate::{Facts, Gives, Output, Tokens, warmup};
 /// rounding errors a vector is made of, and the more attention looks away from.
 const SHAPES: [(usize, usize); 4] = [(8, 3), (24, 3), (96, 3), (512, 1)];
 
-/// Runs texts with both kernels that the encoder was loaded for, on all cores that this process may use, and
-/// leaves it with the one of lower precision. The smallest cosine, of all texts, between what the two made of
-/// one.
+/// Runs texts with both kernels that the encoder was loaded for, on all cores that this process may use: its
+/// own, which is of lower precision, and that of 32-bit floats. The smallest cosine, of all texts, between
+/// what the two made of one.
 pub(super) fn measure(
-    encoder: &mut Encoder,
+    encoder: &Encoder,
     floats: Kernel,
     tokenizer: &Tokenizer,
     finish: &Finish,
     facts: &Facts,
 ) -> Result<f64, EngineError> {
-    let lower = encoder.kernel();
     let mut texts: Vec<Tokens> =
         batches(tokenizer, facts.max_tokens, &facts.gives)?.into_iter().flatten().collect();
     texts.sort_by_key(|text| Reverse(text.ids.len()));
-    let mut vectors = |kernel| {
-        encoder.compute_with(kernel);
-        all_vectors(encoder, &texts, finish, facts)
-    };
-    let (expected, found) = (vectors(floats)?, vectors(lower)?);
-    let both = found.iter().zip(&expected);
-    Ok(both.fold(1.0_f64, |least, (found, expected)| least.min(nearness(found, expected))))
+    // What takes longest comes first, so that no thread is left with it at the end.
+    let runs = [floats, encoder.kernel()].map(|kernel| encoder.with(kernel));
+    let each: Vec<_> = texts.iter().flat_map(|text| runs.map(|run| (run, text))).collect();
+    let vectors = vectors(&each, finish, facts)?;
+    let both = vectors.as_chunks::<2>().0.iter();
+    Ok(both.fold(1.0_f64, |least, [expected, found]| least.min(nearness(found, expected))))
 }
 
-/// Of each text its vector: the longest texts first, each by the next thread that has nothing to do.
-fn all_vectors(
-    encoder: &Encoder,
-    texts: &[Tokens],
+/// Of each text its vector, as a run makes it; each by the next thread that has nothing to do.
+fn vectors(
+    each: &[(Run<'_>, &Tokens)],
     finish: &Finish,
     facts: &Facts,
 ) -> Result<Vec<Vec<f32>>, EngineError> {
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(texts.len());
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(each.len());
     let next = AtomicUsize::new(0);
     let take = || {
         let at = next.fetch_add(1, Ordering::Relaxed);
-        Some((at, texts.get(at)?))
+        Some((at, each.get(at)?))
     };
     let work = || {
         let (mut scratch, mut done) = (Scratch::default(), Vec::new());
-        while let Some((at, text)) = take() {
-            let vector = vectors(encoder, slice::from_ref(text), &mut scratch, finish, facts)?;
-            done.push((at, vector));
+        while let Some((at, (run, text))) = take() {
+            done.push((at, vector(*run, text, &mut scratch, finish, facts)?));
         }
         Ok::<_, EngineError>(done)
     };
@@ -75,7 +71,7 @@ fn all_vectors(
         Ok::<_, EngineError>(all)
     })?;
     all.sort_by_key(|(at, _)| *at);
-    Ok(all.into_iter().flat_map(|(_, vector)| vector).collect())
+    Ok(all.into_iter().map(|(_, vector)| vector).collect())
 }
 
 /// What is run: texts, and pairs for a model that may be asked for them.
@@ -92,28 +88,22 @@ fn batches(
     Ok(batches)
 }
 
-/// Of each text the vector that it is given; where it is given scores, the one that these are made of.
-fn vectors(
-    encoder: &Encoder,
-    batch: &[Tokens],
+/// The vector that a text is given; where it is given scores, the one that these are made of.
+fn vector(
+    run: Run<'_>,
+    text: &Tokens,
     scratch: &mut Scratch,
     finish: &Finish,
     facts: &Facts,
-) -> Result<Vec<Vec<f32>>, EngineError> {
-    let (width, wanted) = (encoder.width(), finish.wanted(facts.gives.output()));
-    let done = encoder.forward(batch, wanted, scratch, &Share::whole());
+) -> Result<Vec<f32>, EngineError> {
+    let wanted = finish.wanted(facts.gives.output());
+    let done = run.forward(slice::from_ref(text), wanted, scratch, &Share::whole());
     done.ok_or_else(|| EngineError::run(OutOfTable))?;
-    let mut rest = scratch.tokens();
-    let vector = |text: &Tokens| {
-        let count = wanted.of(text.ids.len()).len();
-        let (tokens, after) = rest.split_at(count * width);
-        rest = after;
-        match facts.gives {
-            Gives::Vectors { .. } => finish.output(tokens, width, Output::Vector),
-            Gives::Scores { .. } => finish.pooled(tokens, width),
-        }
-    };
-    Ok(batch.iter().map(vector).collect())
+    let (tokens, width) = (scratch.tokens(), run.width());
+    Ok(match facts.gives {
+        Gives::Vectors { .. } => finish.output(tokens, width, Output::Vector),
+        Gives::Scores { .. } => finish.pooled(tokens, width),
+    })
 }
 
 /// Of two vectors that are the same it is 1, also if they are zero; where it is no number, 0.
