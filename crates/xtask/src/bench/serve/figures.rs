@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::generator::{CONNECTIONS, Summary};
 use crate::bench::median;
-use crate::bench::table::{aligned, row};
+use crate::bench::table::{aligned, row, share_of_peak};
 use crate::bench::target::{Bound, Target};
 
 /// The engine without a server, a run after the other.
@@ -50,6 +50,8 @@ pub(super) struct Figures {
     pub(super) infinity_not_measured: Option<String>,
 }
 
+/// The worker, among the servers.
+const OURS: &str = "lamplighter";
 /// The load of the last line, in percent.
 const SHOWN: u32 = 50;
 /// Of the engine's tokens for a second of the processor, what the worker has to reach.
@@ -78,7 +80,7 @@ impl Figures {
 
     fn servers(&self) -> impl Iterator<Item = (&'static str, &Served)> {
         let infinity = self.infinity.iter().map(|infinity| ("infinity", infinity));
-        std::iter::once(("lamplighter", &self.worker)).chain(infinity)
+        std::iter::once((OURS, &self.worker)).chain(infinity)
     }
 
     /// As fast as they can.
@@ -99,7 +101,9 @@ impl Figures {
             "resident MB",
         ])];
         let (tokens, flops) = self.size;
-        let share = |speed: f64| format!("{:.0}", 100.0 * speed * flops / tokens / self.peak());
+        let share = |computes_in: &str, speed: f64| {
+            share_of_peak(computes_in, Some(speed * flops / tokens), self.peak())
+        };
         let ours = &self.in_process;
         let speed = median(ours.tokens_per_second.iter().copied());
         let alone = median(ours.tokens_per_processor_second.iter().copied());
@@ -107,7 +111,7 @@ impl Figures {
             "the engine in process, tokenizer included",
             "",
             &format!("{speed:.0}"),
-            &share(speed),
+            &share(&ours.kernel, speed),
             &format!("{alone:.0}"),
             &format!("{:.1}", 1e6 / alone),
             "",
@@ -117,11 +121,13 @@ impl Figures {
         for (name, served) in self.servers() {
             let middle = |of: fn(&Summary) -> f64| median(served.every_text.iter().map(of));
             let speed = middle(|pass| pass.tokens_per_second);
+            // infinity runs torch in 32 bits.
+            let computes_in = if name == OURS { &*ours.kernel } else { "f32" };
             rows.push(row([
                 &format!("{name} over HTTP"),
                 &format!("{:.1}", middle(|pass| pass.answered_per_second)),
                 &format!("{speed:.0}"),
-                &share(speed),
+                &share(computes_in, speed),
                 &format!("{:.0}", middle(|pass| pass.tokens_per_processor_second)),
                 &format!("{:.1}", middle(Summary::cpu_millis_per_1000_tokens)),
                 &format!("{:.0}", middle(|pass| pass.p50)),
@@ -260,6 +266,16 @@ mod tests {
         check(&figures.targets()).unwrap();
         figures.worker.every_text = vec![summary(80.0, 79.0), summary(80.0, 199.0)];
         check(&figures.targets()).unwrap_err();
+    }
+
+    #[test]
+    fn what_computes_in_fewer_bits_has_no_share_of_the_peak() {
+        let mut figures = figures(None);
+        "avx512-bf16".clone_into(&mut figures.in_process.kernel);
+        let table = figures.every_text();
+        let row = table.lines().find(|line| line.starts_with("lamplighter over HTTP"));
+        let cells: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
+        assert_eq!(cells[3..6], ["6.0", "90", "-"], "{table}");
     }
 
     #[test]
