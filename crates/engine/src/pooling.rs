@@ -141,6 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_pooling_wants_is_all_that_it_looks_at() {
+        let (count, all) = (TOKENS.len() / 2, TOKENS);
+        for name in ["cls", "mean", "max", "lasttoken"] {
+            let pooling = Pooling::from_name(name).unwrap();
+            let wanted = pooling.wanted().of(count);
+            let alone = &all[2 * wanted.start..2 * wanted.end];
+            assert_eq!(pooling.apply(alone, 2), pooling.apply(&all, 2), "{name}");
+            assert_eq!(wanted.len() == 1, ["cls", "lasttoken"].contains(&name), "{name}");
+        }
+        for wanted in [Wanted::Every, Wanted::First, Wanted::Last] {
+            assert_eq!((wanted.of(1), wanted.of(0)), (0..1, 0..0), "{wanted:?}");
+        }
+    }
+
+    #[test]
     fn the_largest_value_does_not_hide_a_nan() {
         for tokens in [[1.0, f32::NAN, 2.0], [f32::NAN, 1.0, 2.0], [1.0, 2.0, f32::NAN]] {
             assert!(Pooling::Max.apply(&tokens, 1)[0].is_nan(), "{tokens:?}");
