@@ -15,9 +15,9 @@
 //!
 //! Softmax, normalisation and activation compute in 32 bits with every kernel, and so does the attention of
 //! short texts. Numbers that are computed and then multiplied are rounded in software, but left-hand rows and
-//! keys by `VCVTNE2PS2BF16` where products are by an instruction ([`rounding`]); those between the layers of a feed-forward
-//! as they are written, if no other core has to see them, and the weights of attention as soon as a row has
-//! them ([`softmax`]).
+//! keys by `VCVTNE2PS2BF16` where products are by an instruction ([`rounding`]); those between the layers of a
+//! feed-forward as they are written, if no other core has to see them, and the weights of attention as soon as a
+//! row has them ([`softmax`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
